@@ -1,0 +1,41 @@
+"""What every test runs under.
+
+Nothing of `wsl` or `applications` may be imported here at module level: the hook that
+checks shapes and types (`--jaxtyping-packages`) only reaches later imports.
+"""
+
+import os
+from collections.abc import Callable
+
+import hypothesis
+import jax
+import pytest
+from jaxtyping import PRNGKeyArray
+
+
+# No silent casts or broadcasts between ranks.
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    # Tests compile many small functions; by default JAX would keep only the slow ones.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+# The first call of a jitted function compiles, so the time of an example says nothing.
+hypothesis.settings.register_profile("default", deadline=None, print_blob=True)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+@pytest.fixture
+def getkey() -> Callable[[], PRNGKeyArray]:
+    """A function that gives another key at each call; every test has the same ones."""
+    root = jax.random.key(5678)
+    count = 0
+
+    def next_key() -> PRNGKeyArray:
+        nonlocal count
+        count += 1
+        return jax.random.fold_in(root, count)
+
+    return next_key
