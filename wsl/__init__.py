@@ -1,0 +1,11 @@
+"""Learning on the weights of neural networks, as Equinox modules.
+
+`WeightSpace` says which permutations of a model's weights leave its function alone;
+`wsl.encoders` turn a network's weights into a vector.
+"""
+
+from wsl import encoders as encoders
+from wsl._weight_space import GroupElement as GroupElement, WeightSpace as WeightSpace
+
+
+__version__ = "0.1.0"
