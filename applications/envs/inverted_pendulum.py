@@ -1,0 +1,76 @@
+"""InvertedPendulum: a pole on a cart that a motor drives along a rail."""
+
+from typing import final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import mujoco
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from applications.envs._mujoco import (
+    AbstractMujocoDefinition,
+    gymnasium_xml,
+    Physics,
+)
+from applications.envs._task import Continuous
+
+
+# Gymnasium 1.4.0, InvertedPendulum-v5.
+_ACTION_LIMIT = 3.0
+_ANGLE_LIMIT = 0.2
+_RESET_RANGE = 0.01
+
+
+@final
+class InvertedPendulum(AbstractMujocoDefinition):
+    """Gymnasium's `InvertedPendulum-v5`.
+
+    Observations are cart position (m), pole angle (rad), and their velocities. The
+    reward is 1 for every step that does not end the task. RK4 at 0.02 s, two
+    simulation steps a control step.
+
+    Attributes:
+        horizon: The time limit, in control steps.
+    """
+
+    observation_size: int = eqx.field(static=True, init=False, default=4)
+    action_space: Continuous = eqx.field(
+        static=True,
+        init=False,
+        default=Continuous((-_ACTION_LIMIT,), (_ACTION_LIMIT,)),
+    )
+    frame_skip: int = eqx.field(static=True, init=False, default=2)
+    horizon: int = eqx.field(static=True, default=1000)
+
+    def model(self) -> mujoco.MjModel:
+        """Compiles Gymnasium's `inverted_pendulum.xml`, unchanged."""
+        return mujoco.MjModel.from_xml_string(gymnasium_xml("inverted_pendulum"))
+
+    def initial(
+        self, *, key: PRNGKeyArray
+    ) -> tuple[Float[Array, " 2"], Float[Array, " 2"]]:
+        """Draws positions and velocities, each uniform in [-0.01, 0.01)."""
+        qpos, qvel = jax.random.uniform(
+            key, (2, 2), minval=-_RESET_RANGE, maxval=_RESET_RANGE
+        )
+        return qpos, qvel
+
+    def observe(self, physics: Physics) -> Float[Array, " 4"]:
+        """Positions, then velocities."""
+        return jnp.concatenate([physics.qpos, physics.qvel])
+
+    def control(self, action: Float[Array, " 1"]) -> Float[Array, " 1"]:
+        """The action, clipped to +-3 as the simulator would do itself."""
+        return jnp.clip(action, -_ACTION_LIMIT, _ACTION_LIMIT)
+
+    def reward(
+        self, before: Physics, after: Physics, action: Float[Array, " 1"]
+    ) -> Float[Array, ""]:
+        """1 where the task goes on, 0 where it ends."""
+        return (~self.terminated(after)).astype(after.qpos.dtype)
+
+    def terminated(self, physics: Physics) -> Bool[Array, ""]:
+        """Whether the pole leans by more than 0.2 rad or anything is not finite."""
+        finite = jnp.all(jnp.isfinite(self.observe(physics)))
+        return ~finite | (jnp.abs(physics.qpos[1]) > _ANGLE_LIMIT)
