@@ -1,0 +1,3 @@
+"""The archive: what was tried and what it returned."""
+
+from applications.archive._archive import Archive as Archive

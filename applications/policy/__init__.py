@@ -1,0 +1,8 @@
+"""Policies as Equinox modules, as rows of a matrix, and as files."""
+
+from applications.policy._file import (
+    read_policy as read_policy,
+    write_policy as write_policy,
+)
+from applications.policy._flat_view import FlatView as FlatView
+from applications.policy._mlp import MLPPolicy as MLPPolicy

@@ -1,0 +1,145 @@
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+
+from applications.envs import AbstractTask
+
+
+class Episode(eqx.Module):
+    """What is kept of an episode.
+
+    Attributes:
+        total_reward: Sum of its rewards, undiscounted: the return.
+        length: Number of control steps.
+        broke: Whether it ended because the simulation or the policy gave a number that
+            is not finite. The return counts the steps before.
+        start: The first observation.
+    """
+
+    total_reward: Float[Array, "*batch"]
+    length: Int[Array, "*batch"]
+    broke: Bool[Array, "*batch"]
+    start: Float[Array, "*batch observation"]
+
+
+def run_episode(
+    task: AbstractTask,
+    policy: Callable[[Float[Array, " observation"]], Float[Array, " outputs"]],
+    *,
+    key: PRNGKeyArray,
+) -> Episode:
+    """Runs one policy for one episode.
+
+    Args:
+        task: The task.
+        policy: From an observation to an output that `task.action_space.select` turns
+            into an action.
+        key: Draws the start state.
+
+    Returns:
+        The episode, which ended at termination, at the task's horizon or at the first
+        step that was not finite, whichever came first.
+    """
+    state = task.reset(key=key)
+    start = task.observe(state)
+
+    def running(carry):
+        _, _, length, ended, _ = carry
+        return ~ended & (length < task.horizon)
+
+    def step(carry):
+        state, total, length, _, _ = carry
+        output = policy(task.observe(state))
+        after, reward, terminated = task.step(state, task.action_space.select(output))
+        finite = _all_finite((output, after, reward))
+        # A broken step changes nothing: the last finite state and return stay.
+        state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state)
+        total = total + jnp.where(finite, reward, jnp.zeros_like(reward))
+        return state, total, length + 1, terminated | ~finite, ~finite
+
+    no, zero = jnp.zeros((), bool), jnp.zeros((), jnp.int32)
+    carry = (state, jnp.zeros((), start.dtype), zero, no, no)
+    _, total, length, _, broke = jax.lax.while_loop(running, step, carry)
+    return Episode(total, length, broke, start)
+
+
+def rollout(
+    task: AbstractTask,
+    make_policy: Callable[[Float[Array, " weights"]], Callable],
+    population: Float[Array, "policies weights"],
+    *,
+    episodes: int = 1,
+    chunk: int | None = None,
+    key: PRNGKeyArray,
+) -> Episode:
+    """Runs a population of policies, each with its own weights.
+
+    Randomness is folded from the index of the policy, so that an episode does not
+    depend on the chunk that it is in.
+
+    Args:
+        task: The task.
+        make_policy: From weights to a policy, for instance `FlatView.to_policy`.
+        population: The weights, one policy a row.
+        episodes: Episodes of each policy.
+        chunk: How many policies are simulated at once; bounds the memory. All of them
+            unless given.
+        key: Source of randomness.
+
+    Returns:
+        Episodes, with a batch shape `(policies, episodes)`.
+    """
+
+    def run_policy(row: tuple[Float[Array, " weights"], Int[Array, ""]]) -> Episode:
+        weights, index = row
+        policy = make_policy(weights)
+        keys = jr.split(jr.fold_in(key, index), episodes)
+        return jax.vmap(lambda key: run_episode(task, policy, key=key))(keys)
+
+    size = population.shape[0]
+    if chunk is None or chunk >= size:
+        return jax.vmap(run_policy)((population, jnp.arange(size)))
+    # Equal chunks, so that the episode compiles once: the last one is filled up with
+    # copies of the first policy, whose episodes are dropped.
+    chunks = -(-size // chunk)
+    chunk = -(-size // chunks)
+    index = jnp.arange(chunks * chunk)
+    rows = (population[jnp.where(index < size, index, 0)], index)
+    episodes_of = jax.lax.map(run_policy, rows, batch_size=chunk)
+    return jax.tree.map(lambda leaf: leaf[:size], episodes_of)
+
+
+def evaluate(
+    task: AbstractTask,
+    policy: Callable[[Float[Array, " observation"]], Float[Array, " outputs"]],
+    episodes: int,
+    *,
+    key: PRNGKeyArray,
+) -> Episode:
+    """Runs one policy for several episodes.
+
+    Args:
+        task: The task.
+        policy: The policy.
+        episodes: How many.
+        key: Source of randomness.
+
+    Returns:
+        Episodes, with a batch shape `(episodes,)`.
+    """
+    return jax.vmap(lambda key: run_episode(task, policy, key=key))(
+        jr.split(key, episodes)
+    )
+
+
+def _all_finite(tree: PyTree) -> Bool[Array, ""]:
+    checks = [
+        jnp.all(jnp.isfinite(leaf))
+        for leaf in jax.tree.leaves(tree)
+        if jnp.issubdtype(leaf.dtype, jnp.inexact)
+    ]
+    return jnp.stack(checks).all()

@@ -1,0 +1,84 @@
+"""Returns as targets of a regression, and back."""
+
+from typing import final
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+@final
+class StandardTargets(eqx.Module):
+    """Returns with the archive's mean and standard deviation taken out.
+
+    Attributes:
+        mean: Mean return.
+        std: Standard deviation of the returns, 1 where they do not vary.
+    """
+
+    mean: Float[Array, ""]
+    std: Float[Array, ""]
+
+    def __init__(self, returns: Float[Array, " n"], where: Bool[Array, " n"]):
+        """Reads the statistics.
+
+        Args:
+            returns: Returns in the archive.
+            where: Which of them count.
+        """
+        self.mean = jnp.mean(returns, where=where)
+        std = jnp.std(returns, where=where)
+        self.std = jnp.where(std > 1e-6 * (1 + jnp.abs(self.mean)), std, 1.0)
+
+    def __call__(self, returns: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+        """From returns to targets."""
+        return (returns - self.mean) / self.std
+
+    def inverse(self, targets: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+        """From targets, or predictions of them, to returns."""
+        return targets * self.std + self.mean
+
+
+@final
+class RankTargets(eqx.Module):
+    """Ranks of the returns in the archive, spread evenly with mean 0 and variance 1.
+
+    Equal returns share the mean of their ranks. Unlike the standardised return, the
+    target does not depend on how far an outlier lies from the rest.
+
+    Attributes:
+        ordered: The archive's returns in ascending order, then infinities.
+        count: How many of them are returns.
+    """
+
+    ordered: Float[Array, " n"]
+    count: Float[Array, ""]
+
+    def __init__(self, returns: Float[Array, " n"], where: Bool[Array, " n"]):
+        """Reads the order.
+
+        Args:
+            returns: Returns in the archive.
+            where: Which of them count.
+        """
+        self.ordered = jnp.sort(jnp.where(where, returns, jnp.inf))
+        self.count = jnp.sum(where).astype(returns.dtype)
+
+    def __call__(self, returns: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+        """From returns to targets."""
+        below = jnp.searchsorted(self.ordered, returns, side="left")
+        up_to = jnp.searchsorted(self.ordered, returns, side="right")
+        up_to = jnp.maximum(up_to, below + 1)
+        middle = (below + up_to - 1).astype(returns.dtype) / 2
+        share = middle / jnp.maximum(self.count - 1, 1)
+        return jnp.sqrt(3.0).astype(returns.dtype) * (2 * share - 1)
+
+    def inverse(self, targets: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+        """From targets, or predictions of them, to returns, by interpolation."""
+        share = (targets / jnp.sqrt(3.0).astype(targets.dtype) + 1) / 2
+        last = jnp.maximum(self.count - 1, 0)
+        place = jnp.clip(share * last, 0, last)
+        lower = jnp.floor(place).astype(jnp.int32)
+        upper = jnp.minimum(lower + 1, last.astype(jnp.int32))
+        part = place - lower.astype(place.dtype)
+        return self.ordered[lower] * (1 - part) + self.ordered[upper] * part
