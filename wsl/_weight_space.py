@@ -260,7 +260,9 @@ class WeightSpace:
 
     def _flat_dtype(self) -> np.dtype:
         dtypes = [np.dtype(dtype) for dtype in self.dtypes]
-        return jnp.result_type(*dtypes) if dtypes else np.dtype(np.float32)
+        # The casts are explicit, so strict promotion need not forbid them.
+        with jax.numpy_dtype_promotion("standard"):
+            return jnp.result_type(*dtypes) if dtypes else np.dtype(np.float32)
 
     def _leaves(self, weights: PyTree) -> list[Any]:
         leaves, treedef = jax.tree.flatten(_arrays(weights))

@@ -63,7 +63,7 @@ class Config:
     clip: Literal["policy", "perturbed", "none"] = "policy"
     """What to clip: weights after each policy step, perturbed ones too, or nothing."""
 
-    weight_clip: float = 0.3
+    weight_clip: float = 1.0
     """Largest magnitude that a clipped weight keeps."""
 
     noise: Literal["uniform", "gaussian"] = "uniform"

@@ -83,6 +83,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             task, algorithm.policy(state), _EVALUATION_EPISODES, key=evaluation_key
         )
         returns = np.asarray(episodes.total_reward)
+        run.write_json(
+            run.evaluation,
+            {
+                "mean": returns.mean().item(),
+                "std": returns.std().item(),
+                "returns": returns.tolist(),
+                "lengths": episodes.length.tolist(),
+            },
+        )
         print(
             f"Mean return of {_EVALUATION_EPISODES} fresh evaluation episodes: "
             f"{returns.mean():.1f} (standard deviation {returns.std():.1f})"

@@ -1,6 +1,7 @@
 from typing import final
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
@@ -13,7 +14,8 @@ class ValueFunction(eqx.Module):
 
     Source: V(θ), the start-state value function of Faccio et al. (2021); V(s, θ) as
     written by Bohlinger and Peters (2025), with ∇J(θ) = E over start states of
-    ∇V(s, θ).
+    ∇V(s, θ). Hidden units are ELU where Faccio et al. have ReLU: fitted to few returns,
+    all of a ReLU head's units can die, and then no policy moves again.
 
     Attributes:
         encoder: From a policy to a vector.
@@ -39,14 +41,19 @@ class ValueFunction(eqx.Module):
 
         Args:
             encoder: From a policy to a vector.
-            width: Width of the head's hidden layers (ReLU).
+            width: Width of the head's hidden layers.
             depth: How many there are.
             state_size: Size of the start state's observation; 0 for V(θ).
             key: Source of randomness.
         """
         self.encoder = encoder
         self.head = eqx.nn.MLP(
-            encoder.num_features + state_size, "scalar", width, depth, key=key
+            encoder.num_features + state_size,
+            "scalar",
+            width,
+            depth,
+            jax.nn.elu,
+            key=key,
         )
         self.state_size = state_size
 
@@ -80,6 +87,7 @@ def correlation(x: Float[Array, " n"], y: Float[Array, " n"]) -> Float[Array, ""
     """
     x, y = x - jnp.mean(x), y - jnp.mean(y)
     spread = jnp.sqrt(jnp.sum(x**2) * jnp.sum(y**2))
-    varies = spread > 0
+    # Rounding can leave a constant sample off its mean, so its range is asked as well.
+    varies = (jnp.ptp(x) > 0) & (jnp.ptp(y) > 0) & (spread > 0)
     ratio = jnp.sum(x * y) / jnp.where(varies, spread, jnp.ones_like(spread))
     return jnp.where(varies, ratio, jnp.nan)

@@ -1,0 +1,145 @@
+"""A run that is killed and resumed ends in the bits of one that never was."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+_ROOT = Path(__file__).parents[3]
+_ITERATIONS = 120
+_FLAGS = [
+    *("--num-envs", "16", "--iterations", str(_ITERATIONS), "--horizon", "100"),
+    *("--checkpoint-every", "2", "--critic-width", "64", "--seed", "3"),
+]
+
+
+def _start(*flags: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "applications.epvf.train", *flags],
+        cwd=_ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _finish(*flags: str) -> str:
+    process = _start(*flags)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+def _weights(directory: Path) -> dict[str, np.ndarray]:
+    """All arrays of the last checkpoint: parameters, optimisers, archive, keys."""
+    newest = max((directory / "checkpoints").glob("*.ckpt"))
+    with open(newest, "rb") as file:
+        file.readline()
+        with np.load(file, allow_pickle=False) as archive:
+            return {k: archive[k] for k in archive.files if k != "metadata"}
+
+
+def _learning_curve(directory: Path) -> list[dict]:
+    lines = (directory / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    clocks = ("steps_per_second", "compile_seconds", "seconds")
+    return [{k: v for k, v in row.items() if k not in clocks} for row in rows]
+
+
+def _assert_same_run(ours: Path, theirs: Path) -> None:
+    a, b = _weights(ours), _weights(theirs)
+    assert a.keys() == b.keys()
+    for name in a:
+        assert a[name].tobytes() == b[name].tobytes(), name
+    assert (ours / "policy.eqx").read_bytes() == (theirs / "policy.eqx").read_bytes()
+    assert _learning_curve(ours) == _learning_curve(theirs)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("runs") / "uninterrupted"
+    _finish("--run-dir", str(directory), *_FLAGS)
+    return directory
+
+
+def _kill_at_random(process: subprocess.Popen, run: Path, pause: float) -> None:
+    """SIGKILL some time after the first row, so that there is something to lose."""
+    deadline = time.monotonic() + 120
+    metrics = run / "metrics.jsonl"
+    before = metrics.stat().st_size if metrics.exists() else 0
+    while time.monotonic() < deadline and process.poll() is None:
+        if metrics.exists() and metrics.stat().st_size != before:
+            break
+        time.sleep(0.002)
+    time.sleep(pause)
+    process.send_signal(signal.SIGKILL)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL, f"done before the kill:\n{output}"
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_killed_at_random_moments(tmp_path, uninterrupted, seed):
+    moments = random.Random(seed)
+    run = tmp_path / "killed"
+    _kill_at_random(
+        _start("--run-dir", str(run), *_FLAGS), run, moments.uniform(0, 0.3)
+    )
+    for _ in range(2):
+        _kill_at_random(_start("--resume", str(run)), run, moments.uniform(0, 0.2))
+    _finish("--resume", str(run))
+    _assert_same_run(run, uninterrupted)
+
+
+def test_the_comparison_can_fail(tmp_path, uninterrupted):
+    run = tmp_path / "other-seed"
+    _finish("--run-dir", str(run), *_FLAGS, "--seed", "4")
+    with pytest.raises(AssertionError):
+        _assert_same_run(run, uninterrupted)
+
+
+def test_killed_before_the_first_iteration(tmp_path, uninterrupted):
+    run = tmp_path / "killed"
+    process = _start("--run-dir", str(run), *_FLAGS)
+    while not run.exists() and process.poll() is None:
+        time.sleep(0.002)
+    process.kill()
+    process.communicate(timeout=60)
+    assert not list((run / "checkpoints").iterdir())
+    _finish("--resume", str(run))
+    _assert_same_run(run, uninterrupted)
+
+
+def test_newest_checkpoint_truncated(tmp_path, uninterrupted):
+    run = tmp_path / "truncated"
+    _kill_at_random(_start("--run-dir", str(run), *_FLAGS), run, 0.3)
+    checkpoints = sorted((run / "checkpoints").glob("*.ckpt"))
+    assert checkpoints, "killed before the first checkpoint"
+    os.truncate(checkpoints[-1], checkpoints[-1].stat().st_size // 2)
+    output = _finish("--resume", str(run))
+    assert f"{checkpoints[-1]} is damaged" in output
+    before = int(checkpoints[-2].stem) if len(checkpoints) > 1 else 0
+    assert f"after iteration {before}." in output
+    _assert_same_run(run, uninterrupted)
+
+
+def test_interrupted_by_the_user(tmp_path, uninterrupted):
+    run = tmp_path / "interrupted"
+    process = _start("--run-dir", str(run), *_FLAGS)
+    while not (run / "metrics.jsonl").exists() and process.poll() is None:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert "Traceback" not in output
+    assert f"--resume {run}" in output
+    assert list((run / "checkpoints").glob("*.ckpt"))
+    _finish("--resume", str(run))
+    _assert_same_run(run, uninterrupted)
