@@ -265,19 +265,26 @@ class WeightSpace:
             return jnp.result_type(*dtypes) if dtypes else np.dtype(np.float32)
 
     def _leaves(self, weights: PyTree) -> list[Any]:
-        leaves, treedef = jax.tree.flatten(_arrays(weights))
+        with_paths, treedef = jtu.tree_flatten_with_path(_arrays(weights))
+        given = {jtu.keystr(path): leaf for path, leaf in with_paths}
+        if given.keys() != set(self.paths):
+            raise ValueError(
+                "The weights are not of this space. Leaves too many: "
+                f"{[path for path in given if path not in self.paths]}; missing: "
+                f"{[path for path in self.paths if path not in given]}."
+            )
+        for path, shape in zip(self.paths, self.shapes, strict=True):
+            if tuple(given[path].shape) != shape:
+                raise ValueError(
+                    f"Leaf {path!r} has shape {tuple(given[path].shape)}; this space "
+                    f"has {shape} there. A batch of weights goes through `jax.vmap`."
+                )
         if treedef != self.treedef:
             raise ValueError(
-                "The weights do not have the structure of this space.\n"
+                "The weights have the leaves of this space in another structure.\n"
                 f"Space: {self.treedef}\nGiven: {treedef}"
             )
-        for path, leaf, shape in zip(self.paths, leaves, self.shapes, strict=True):
-            if tuple(leaf.shape) != shape:
-                raise ValueError(
-                    f"Leaf {path!r} has shape {tuple(leaf.shape)}; this space has "
-                    f"{shape} there. A batch of weights goes through `jax.vmap`."
-                )
-        return leaves
+        return list(given.values())
 
     def _check_element(self, element: GroupElement) -> None:
         for group, n in self.groups.items():

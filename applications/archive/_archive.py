@@ -16,11 +16,14 @@ class Archive(eqx.Module, Generic[Entries]):
 
     Attributes:
         entries: Any pytree of arrays with the capacity as first axis.
-        added: How many entries were ever added.
+        added: How many entries were added. Once the archive is full, counted modulo
+            the capacity, so that it never overflows.
+        batch: How many entries are added at once.
     """
 
     entries: Entries
     added: Int[Array, ""]
+    batch: int = eqx.field(static=True)
 
     @classmethod
     def empty(cls, like: Entries, batches: int) -> "Archive[Entries]":
@@ -39,7 +42,8 @@ class Archive(eqx.Module, Generic[Entries]):
             ),
             like,
         )
-        return cls(entries, jnp.zeros((), jnp.int32))
+        size = jax.tree.leaves(like)[0].shape[0]
+        return cls(entries, jnp.zeros((), jnp.int32), size)
 
     @property
     def capacity(self) -> int:
@@ -55,22 +59,20 @@ class Archive(eqx.Module, Generic[Entries]):
         """Adds one batch, over the oldest one where the archive is full.
 
         Args:
-            batch: Entries of the form that the archive was made for; their number must
-                divide the capacity.
+            batch: Entries of the form that the archive was made for.
 
         Returns:
             The archive with the batch in it.
 
         Raises:
-            ValueError: If the number of entries does not divide the capacity.
+            ValueError: If there are more or fewer entries than in the batch that the
+                archive was made for.
         """
         size = jax.tree.leaves(batch)[0].shape[0]
-        if self.capacity % size != 0:
+        if size != self.batch:
             raise ValueError(
-                f"A batch of {size} entries does not divide the capacity "
-                f"{self.capacity}."
+                f"This archive takes batches of {self.batch} entries; got {size}."
             )
-        # Counting stops below the overflow of int32, at the same place of the ring.
         at = self.added % self.capacity
         entries = jax.tree.map(
             lambda all_, new: jax.lax.dynamic_update_slice_in_dim(all_, new, at, 0),
@@ -79,28 +81,21 @@ class Archive(eqx.Module, Generic[Entries]):
         )
         added = self.added + size
         added = jnp.where(added >= 2 * self.capacity, added - self.capacity, added)
-        return Archive(entries, added)
+        return Archive(entries, added, self.batch)
 
     def sample(self, count: int, *, key: PRNGKeyArray) -> Entries:
-        """Draws entries uniformly, without replacement.
+        """Draws entries uniformly, without replacement as long as there are any left.
 
         Args:
-            count: How many; at least that many must have been added.
+            count: How many. Where fewer are in the archive, all of them are drawn in
+                turn, again and again; there must be one at least.
             key: Source of randomness.
 
         Returns:
             The drawn entries, stacked.
-
-        Raises:
-            ValueError: If the archive cannot hold that many.
         """
-        if count > self.capacity:
-            raise ValueError(
-                f"Cannot draw {count} of at most {self.capacity} entries without "
-                "replacement."
-            )
-        if count == self.capacity:
-            return self.entries
         order = jnp.where(self.filled, jr.uniform(key, (self.capacity,)), -1.0)
-        _, chosen = jax.lax.top_k(order, count)
+        _, shuffled = jax.lax.top_k(order, min(count, self.capacity))
+        there = jnp.clip(self.added, 1, self.capacity)
+        chosen = shuffled[jnp.arange(count) % there]
         return jax.tree.map(lambda leaf: leaf[chosen], self.entries)

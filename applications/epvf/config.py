@@ -165,11 +165,11 @@ class Config:
                 raise UserError(
                     f"{_flag(name)} must be positive and finite; got {value}."
                 )
-        if self.batch_size is not None and self.batch_size > self.num_envs:
+        capacity = self.archive * self.num_envs
+        if self.batch_size is not None and self.batch_size > capacity:
             raise UserError(
-                f"--batch-size {self.batch_size} is more than the {self.num_envs} "
-                "policies in the archive after the first iteration. Lower it, or raise "
-                "--num-envs."
+                f"--batch-size {self.batch_size} is more than the {capacity} policies "
+                "that the archive can hold. Lower it, or raise --archive."
             )
 
     @property

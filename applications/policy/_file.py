@@ -1,5 +1,7 @@
 """Policies on disk: a line of JSON that says what it is, then its weights."""
 
+import hashlib
+import io
 import json
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,14 +31,18 @@ def write_policy(
         task: Name of the task that it acts in.
         task_options: Options that the task was made with.
     """
+    buffer = io.BytesIO()
+    eqx.tree_serialise_leaves(buffer, policy)
+    weights = buffer.getvalue()
     header = {
         "format": _FORMAT,
         "task": task,
         "task_options": task_options,
         "hidden": [layer.out_features for layer in policy.layers[:-1]],
+        "sha256": hashlib.sha256(weights).hexdigest(),
     }
     file.write(json.dumps(header).encode() + b"\n")
-    eqx.tree_serialise_leaves(file, policy)
+    file.write(weights)
 
 
 def read_policy(path: Path) -> tuple[AbstractTask, MLPPolicy, dict[str, Any]]:
@@ -56,14 +62,19 @@ def read_policy(path: Path) -> tuple[AbstractTask, MLPPolicy, dict[str, Any]]:
             header = json.loads(file.readline())
         except ValueError:
             header = None
-        if not isinstance(header, dict) or header.get("format") != _FORMAT:
-            raise ValueError(f"{path} is not a policy file.")
+        weights = file.read()
+    if not isinstance(header, dict) or header.get("format") != _FORMAT:
+        raise ValueError(f"{path} is not a policy file.")
+    if header.get("sha256") != hashlib.sha256(weights).hexdigest():
+        raise ValueError(f"{path} is damaged: its checksum does not fit.")
+    try:
         task = make(header["task"], **header["task_options"])
-        like = eqx.filter_eval_shape(
-            lambda: MLPPolicy(task, tuple(header["hidden"]), key=jr.key(0))
-        )
-        try:
-            policy = eqx.tree_deserialise_leaves(file, like)
-        except (EOFError, RuntimeError, ValueError) as error:
-            raise ValueError(f"{path} is damaged: {error}") from error
+        hidden = tuple(header["hidden"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} has a header without {error}.") from error
+    like = eqx.filter_eval_shape(lambda: MLPPolicy(task, hidden, key=jr.key(0)))
+    try:
+        policy = eqx.tree_deserialise_leaves(io.BytesIO(weights), like)
+    except RuntimeError as error:  # of Equinox, around whatever went wrong
+        raise ValueError(f"{path} does not fit its own header: {error}") from error
     return task, policy, header

@@ -56,7 +56,8 @@ def run_episode(
         output = policy(task.observe(state))
         after, reward, terminated = task.step(state, task.action_space.select(output))
         finite = _all_finite((output, after, reward))
-        # A broken step changes nothing: the last finite state and return stay.
+        # A broken step changes nothing. The last finite state stays, so that no solver
+        # iterates on NaN while the other episodes of a batch go on.
         state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state)
         total = total + jnp.where(finite, reward, jnp.zeros_like(reward))
         return state, total, length + 1, terminated | ~finite, ~finite
@@ -92,6 +93,9 @@ def rollout(
 
     Returns:
         Episodes, with a batch shape `(policies, episodes)`.
+
+    Raises:
+        ValueError: If `chunk` is below 1.
     """
 
     def run_policy(row: tuple[Float[Array, " weights"], Int[Array, ""]]) -> Episode:
@@ -101,6 +105,8 @@ def rollout(
         return jax.vmap(lambda key: run_episode(task, policy, key=key))(keys)
 
     size = population.shape[0]
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk is {chunk}; it must be at least 1 policy.")
     if chunk is None or chunk >= size:
         return jax.vmap(run_policy)((population, jnp.arange(size)))
     # Equal chunks, so that the episode compiles once: the last one is filled up with

@@ -1,10 +1,14 @@
 """Returns as targets of a regression, and back."""
 
+import math
 from typing import final
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
+
+
+_ROOT_3 = math.sqrt(3)
 
 
 @final
@@ -41,10 +45,12 @@ class StandardTargets(eqx.Module):
 
 @final
 class RankTargets(eqx.Module):
-    """Ranks of the returns in the archive, spread evenly with mean 0 and variance 1.
+    """Ranks of the returns in the archive, spread evenly inside ±√3, around 0.
 
-    Equal returns share the mean of their ranks. Unlike the standardised return, the
-    target does not depend on how far an outlier lies from the rest.
+    The share of returns below, counting equal ones half, is stretched from [0, 1] to
+    [-√3, √3], so that ranks of many different returns have variance 1. Unlike the
+    standardised return, the target does not depend on how far an outlier lies from the
+    rest.
 
     Attributes:
         ordered: The archive's returns in ascending order, then infinities.
@@ -68,16 +74,14 @@ class RankTargets(eqx.Module):
         """From returns to targets."""
         below = jnp.searchsorted(self.ordered, returns, side="left")
         up_to = jnp.searchsorted(self.ordered, returns, side="right")
-        up_to = jnp.maximum(up_to, below + 1)
-        middle = (below + up_to - 1).astype(returns.dtype) / 2
-        share = middle / jnp.maximum(self.count - 1, 1)
-        return jnp.sqrt(3.0).astype(returns.dtype) * (2 * share - 1)
+        share = (below + up_to).astype(returns.dtype) / 2 / self.count
+        return _ROOT_3 * (2 * share - 1)
 
     def inverse(self, targets: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
         """From targets, or predictions of them, to returns, by interpolation."""
-        share = (targets / jnp.sqrt(3.0).astype(targets.dtype) + 1) / 2
-        last = jnp.maximum(self.count - 1, 0)
-        place = jnp.clip(share * last, 0, last)
+        share = (targets / _ROOT_3 + 1) / 2
+        last = self.count - 1
+        place = jnp.clip(share * self.count - 0.5, 0, last)
         lower = jnp.floor(place).astype(jnp.int32)
         upper = jnp.minimum(lower + 1, last.astype(jnp.int32))
         part = place - lower.astype(place.dtype)

@@ -83,13 +83,21 @@ class Probing(AbstractEncoder):
         Raises:
             ValueError: If it is not callable or answers with another number of outputs.
         """
+        advice = "Join weights with the rest of their model by `eqx.combine` first."
         if not callable(network):
             raise ValueError(
                 "Probing runs the network, so it needs a callable; got "
-                f"{type(network).__name__}. Join weights with the rest of their model "
-                "by `eqx.combine` first."
+                f"{type(network).__name__}. {advice}"
             )
-        answers: Any = jax.vmap(network)(self.probes)
+        try:
+            answers: Any = jax.vmap(network)(self.probes)
+        except TypeError as error:
+            # What `eqx.filter(network, eqx.is_array)` leaves of an activation.
+            if "'NoneType' object is not callable" in str(error):
+                raise ValueError(
+                    f"The network is only its weights. {advice}"
+                ) from error
+            raise
         if math.prod(answers.shape[1:]) != self.output_size:
             raise ValueError(
                 f"The network answers one probe with shape {answers.shape[1:]}; this "

@@ -1,0 +1,306 @@
+"""One iteration of EPVF, piece by piece, on tasks whose returns are known."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from applications.envs import AbstractTask, Continuous, make
+from applications.epvf.algorithm import EPVF, State
+from applications.epvf.config import Config
+
+
+class Aim(AbstractTask):
+    """One step; the return is -(action - 1/2)² and the observation is always 1."""
+
+    observation_size: int = eqx.field(static=True, default=1)
+    action_space: Continuous = eqx.field(
+        static=True, default=Continuous((-1.0,), (1.0,))
+    )
+    horizon: int = eqx.field(static=True, default=1)
+    breaks_above: float = eqx.field(static=True, default=float("inf"))
+
+    def reset(self, *, key):
+        del key
+        return jnp.ones(1)
+
+    def observe(self, state):
+        return state
+
+    def step(self, state, action):
+        reward = -((action[0] - 0.5) ** 2)
+        reward = jnp.where(action[0] > self.breaks_above, jnp.nan, reward)
+        return state, reward, jnp.zeros((), bool)
+
+
+class Offset(AbstractTask):
+    """One step; the return is the start state, -1 or 1, times the action."""
+
+    observation_size: int = eqx.field(static=True, default=1)
+    action_space: Continuous = eqx.field(
+        static=True, default=Continuous((-1.0,), (1.0,))
+    )
+    horizon: int = eqx.field(static=True, default=1)
+
+    def reset(self, *, key):
+        return jr.rademacher(key, (1,), jnp.float32)
+
+    def observe(self, state):
+        return state
+
+    def step(self, state, action):
+        return state, state[0] * action[0], jnp.zeros((), bool)
+
+
+def _config(**changes) -> Config:
+    small = {
+        "num_envs": 32,
+        "iterations": 40,
+        "hidden": (),
+        "critic_width": 32,
+        "critic_lr": 3e-3,
+        "watch_episodes": 2,
+    }
+    return Config(**(small | changes))
+
+
+def _start(task: AbstractTask, config: Config, seed: int = 0) -> tuple[EPVF, State]:
+    algorithm = EPVF(task, config)
+    return algorithm, algorithm.init(key=jr.key(seed))
+
+
+def _run(algorithm: EPVF, state: State) -> tuple[State, list[dict[str, float]]]:
+    step = eqx.filter_jit(algorithm.step)
+    rows = []
+    for _ in range(algorithm.config.iterations):
+        state, metrics = step(state)
+        rows.append({name: value.item() for name, value in metrics.items()})
+    return state, rows
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"representation": "probing", "num_probes": 2},
+        {"targets": "rank"},
+        {"start_states": True},
+        {"policies": "many"},
+    ],
+    ids=lambda changes: "-".join(changes) or "default",
+)
+def test_finds_the_best_action(changes):
+    # The action is tanh(w + b): the best policy has w + b = artanh(1/2) = 0.549.
+    algorithm, state = _start(Aim(), _config(**changes))
+    state, rows = _run(algorithm, state)
+    policy = algorithm.policy(state)
+    assert abs(policy(jnp.ones(1))[0] - 0.5) < 0.1
+    assert rows[-1]["return_policy"] > -0.02
+    assert rows[-1]["critic_correlation"] > 0.7
+
+
+def test_descending_instead_finds_the_worst_action():
+    """Negative control: the result above is the gradient's doing."""
+
+    class Opposite(AbstractTask):
+        observation_size: int = eqx.field(static=True, default=1)
+        action_space: Continuous = eqx.field(
+            static=True, default=Continuous((-1.0,), (1.0,))
+        )
+        horizon: int = eqx.field(static=True, default=1)
+
+        def reset(self, *, key):
+            del key
+            return jnp.ones(1)
+
+        def observe(self, state):
+            return state
+
+        def step(self, state, action):
+            return state, (action[0] - 0.5) ** 2, jnp.zeros((), bool)
+
+    algorithm, state = _start(Opposite(), _config())
+    state, _ = _run(algorithm, state)
+    # The clip of 1 on both weights leaves tanh(-2) = -0.96 as the farthest action.
+    assert algorithm.policy(state)(jnp.ones(1))[0] < -0.8
+
+
+def test_start_states_explain_the_returns():
+    """V(θ) sees returns of mean 0 whatever the policy; V(s, θ) sees their sign."""
+    correlations = {}
+    for start_states in (False, True):
+        config = _config(start_states=start_states, num_envs=64, policy_lr=1e-3)
+        _, rows = _run(*_start(Offset(), config))
+        correlations[start_states] = np.mean(
+            [row["critic_correlation"] for row in rows[-10:]]
+        )
+    assert correlations[True] > 0.8
+    assert abs(correlations[False]) < 0.3
+
+
+@pytest.mark.parametrize("noise, spread", [("uniform", 3**-0.5), ("gaussian", 1.0)])
+def test_perturbations(noise, spread, getkey):
+    config = _config(noise=noise, noise_scale=0.2, num_envs=2000, hidden=(4,))
+    algorithm, state = _start(Aim(), config)
+    noise_of = algorithm._perturb(state, key=getkey()) - state.policies
+    assert noise_of.shape == (2000, 13)
+    # Five standard errors of a variance from 26,000 draws are below 5 %.
+    np.testing.assert_allclose(jnp.std(noise_of), 0.2 * spread, rtol=0.05)
+    assert abs(jnp.mean(noise_of)) < 0.01
+    inside = jnp.max(jnp.abs(noise_of)) <= 0.2 + 1e-6
+    assert inside if noise == "uniform" else not inside
+
+
+@pytest.mark.parametrize("clip", ["policy", "perturbed", "none"])
+def test_clip(clip, getkey):
+    config = _config(clip=clip, weight_clip=0.1, noise_scale=0.5, policy_lr=1.0)
+    algorithm, state = _start(Aim(), config)
+    perturbed = algorithm._perturb(state, key=getkey())
+    assert bool(jnp.all(jnp.abs(perturbed) <= 0.1)) == (clip == "perturbed")
+    state, metrics = eqx.filter_jit(algorithm.step)(state)
+    largest = jnp.max(jnp.abs(state.policies))
+    assert (largest <= 0.1) == (clip != "none")
+    np.testing.assert_allclose(
+        metrics["share_at_clip"], np.mean(np.abs(state.policies) >= 0.1)
+    )
+    np.testing.assert_allclose(
+        metrics["weight_norm"], np.linalg.norm(state.policies), rtol=1e-6
+    )
+
+
+def test_noise_schedule(getkey):
+    config = _config(noise_schedule="linear", noise_scale=0.4, iterations=10)
+    algorithm, state = _start(Aim(), config)
+    key = getkey()
+    full = algorithm._perturb(state, key=key) - state.policies
+    later = eqx.tree_at(lambda s: s.iteration, state, jnp.asarray(5, jnp.int32))
+    half = algorithm._perturb(later, key=key) - state.policies
+    np.testing.assert_allclose(half, full / 2, atol=1e-6)
+
+
+def test_correlation_is_from_before_the_fit():
+    algorithm, state = _start(Aim(), _config(critic_updates=200))
+    after, metrics = eqx.filter_jit(algorithm.step)(state)
+    fresh = after.archive.entries
+    weights, returns = fresh.weights[:32], np.asarray(fresh.returns[:32, 0])
+
+    def reported(value) -> float:
+        policy = jax.vmap(lambda w: value(algorithm.view.to_policy(w), jnp.ones(1)))
+        return np.corrcoef(np.asarray(policy(weights)), returns)[0, 1]
+
+    np.testing.assert_allclose(
+        metrics["critic_correlation"], reported(state.value), atol=1e-4
+    )
+    # Afterwards the critic knows these returns nearly by heart.
+    assert reported(after.value) > 0.9 > metrics["critic_correlation"]
+
+
+def test_the_archive_holds_what_was_run():
+    config = _config(archive=2, iterations=3)
+    algorithm, state = _start(Aim(), config)
+    for _ in range(3):
+        state, _ = eqx.filter_jit(algorithm.step)(state)
+    entries = state.archive.entries
+    assert entries.weights.shape == (64, 2)
+    actions = np.tanh(np.sum(np.asarray(entries.weights), axis=1))
+    expected = -((actions - 0.5) ** 2)
+    np.testing.assert_allclose(entries.returns[:, 0], expected, atol=1e-6)
+    np.testing.assert_array_equal(entries.starts, np.ones((64, 1, 1)))
+
+
+def test_policy_steps_raise_the_value_of_the_critic():
+    config = _config(policy_lr=1e-3, policy_lr_schedule="constant")
+    algorithm, state = _start(Aim(), config)
+    after, _ = eqx.filter_jit(algorithm.step)(state)
+
+    def value(policies) -> float:
+        policy = algorithm.view.to_policy(policies[0])
+        return after.value(policy, jnp.ones(1)).item()
+
+    assert value(after.policies) > value(state.policies)
+    # Ten Adam steps of 0.001 move no weight by more than about 0.01.
+    assert 0 < jnp.max(jnp.abs(after.policies - state.policies)) < 0.011
+
+
+def test_many_policies_each_have_their_own_perturbation(getkey):
+    algorithm, state = _start(Aim(), _config(policies="many", num_envs=8))
+    assert state.policies.shape[0] == 8
+    assert len(np.unique(state.policies[:, 0])) == 8
+    offsets = np.abs(algorithm._perturb(state, key=getkey()) - state.policies)
+    assert (0 < offsets).all() and (offsets < 0.3).all()
+    after, _ = eqx.filter_jit(algorithm.step)(state)
+    assert (np.abs(after.policies - state.policies).max(axis=1) > 0).all()
+
+
+def test_many_policies_are_represented_by_the_one_of_highest_value():
+    algorithm, state = _start(Aim(), _config(policies="many", num_envs=8))
+    state, _ = _run(algorithm, state)
+    values = [
+        state.value(algorithm.view.to_policy(weights), jnp.ones(1)).item()
+        for weights in state.policies
+    ]
+    best = state.policies[int(np.argmax(values))]
+    chosen = algorithm.view.to_vector(algorithm.policy(state))
+    np.testing.assert_array_equal(chosen, best)
+
+
+def test_not_a_number_stays_in_its_episode():
+    task = Aim(breaks_above=0.3)
+    algorithm, state = _start(task, _config(noise_scale=1.0))
+    broken = 0
+    step = eqx.filter_jit(algorithm.step)
+    for _ in range(5):
+        state, metrics = step(state)
+        broken += metrics["nan_episodes"].item()
+        assert metrics["env_steps"] == 32
+        for name in ("return_perturbed_mean", "return_policy", "critic_loss"):
+            assert np.isfinite(metrics[name])
+    assert 0 < broken < 5 * 34
+    for leaf in jax.tree.leaves(eqx.filter(state, eqx.is_inexact_array)):
+        assert np.isfinite(leaf).all()
+
+
+def test_second_iteration_is_not_compiled_again():
+    algorithm, state = _start(make("cartpole", horizon=20), _config())
+    traced = 0
+
+    @eqx.filter_jit
+    def step(state):
+        nonlocal traced
+        traced += 1
+        return algorithm.step(state)
+
+    for _ in range(3):
+        state, _ = step(state)
+    assert traced == 1
+
+
+@pytest.mark.parametrize(
+    "kind, values",
+    [
+        ("constant", [2.0, 2.0, 2.0]),
+        ("linear", [2.0, 1.0, 0.0]),
+        ("cosine", [2.0, 1.0, 0.0]),
+    ],
+)
+def test_schedules(kind, values):
+    schedule = Config(iterations=10).schedule(2.0, kind, updates=4)
+    with jax.numpy_dtype_promotion("standard"):
+        given = [np.asarray(schedule(count)) for count in (0, 20, 40)]
+    np.testing.assert_allclose(given, values, atol=1e-6)
+
+
+def test_config_survives_json():
+    config = Config(hidden=(3, 5), horizon=7, seed=2)
+    assert Config.from_json(config.to_json()) == config
+    assert config.fixed() == Config(hidden=(3, 5), horizon=7, seed=2).fixed()
+    assert config.fixed() != Config(hidden=(3, 5), horizon=8, seed=2).fixed()
+    # What may change between a checkpoint and its continuation is not compared.
+    assert (
+        config.fixed()
+        == Config(
+            hidden=(3, 5), horizon=7, seed=2, iterations=999, checkpoint_every=3
+        ).fixed()
+    )
