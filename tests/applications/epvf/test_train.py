@@ -253,6 +253,38 @@ def test_evaluate_bad_file(content, message, tmp_path, capsys):
     assert message in capsys.readouterr().err
 
 
+def _train_on_mjx(run: Path, *flags: str) -> None:
+    small = ("--num-envs", "4", "--iterations", "2", "--horizon", "6")
+    assert train.main(["--run-dir", str(run), *flags, *small]) == 0
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["nan_episodes"] for line in lines] == [0, 0]
+
+
+def test_inverted_pendulum_with_probing(tmp_path):
+    flags = ("--env", "inverted_pendulum", "--representation", "probing")
+    _train_on_mjx(tmp_path / "run", *flags)
+
+
+def test_ant_and_its_picture(tmp_path):
+    run, picture = tmp_path / "run", tmp_path / "ant.webp"
+    _train_on_mjx(run, "--env", "ant")
+    # Draws where there is a way to draw, else says how to come to one.
+    command = ["-m", "applications.epvf.evaluate", str(run), "--render", str(picture)]
+    done = subprocess.run(
+        [sys.executable, *command, "--episodes", "1"],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert "Mean return of 1 episodes" in done.stdout
+    if done.returncode == 0:
+        assert picture.read_bytes()[8:12] == b"WEBP"
+    else:
+        assert done.returncode == 2
+        assert "apt-get install libegl1" in done.stderr
+        assert not picture.exists()
+
+
 def test_evaluate_without_a_model_to_draw(run, tmp_path, capsys):
     picture = tmp_path / "x.webp"
     assert evaluate.main([str(run), "--render", str(picture)]) == 2

@@ -1,0 +1,77 @@
+"""What README and docs say is so: examples run, tables name what there is."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import pytest
+
+
+ROOT = Path(__file__).parent.parent
+EPVF = (ROOT / "docs" / "epvf.md").read_text()
+
+
+def test_readme_example_runs(capsys):
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.M
+    )
+    assert len(blocks) == 1
+    exec(compile(blocks[0], "README.md", "exec"), {})
+    assert "groups: hidden (8)" in capsys.readouterr().out
+
+
+def _section(title: str) -> str:
+    return EPVF.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def _table(title: str) -> dict[str, str]:
+    """Second column of a section's table, by each name in the first one."""
+    rows = {}
+    for line in re.findall(r"^\| `.*", _section(title), re.M):
+        first, second = (cell.strip() for cell in line.split("|")[1:3])
+        names = re.findall(r"`([^`]+)`", first)
+        values = second.split(", ") if len(names) > 1 else [second]
+        rows |= dict(zip(names, values, strict=True))
+    return rows
+
+
+def test_every_flag_with_its_default():
+    from applications.epvf.config import Config
+
+    table = _table("Flags")
+    fields = dataclasses.fields(Config)
+    assert table.keys() == {"--" + f.name.replace("_", "-") for f in fields}
+    for field in fields:
+        given = table["--" + field.name.replace("_", "-")]
+        default = field.default
+        if isinstance(default, bool):
+            assert given == ("yes" if default else "no")
+        elif isinstance(default, int | float):
+            assert float(given) == default, field.name
+        elif isinstance(default, tuple):
+            assert tuple(map(int, given.split())) == default
+        elif default is not None:
+            assert given == default
+
+
+def test_every_metric():
+    from applications.envs import make
+    from applications.epvf.algorithm import EPVF as Algorithm
+    from applications.epvf.config import Config
+
+    algorithm = Algorithm(make("cartpole"), Config(num_envs=2))
+    state = eqx.filter_eval_shape(lambda: algorithm.init(key=jax.random.key(0)))
+    _, metrics = eqx.filter_eval_shape(algorithm.step, state)
+    of_the_loop = {"iteration", "steps_per_second", "compile_seconds", "seconds"}
+    section = _section("Metrics")
+    named = re.findall(r"^\| (`.*?) \|", section, re.M)
+    names = {name for cell in named for name in re.findall(r"`(\w+)`", cell)}
+    assert names == metrics.keys() | of_the_loop
+
+
+@pytest.mark.parametrize("page", [*(ROOT / "docs").glob("*.md"), ROOT / "README.md"])
+def test_commands_of_benchmarks_exist(page):
+    scripts = re.findall(r"python (benchmarks/\w+\.py)", page.read_text())
+    assert [script for script in scripts if not (ROOT / script).is_file()] == []
