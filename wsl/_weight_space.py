@@ -123,11 +123,6 @@ class WeightSpace:
         """How many numbers the weights hold."""
         return sum(math.prod(shape) for shape in self.shapes)
 
-    @property
-    def order(self) -> int:
-        """How many elements the whole group has: the product of n! over its parts."""
-        return math.prod(math.factorial(n) for n in self.groups.values())
-
     # The group.
 
     def identity(self) -> GroupElement:

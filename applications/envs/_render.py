@@ -43,10 +43,7 @@ def render(
     from applications.envs._mujoco import MJXTask
 
     if not isinstance(task, MJXTask):
-        raise ValueError(
-            f"{type(task).__name__} has no MuJoCo model to draw; ant and "
-            "inverted_pendulum have one."
-        )
+        raise ValueError(f"{type(task).__name__} has no MuJoCo model to draw.")
     definition = task.definition
     model = definition.model()
     data = mujoco.MjData(model)

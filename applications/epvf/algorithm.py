@@ -19,27 +19,25 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from applications.archive import Archive
+from applications.archive import Archive, Record
 from applications.envs import AbstractTask
 from applications.epvf.config import Config
 from applications.policy import FlatView, MLPPolicy
-from applications.rollout import rollout
-from applications.value import correlation, RankTargets, StandardTargets, ValueFunction
-from wsl.encoders import Flat, Probing
+from applications.rollout import Episode, rollout
+from applications.runs import schedule
+from applications.value import (
+    correlation,
+    fit,
+    labels,
+    predict,
+    update_of,
+    ValueFunction,
+)
+from wsl.encoders import AbstractEncoder, Flat, Probing
 
 
-class Record(eqx.Module):
-    """What the archive keeps of one perturbed policy.
-
-    Attributes:
-        weights: Its weights θ̃.
-        returns: Undiscounted return of each of its episodes.
-        starts: First observation of each of its episodes.
-    """
-
-    weights: Float[Array, "*batch weights"]
-    returns: Float[Array, "*batch episodes"]
-    starts: Float[Array, "*batch episodes observation"]
+# With many policies, start states over which each gradient of V(s, θ) is averaged.
+_STARTS_FOR_MANY = 64
 
 
 class State(eqx.Module):
@@ -104,16 +102,21 @@ class EPVF(eqx.Module):
         config = self.config
         policy_key, value_key, run_key = jr.split(key, 3)
         count = config.num_envs if config.policies == "many" else 1
-        policies = jax.vmap(
-            lambda key: self.view.to_vector(
-                MLPPolicy(self.task, config.hidden, key=key)
+
+        def draw(index):
+            policy_of = MLPPolicy(
+                self.task, config.hidden, key=jr.fold_in(policy_key, index)
             )
-        )(jr.split(policy_key, count))
+            return self.view.to_vector(policy_of)
+
+        policies = jax.vmap(draw)(jnp.arange(count))
         value = self._make_value(key=value_key)
+        episodes = (config.num_envs, config.episodes)
         record = Record(
-            jnp.zeros((config.num_envs, policies.shape[1])),
-            jnp.zeros((config.num_envs, config.episodes)),
-            jnp.zeros((config.num_envs, config.episodes, self.task.observation_size)),
+            weights=jnp.zeros((config.num_envs, policies.shape[1])),
+            returns=jnp.zeros(episodes),
+            starts=jnp.zeros((*episodes, self.task.observation_size)),
+            valid=jnp.zeros(episodes, bool),
         )
         return State(
             policies,
@@ -135,21 +138,34 @@ class EPVF(eqx.Module):
             The state after, and scalar metrics under the names that
             `metrics.jsonl` has.
         """
-        noise_key, rollout_key, value_key, policy_key, next_key = jr.split(state.key, 5)
+        config = self.config
+        noise_key, rollout_key, fit_key, ascent_key, next_key = jr.split(state.key, 5)
 
         perturbed = self._perturb(state, key=noise_key)
-        fresh, unperturbed, metrics = self._collect(state, perturbed, key=rollout_key)
-        metrics["critic_correlation"] = correlation(
-            self._values(state.value, fresh).ravel(), self._labels(fresh).ravel()
-        )
+        fresh, metrics = self._collect(state, perturbed, key=rollout_key)
+        returns, valid = labels(state.value, fresh)
+        predictions = predict(state.value, self.view.to_policy, fresh)
+        metrics["critic_correlation"] = correlation(predictions, returns, valid)
         archive = state.archive.add(fresh)
-        value, value_optimiser, loss = self._fit(state, archive, key=value_key)
-        policies, policy_optimiser = self._ascend(state, value, archive, key=policy_key)
+        value, value_optimiser, targets, loss = fit(
+            state.value,
+            self._value_optimiser,
+            state.value_optimiser,
+            archive,
+            self.view.to_policy,
+            kind=config.targets,
+            batch_size=config.resolved_batch_size,
+            updates=config.critic_updates,
+            key=fit_key,
+        )
+        starts = fresh.starts[: config.eval_episodes, 0]
+        values = self._policy_values(value, state.policies, starts)
+        policies, policy_optimiser = self._ascend(state, value, archive, key=ascent_key)
         metrics |= {
-            "return_policy": jnp.mean(unperturbed),
+            "value_policy": jnp.mean(targets.inverse(values)),
             "critic_loss": loss,
             "weight_norm": jnp.mean(jnp.linalg.norm(policies, axis=1)),
-            "share_at_clip": self._share_at_clip(policies),
+            "share_at_clip": jnp.mean(jnp.abs(policies) >= config.weight_clip),
         }
         state = State(
             policies,
@@ -170,11 +186,9 @@ class EPVF(eqx.Module):
 
         Returns:
             The unperturbed policy; of many, the one with the highest value. For
-            V(s, θ) that is the mean over the start states in the archive.
+            V(s, θ) that is the mean over start states of one batch in the archive.
         """
-        if state.policies.shape[0] == 1:
-            return self.view.to_policy(state.policies[0])
-        starts = state.archive.entries.starts[: self.config.num_envs, 0]
+        starts = state.archive.entries.starts[:_STARTS_FOR_MANY, 0]
         values = self._policy_values(state.value, state.policies, starts)
         return self.view.to_policy(state.policies[jnp.argmax(values)])
 
@@ -184,14 +198,21 @@ class EPVF(eqx.Module):
         self, state: State, *, key: PRNGKeyArray
     ) -> Float[Array, "envs weights"]:
         config = self.config
-        shape = (config.num_envs, state.policies.shape[1])
-        if config.noise == "uniform":
-            noise = jr.uniform(key, shape, minval=-1.0, maxval=1.0)
-        else:
-            noise = jr.normal(key, shape)
-        schedule = config.schedule(config.noise_scale, config.noise_schedule, 1)
-        with _optax_promotion():
-            scale = schedule(state.iteration)
+        size = (state.policies.shape[1],)
+
+        def draw(index):
+            own_key = jr.fold_in(key, index)
+            if config.noise == "uniform":
+                return jr.uniform(own_key, size, minval=-1.0, maxval=1.0)
+            return jr.normal(own_key, size)
+
+        # Folded from the index, so that no device has to draw another one's noise.
+        noise = jax.vmap(draw)(jnp.arange(config.num_envs))
+        scale_at = schedule(
+            config.noise_scale, config.noise_schedule, config.iterations
+        )
+        with jax.numpy_dtype_promotion("standard"):
+            scale = scale_at(state.iteration)
         perturbed = state.policies + scale * noise
         if config.clip == "perturbed":
             perturbed = jnp.clip(perturbed, -config.weight_clip, config.weight_clip)
@@ -203,53 +224,53 @@ class EPVF(eqx.Module):
         perturbed: Float[Array, "envs weights"],
         *,
         key: PRNGKeyArray,
-    ) -> tuple[Record, Float[Array, "policies episodes"], Metrics]:
-        """Rolls out perturbed and unperturbed policies together."""
+    ) -> tuple[Record, Metrics]:
+        """Rolls out perturbed and unperturbed policies, in one population."""
         config = self.config
-        # Of many policies, as many are watched as one policy has watched episodes.
-        watched = jnp.resize(
-            state.policies, (config.watch_episodes, state.policies.shape[1])
-        )
+        # The one policy again and again, or the first ones of many.
+        index = jnp.arange(config.eval_episodes) % state.policies.shape[0]
         episodes = rollout(
             self.task,
             self.view.to_policy,
-            jnp.concatenate([perturbed, watched]),
+            jnp.concatenate([perturbed, state.policies[index]]),
             episodes=config.episodes,
             chunk=config.chunk,
             key=key,
         )
-        ours, theirs = (
-            jax.tree.map(lambda leaf: leaf[: config.num_envs], episodes),
-            jax.tree.map(lambda leaf: leaf[config.num_envs :], episodes),
+        tried: Episode = jax.tree.map(lambda leaf: leaf[: config.num_envs], episodes)
+        unperturbed: Episode = jax.tree.map(
+            lambda leaf: leaf[config.num_envs :], episodes
         )
-        returns = jnp.mean(ours.total_reward, axis=1)
+        fresh = Record(perturbed, tried.total_reward, tried.start, tried.valid)
+        worst = jnp.where(tried.valid, tried.total_reward, -jnp.inf)
         metrics: Metrics = {
-            "return_perturbed_mean": jnp.mean(returns),
-            "return_perturbed_max": jnp.max(returns),
-            "env_steps": jnp.sum(ours.length),
-            "nan_episodes": jnp.sum(ours.broke) + jnp.sum(theirs.broke),
+            "return_perturbed_mean": jnp.mean(tried.total_reward, where=tried.valid),
+            "return_perturbed_max": jnp.max(worst),
+            "return_policy": jnp.mean(
+                unperturbed.total_reward, where=unperturbed.valid
+            ),
+            "env_steps": jnp.sum(tried.length),
+            "nan_episodes": jnp.sum(~episodes.valid),
         }
-        return (
-            Record(perturbed, ours.total_reward, ours.start),
-            theirs.total_reward,
-            metrics,
-        )
+        return fresh, metrics
 
     # The critic.
 
     def _make_value(self, *, key: PRNGKeyArray) -> ValueFunction:
         config = self.config
         encoder_key, head_key = jr.split(key)
-        if config.representation == "flat":
-            encoder = Flat(self.view.space)
-        else:
-            encoder = Probing(
-                self.task.observation_size,
-                self.task.action_space.output_size,
-                config.num_probes,
-                initializer=jax.nn.initializers.normal(config.probe_scale),
-                key=encoder_key,
-            )
+        encoder: AbstractEncoder
+        match config.representation:
+            case "flat":
+                encoder = Flat(self.view.space)
+            case "probing":
+                encoder = Probing(
+                    self.task.observation_size,
+                    self.task.action_space.output_size,
+                    config.num_probes,
+                    initializer=jax.nn.initializers.normal(config.probe_scale),
+                    key=encoder_key,
+                )
         return ValueFunction(
             encoder,
             config.critic_width,
@@ -257,55 +278,6 @@ class EPVF(eqx.Module):
             state_size=self.task.observation_size if config.start_states else 0,
             key=head_key,
         )
-
-    def _labels(self, records: Record) -> Float[Array, "batch values"]:
-        """Returns to learn: for V(θ) the mean over episodes, for V(s, θ) each one's."""
-        if self.config.start_states:
-            return records.returns
-        return jnp.mean(records.returns, axis=1, keepdims=True)
-
-    def _values(
-        self, value: ValueFunction, records: Record
-    ) -> Float[Array, "batch values"]:
-        """V of the policies in records, in the order of their labels."""
-
-        def of_policy(weights, starts):
-            policy = self.view.to_policy(weights)
-            return jax.vmap(lambda start: value(policy, start))(starts)
-
-        count = self.config.episodes if self.config.start_states else 1
-        return jax.vmap(of_policy)(records.weights, records.starts[:, :count])
-
-    def _fit(
-        self, state: State, archive: Archive[Record], *, key: PRNGKeyArray
-    ) -> tuple[ValueFunction, optax.OptState, Float[Array, ""]]:
-        """Gradient steps on the mean squared error over the archive."""
-        config = self.config
-        labels = self._labels(archive.entries)
-        make_targets = StandardTargets if config.targets == "standard" else RankTargets
-        targets = make_targets(
-            labels.ravel(), jnp.repeat(archive.filled, labels.shape[1])
-        )
-        arrays, rest = eqx.partition(state.value, eqx.is_array)
-
-        def loss_of(arrays, records: Record):
-            predictions = self._values(eqx.combine(arrays, rest), records)
-            return jnp.mean((predictions - targets(self._labels(records))) ** 2)
-
-        def update(carry, key):
-            arrays, optimiser = carry
-            records = archive.sample(config.resolved_batch_size, key=key)
-            loss, gradient = jax.value_and_grad(loss_of)(arrays, records)
-            with _optax_promotion():
-                change, optimiser = self._value_optimiser.update(gradient, optimiser)
-            return (eqx.apply_updates(arrays, change), optimiser), loss
-
-        (arrays, optimiser), losses = jax.lax.scan(
-            update,
-            (arrays, state.value_optimiser),
-            jr.split(key, config.critic_updates),
-        )
-        return eqx.combine(arrays, rest), optimiser, jnp.mean(losses)
 
     # The policy.
 
@@ -315,12 +287,12 @@ class EPVF(eqx.Module):
         policies: Float[Array, "policies weights"],
         starts: Float[Array, "starts observation"],
     ) -> Float[Array, " policies"]:
-        """V of each policy, averaged over start states."""
-        if not self.config.start_states:
-            starts = starts[:1]
+        """V of each policy; V(s, θ) averaged over start states."""
 
         def of_policy(weights):
             policy = self.view.to_policy(weights)
+            if not value.conditions_on_state:
+                return value(policy)
             return jnp.mean(jax.vmap(lambda start: value(policy, start))(starts))
 
         return jax.vmap(of_policy)(policies)
@@ -335,16 +307,18 @@ class EPVF(eqx.Module):
     ) -> tuple[Float[Array, "policies weights"], optax.OptState]:
         """Gradient steps up the value, each followed by the clip."""
         config = self.config
+        count = config.resolved_batch_size
+        if config.policies == "many":
+            count = min(count, _STARTS_FOR_MANY)
 
         def total_value(policies, starts):
             return jnp.sum(self._policy_values(value, policies, starts))
 
         def update(carry, key):
             policies, optimiser = carry
-            starts = archive.sample(config.resolved_batch_size, key=key).starts[:, 0]
+            starts = archive.sample(count, key=key).starts[:, 0]
             gradient = jax.grad(total_value)(policies, starts)
-            with _optax_promotion():
-                change, optimiser = self._policy_optimiser.update(-gradient, optimiser)
+            change, optimiser = update_of(self._policy_optimiser, -gradient, optimiser)
             policies = eqx.apply_updates(policies, change)
             if config.clip != "none":
                 policies = jnp.clip(policies, -config.weight_clip, config.weight_clip)
@@ -357,27 +331,14 @@ class EPVF(eqx.Module):
         )
         return policies, optimiser
 
-    def _share_at_clip(
-        self, policies: Float[Array, "policies weights"]
-    ) -> Float[Array, ""]:
-        return jnp.mean(jnp.abs(policies) >= self.config.weight_clip)
-
     # The optimisers.
 
     @property
     def _policy_optimiser(self) -> optax.GradientTransformation:
         config = self.config
-        return optax.adam(
-            config.schedule(
-                config.policy_lr, config.policy_lr_schedule, config.policy_updates
-            )
-        )
+        steps = config.iterations * config.policy_updates
+        return optax.adam(schedule(config.policy_lr, config.policy_lr_schedule, steps))
 
     @property
     def _value_optimiser(self) -> optax.GradientTransformation:
         return optax.adam(self.config.critic_lr)
-
-
-def _optax_promotion():
-    """Optax mixes counts and rates, which strict dtype promotion forbids."""
-    return jax.numpy_dtype_promotion("standard")

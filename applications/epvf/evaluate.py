@@ -8,14 +8,22 @@ from pathlib import Path
 from typing import Annotated
 
 import equinox as eqx
-import jax.random as jr
 import numpy as np
 import tyro
 
 from applications.envs import AbstractTask, render
 from applications.policy import MLPPolicy, read_policy
 from applications.rollout import evaluate
-from applications.runs import exit_on_user_error, Run, UserError
+from applications.runs import (
+    check_settings,
+    Count,
+    exit_on_user_error,
+    key_for,
+    Purpose,
+    Run,
+    Seed,
+    UserError,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,10 +33,10 @@ class Replay:
     path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
     """Directory of a run, or a policy file."""
 
-    episodes: int = 100
+    episodes: Count = 100
     """How many episodes."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the start states."""
 
     render: Path | None = None
@@ -48,26 +56,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     replay = tyro.cli(
         Replay, prog="python -m applications.epvf.evaluate", args=arguments
     )
-    if replay.episodes < 1:
-        raise UserError(f"--episodes must be at least 1; got {replay.episodes}.")
+    check_settings(replay)
+    if replay.render is not None and replay.render.suffix != ".webp":
+        raise UserError(f"--render {replay.render} must end in .webp.")
     if replay.render is not None and sys.platform == "linux":
         # Asks MuJoCo, before its import, for a context that needs no display.
         os.environ.setdefault("MUJOCO_GL", "egl")
     task, policy = _read(replay.path)
-    evaluation_key, render_key = jr.split(jr.key(replay.seed))
-    episodes = eqx.filter_jit(evaluate)(
-        task, policy, replay.episodes, key=evaluation_key
-    )
+    key = key_for(replay.seed, Purpose.REPLAY)
+    episodes = eqx.filter_jit(evaluate)(task, policy, replay.episodes, key=key)
     returns = np.asarray(episodes.total_reward)
     print(
         f"Mean return of {replay.episodes} episodes: {returns.mean():.1f} "
         f"(standard deviation {returns.std():.1f}, minimum {returns.min():.1f}, "
         f"maximum {returns.max():.1f}, mean length {episodes.length.mean():.1f})"
     )
-    if np.any(episodes.broke):
-        print(f"{int(episodes.broke.sum())} of them broke off at a number not finite.")
+    invalid = int((~episodes.valid).sum())
+    if invalid:
+        print(f"{invalid} of them broke off at a number that is not finite.")
     if replay.render is not None:
         try:
+            render_key = key_for(replay.seed, Purpose.RENDER)
             render(task, policy, replay.render, key=render_key)
         except (RuntimeError, ValueError) as error:
             raise UserError(str(error)) from error
@@ -83,10 +92,9 @@ def _read(path: Path) -> tuple[AbstractTask, MLPPolicy]:
                 f"{path} is not there: the run has not come to its first checkpoint."
             )
     try:
-        task, policy, _ = read_policy(path)
+        return read_policy(path)
     except ValueError as error:
         raise UserError(str(error)) from error
-    return task, policy
 
 
 if __name__ == "__main__":

@@ -1,15 +1,13 @@
 """``python -m applications.epvf.train``: trains, and leaves a run directory."""
 
-import datetime
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import equinox as eqx
 import jax
-import jax.random as jr
 import numpy as np
-import tyro
 
 from applications.envs import AbstractTask, make
 from applications.epvf.algorithm import EPVF, State
@@ -18,16 +16,25 @@ from applications.policy import write_policy
 from applications.rollout import evaluate
 from applications.runs import (
     exit_on_user_error,
+    fixed,
     Interrupt,
+    key_for,
     load_checkpoint,
     loop,
+    new_directory,
+    parse_settings,
     plot_returns,
     Progress,
+    Purpose,
     Run,
+    settings_to_json,
     UserError,
+    write_atomically,
+    write_json,
 )
 
 
+_PROG = "python -m applications.epvf.train"
 _EVALUATION_EPISODES = 100
 
 
@@ -41,16 +48,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or 2 for input that cannot be used.
     """
-    with Interrupt() as interrupt:
-        config, run = _configure(arguments)
+    with Interrupt() as interrupt, contextlib.ExitStack() as stack:
+        config, run = parse_settings(Config, arguments, prog=_PROG)
         task = _make_task(config)
         algorithm = EPVF(task, config)
-        init_key, evaluation_key = jr.split(jr.key(config.seed))
-        state = eqx.filter_jit(lambda key: algorithm.init(key=key))(init_key)
+        key = key_for(config.seed, Purpose.TRAIN)
+        state = eqx.filter_jit(lambda key: algorithm.init(key=key))(key)
         if run is None:
-            run = Run.create(config.run_dir or _new_directory(config), config.to_json())
+            directory = config.run_dir or new_directory(Path("runs") / "epvf", config)
+            run = Run.create(directory, settings_to_json(config))
+            stack.enter_context(run.locked())
             progress = Progress()
         else:
+            stack.enter_context(run.locked())
             state, progress = _load(run, state, config)
         _introduce(algorithm, state, progress)
 
@@ -61,29 +71,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
             progress,
             iterations=config.iterations,
             checkpoint_every=config.checkpoint_every,
-            config=config.fixed(),
+            config=fixed(config),
             save=lambda state: _save_policy(run, algorithm, state),
             describe=_describe,
             must_be_finite=("critic_loss", "weight_norm"),
             interrupt=interrupt,
         )
+        title = f"EPVF on {config.env}, {config.num_envs} environments"
         if rows:
-            plot_returns(
-                rows,
-                run.plot,
-                title=f"EPVF on {config.env}, {config.num_envs} environments",
-            )
-        if interrupt.requested and progress.iteration < config.iterations:
+            plot_returns(rows, run.plot, title=title)
+        if progress.iteration < config.iterations:
             print(
                 f"Stopped after iteration {progress.iteration}. Go on with: "
-                f"python -m applications.epvf.train --resume {run.directory}"
+                f"{_PROG} --resume {run.directory}"
             )
             return 0
+        key = key_for(config.seed, Purpose.EVALUATE)
         episodes = eqx.filter_jit(evaluate)(
-            task, algorithm.policy(state), _EVALUATION_EPISODES, key=evaluation_key
+            task, algorithm.policy(state), _EVALUATION_EPISODES, key=key
         )
         returns = np.asarray(episodes.total_reward)
-        run.write_json(
+        write_json(
             run.evaluation,
             {
                 "mean": returns.mean().item(),
@@ -100,41 +108,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _configure(arguments: Sequence[str] | None) -> tuple[Config, Run | None]:
-    """The settings, and the run to continue if there is one."""
-    config = _parse(arguments, Config())
-    if config.resume is None:
-        return config, None
-    run = Run(config.resume)
-    if config.run_dir is not None:
-        raise UserError("--run-dir names a new run and --resume an old one: drop one.")
-    saved = Config.from_json(run.config)
-    config = _parse(arguments, saved)
-    for name, value in config.fixed().items():
-        if value != saved.fixed()[name]:
-            flag = "--" + name.replace("_", "-")
-            raise UserError(
-                f"{flag} {value} differs from the run's {saved.fixed()[name]}. Drop "
-                f"{flag} to go on with {run.directory}, or start a new run."
-            )
-    if config.iterations != saved.iterations:
-        print(
-            f"Iterations: {saved.iterations} before, {config.iterations} now; "
-            "schedules run over the new number."
-        )
-        run.rewrite_config(run.config | {"iterations": config.iterations})
-    return config, run
-
-
-def _parse(arguments: Sequence[str] | None, default: Config) -> Config:
-    return tyro.cli(
-        Config,
-        prog="python -m applications.epvf.train",
-        args=arguments,
-        default=default,
-    )
-
-
 def _make_task(config: Config) -> AbstractTask:
     try:
         return make(config.env, horizon=config.horizon)
@@ -142,15 +115,22 @@ def _make_task(config: Config) -> AbstractTask:
         raise UserError(str(error)) from error
 
 
-def _new_directory(config: Config) -> Path:
-    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-    return Path("runs") / "epvf" / f"{config.env}-seed{config.seed}-{now}"
-
-
 def _load(run: Run, state: State, config: Config) -> tuple[State, Progress]:
-    state, progress, warnings = load_checkpoint(run.checkpoints, state, config.fixed())
-    for warning in warnings:
-        print(warning, file=sys.stderr)
+    state, progress, notes = load_checkpoint(run.checkpoints, state, fixed(config))
+    for note in notes:
+        print(note, file=sys.stderr)
+    if config.iterations < progress.iteration:
+        raise UserError(
+            f"--iterations {config.iterations} is less than the {progress.iteration} "
+            f"that {run.directory} has done. Raise it, or drop it."
+        )
+    before = run.config["iterations"]
+    if config.iterations != before:
+        print(
+            f"Iterations: {before} before, {config.iterations} now; schedules run over "
+            "the new number."
+        )
+        run.rewrite_config(run.config | {"iterations": config.iterations})
     print(f"Continuing {run.directory} after iteration {progress.iteration}.")
     return state, progress
 
@@ -188,7 +168,7 @@ def _describe(row: dict) -> str:
 
 def _save_policy(run: Run, algorithm: EPVF, state: State) -> None:
     config = algorithm.config
-    run.write(
+    write_atomically(
         run.policy,
         lambda file: write_policy(
             file,

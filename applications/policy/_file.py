@@ -45,14 +45,14 @@ def write_policy(
     file.write(weights)
 
 
-def read_policy(path: Path) -> tuple[AbstractTask, MLPPolicy, dict[str, Any]]:
+def read_policy(path: Path) -> tuple[AbstractTask, MLPPolicy]:
     """Reads a policy file.
 
     Args:
         path: The file.
 
     Returns:
-        The task, the policy, and the header.
+        The task and the policy.
 
     Raises:
         ValueError: If it is not a whole policy file.
@@ -77,4 +77,4 @@ def read_policy(path: Path) -> tuple[AbstractTask, MLPPolicy, dict[str, Any]]:
         policy = eqx.tree_deserialise_leaves(io.BytesIO(weights), like)
     except RuntimeError as error:  # of Equinox, around whatever went wrong
         raise ValueError(f"{path} does not fit its own header: {error}") from error
-    return task, policy, header
+    return task, policy

@@ -18,7 +18,7 @@ class FlatView(eqx.Module, Generic[Policy]):
     """
 
     space: wsl.WeightSpace = eqx.field(static=True)
-    _rest: Policy
+    _static: Policy
 
     def __init__(self, policy: Policy):
         """Makes the view.
@@ -27,7 +27,7 @@ class FlatView(eqx.Module, Generic[Policy]):
             policy: Any policy of the architecture; its weights are not kept.
         """
         self.space = wsl.WeightSpace.from_spec(policy)
-        self._rest = eqx.filter(policy, eqx.is_array, inverse=True)
+        self._static = eqx.filter(policy, eqx.is_array, inverse=True)
 
     def to_vector(self, policy: Policy) -> Float[Array, " weights"]:
         """The weights θ of a policy."""
@@ -35,4 +35,4 @@ class FlatView(eqx.Module, Generic[Policy]):
 
     def to_policy(self, vector: Float[Array, " weights"]) -> Policy:
         """The policy with weights θ."""
-        return eqx.combine(self.space.unflatten(vector), self._rest)
+        return eqx.combine(self.space.unflatten(vector), self._static)

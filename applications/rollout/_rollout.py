@@ -15,14 +15,14 @@ class Episode(eqx.Module):
     Attributes:
         total_reward: Sum of its rewards, undiscounted: the return.
         length: Number of control steps.
-        broke: Whether it ended because the simulation or the policy gave a number that
-            is not finite. The return counts the steps before.
+        valid: Whether simulation and policy stayed finite to its end. Otherwise it
+            ended at the first number that is not, and the return stops before.
         start: The first observation.
     """
 
     total_reward: Float[Array, "*batch"]
     length: Int[Array, "*batch"]
-    broke: Bool[Array, "*batch"]
+    valid: Bool[Array, "*batch"]
     start: Float[Array, "*batch observation"]
 
 
@@ -64,8 +64,8 @@ def run_episode(
 
     no, zero = jnp.zeros((), bool), jnp.zeros((), jnp.int32)
     carry = (state, jnp.zeros((), start.dtype), zero, no, no)
-    _, total, length, _, broke = jax.lax.while_loop(running, step, carry)
-    return Episode(total, length, broke, start)
+    _, total, length, _, broken = jax.lax.while_loop(running, step, carry)
+    return Episode(total, length, ~broken, start)
 
 
 def rollout(

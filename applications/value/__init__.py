@@ -1,5 +1,12 @@
-"""Value functions over policies, V(θ) and V(s, θ), and what they are fitted to."""
+"""Value functions over policies, V(θ) and V(s, θ), and their fit to an archive."""
 
+from applications.value._fit import (
+    fit as fit,
+    labels as labels,
+    predict as predict,
+    TargetKind as TargetKind,
+    update_of as update_of,
+)
 from applications.value._targets import (
     RankTargets as RankTargets,
     StandardTargets as StandardTargets,

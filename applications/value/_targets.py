@@ -16,7 +16,7 @@ class StandardTargets(eqx.Module):
     """Returns with the archive's mean and standard deviation taken out.
 
     Attributes:
-        mean: Mean return.
+        mean: Mean return, 0 where there are none.
         std: Standard deviation of the returns, 1 where they do not vary.
     """
 
@@ -30,8 +30,10 @@ class StandardTargets(eqx.Module):
             returns: Returns in the archive.
             where: Which of them count.
         """
-        self.mean = jnp.mean(returns, where=where)
+        mean = jnp.mean(returns, where=where)
         std = jnp.std(returns, where=where)
+        self.mean = jnp.where(jnp.any(where), mean, 0.0)
+        # Comparing with NaN, the spread of no returns at all, is false.
         self.std = jnp.where(std > 1e-6 * (1 + jnp.abs(self.mean)), std, 1.0)
 
     def __call__(self, returns: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
@@ -54,7 +56,7 @@ class RankTargets(eqx.Module):
 
     Attributes:
         ordered: The archive's returns in ascending order, then infinities.
-        count: How many of them are returns.
+        count: How many of them are returns; 1 where there are none.
     """
 
     ordered: Float[Array, " n"]
@@ -68,7 +70,7 @@ class RankTargets(eqx.Module):
             where: Which of them count.
         """
         self.ordered = jnp.sort(jnp.where(where, returns, jnp.inf))
-        self.count = jnp.sum(where).astype(returns.dtype)
+        self.count = jnp.maximum(jnp.sum(where), 1).astype(returns.dtype)
 
     def __call__(self, returns: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
         """From returns to targets."""

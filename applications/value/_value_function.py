@@ -3,7 +3,7 @@ from typing import final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from wsl.encoders import AbstractEncoder
 
@@ -57,37 +57,54 @@ class ValueFunction(eqx.Module):
         )
         self.state_size = state_size
 
+    @property
+    def conditions_on_state(self) -> bool:
+        """Whether this is V(s, θ) and not V(θ)."""
+        return self.state_size > 0
+
     def __call__(
-        self, policy: PyTree, state: Float[Array, " state"]
+        self, policy: PyTree, state: Float[Array, " state"] | None = None
     ) -> Float[Array, ""]:
         """The value of one policy.
 
         Args:
             policy: The policy.
-            state: Observation of a start state. V(θ) does not look at it.
+            state: Observation of a start state, for V(s, θ) only.
 
         Returns:
             The value, in the units of the targets that it was fitted to.
+
+        Raises:
+            ValueError: If V(s, θ) is given no state, or V(θ) one.
         """
+        if (state is not None) != self.conditions_on_state:
+            raise ValueError(
+                "V(s, θ) takes a policy and a start state, V(θ) a policy only."
+            )
         features = self.encoder(policy)
-        if self.state_size:
+        if state is not None:
             features = jnp.concatenate([features, state])
         return self.head(features)
 
 
-def correlation(x: Float[Array, " n"], y: Float[Array, " n"]) -> Float[Array, ""]:
+def correlation(
+    x: Float[Array, "*shape"], y: Float[Array, "*shape"], where: Bool[Array, "*shape"]
+) -> Float[Array, ""]:
     """Pearson's correlation of two samples.
 
     Args:
         x: A sample.
         y: Another one, in pairs with the first.
+        where: Which pairs count.
 
     Returns:
         A number from -1 to 1; NaN where one of the samples does not vary.
     """
+    x, y = (jnp.where(where, z, jnp.mean(z, where=where)) for z in (x, y))
+    # Rounding can leave a constant sample off its mean, so its range is asked as well.
+    varies = (jnp.ptp(x) > 0) & (jnp.ptp(y) > 0)
     x, y = x - jnp.mean(x), y - jnp.mean(y)
     spread = jnp.sqrt(jnp.sum(x**2) * jnp.sum(y**2))
-    # Rounding can leave a constant sample off its mean, so its range is asked as well.
-    varies = (jnp.ptp(x) > 0) & (jnp.ptp(y) > 0) & (spread > 0)
+    varies = varies & (spread > 0)
     ratio = jnp.sum(x * y) / jnp.where(varies, spread, jnp.ones_like(spread))
     return jnp.where(varies, ratio, jnp.nan)

@@ -70,15 +70,24 @@ def uninterrupted(tmp_path_factory) -> Path:
     return directory
 
 
-def _kill_at_random(process: subprocess.Popen, run: Path, pause: float) -> None:
-    """SIGKILL some time after the first row, so that there is something to lose."""
-    deadline = time.monotonic() + 120
+def _wait_for_a_row(process: subprocess.Popen, run: Path) -> None:
+    """Returns when a process trains: its first row is written after compilation.
+
+    Before that, a process that resumes cuts the rows after its checkpoint off.
+    """
     metrics = run / "metrics.jsonl"
-    before = metrics.stat().st_size if metrics.exists() else 0
-    while time.monotonic() < deadline and process.poll() is None:
-        if metrics.exists() and metrics.stat().st_size != before:
-            break
+    least = None
+    while process.poll() is None:
+        size = metrics.stat().st_size if metrics.exists() else None
+        if size is not None and least is not None and size > least:
+            return
+        least = size if least is None or size is None else min(least, size)
         time.sleep(0.002)
+
+
+def _kill_at_random(process: subprocess.Popen, run: Path, pause: float) -> None:
+    """SIGKILL some time after a new row, so that there is something to lose."""
+    _wait_for_a_row(process, run)
     time.sleep(pause)
     process.send_signal(signal.SIGKILL)
     output, _ = process.communicate(timeout=60)
@@ -124,22 +133,39 @@ def test_newest_checkpoint_truncated(tmp_path, uninterrupted):
     assert checkpoints, "killed before the first checkpoint"
     os.truncate(checkpoints[-1], checkpoints[-1].stat().st_size // 2)
     output = _finish("--resume", str(run))
-    assert f"{checkpoints[-1]} is damaged" in output
     before = int(checkpoints[-2].stem) if len(checkpoints) > 1 else 0
+    instead = f"the one of iteration {before}" if before else "the start of the run"
+    assert f"{checkpoints[-1]} is damaged; taking {instead}." in output
     assert f"after iteration {before}." in output
     _assert_same_run(run, uninterrupted)
 
 
-def test_interrupted_by_the_user(tmp_path, uninterrupted):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_by_the_user(tmp_path, uninterrupted, number):
     run = tmp_path / "interrupted"
     process = _start("--run-dir", str(run), *_FLAGS)
-    while not (run / "metrics.jsonl").exists() and process.poll() is None:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGINT)
+    _wait_for_a_row(process, run)
+    process.send_signal(number)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     assert "Traceback" not in output
     assert f"--resume {run}" in output
-    assert list((run / "checkpoints").glob("*.ckpt"))
+    newest = max((run / "checkpoints").glob("*.ckpt"))
+    assert 0 < int(newest.stem) < _ITERATIONS
+    assert f"Stopped after iteration {int(newest.stem)}." in output
     _finish("--resume", str(run))
+    _assert_same_run(run, uninterrupted)
+
+
+def test_a_second_process_on_the_same_run(tmp_path, uninterrupted):
+    run = tmp_path / "run"
+    process = _start("--run-dir", str(run), *_FLAGS)
+    _wait_for_a_row(process, run)
+    process.send_signal(signal.SIGSTOP)
+    other = _start("--resume", str(run))
+    output, _ = other.communicate(timeout=60)
+    process.send_signal(signal.SIGCONT)
+    assert other.returncode == 2, output
+    assert f"{run} is being trained by another process." in output
+    process.communicate(timeout=120)
     _assert_same_run(run, uninterrupted)

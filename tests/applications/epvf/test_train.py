@@ -22,6 +22,7 @@ _KEYS = {
     "return_policy",
     "critic_loss",
     "critic_correlation",
+    "value_policy",
     "weight_norm",
     "share_at_clip",
     "nan_episodes",
@@ -108,11 +109,12 @@ def test_more_iterations_on_resume(run, tmp_path, capsys):
         (("--env", "cart-pole"), "Unknown task 'cart-pole'. Known tasks: ant, "),
         (("--num-envs", "0"), "--num-envs must be at least 1; got 0."),
         (("--iterations", "-3"), "--iterations must be at least 1; got -3."),
-        (("--hidden", "8", "0"), "--hidden must be widths of 1 or more; got 0."),
+        (("--hidden", "8", "0"), "--hidden must be at least 1; got 0."),
         (("--horizon", "0"), "--horizon must be at least 1; got 0."),
-        (("--seed", "-1"), "--seed must not be negative; got -1."),
+        (("--seed", "-1"), "--seed must be from 0 to 2**32 - 1; got -1."),
         (("--policy-lr", "0"), "--policy-lr must be positive and finite; got 0.0."),
         (("--noise-scale", "nan"), "--noise-scale must be positive and finite"),
+        (("--seed", "4294967296"), "--seed must be from 0 to 2**32 - 1; got 42949"),
         (("--batch-size", "9999"), "--batch-size 9999 is more than"),
         (("--resume", "nowhere"), "nowhere is not a run: it has no config.json."),
     ],
@@ -162,6 +164,13 @@ def test_run_directory_that_exists(run, capsys):
     assert f"--resume {run}" in error
 
 
+def test_fewer_iterations_than_done(run, capsys):
+    error = _fails_and_changes_nothing(
+        ["--resume", str(run), "--iterations", "3"], run, capsys
+    )
+    assert "--iterations 3 is less than the 4" in error
+
+
 def test_resume_with_other_settings(run, capsys):
     error = _fails_and_changes_nothing(
         ["--resume", str(run), "--num-envs", "16"], run, capsys
@@ -184,16 +193,56 @@ def test_checkpoint_of_another_config(run, tmp_path, capsys):
         other / "checkpoints" / "00000004.ckpt", mixed / "checkpoints" / "00000005.ckpt"
     )
     capsys.readouterr()
-    error = _fails_and_changes_nothing(["--resume", str(mixed)], mixed, capsys)
+    longer = ["--resume", str(mixed), "--iterations", "9"]
+    error = _fails_and_changes_nothing(longer, mixed, capsys)
     assert "00000005.ckpt is a checkpoint of another config: it has seed=1" in error
 
 
-def test_config_that_is_not_one(run, tmp_path, capsys):
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b'{"num_env": 8}', "Unknown settings: num_env."),
+        (b"[]", "Settings are a JSON object; got []."),
+        (b'{"num_envs": "8"}', "--num-envs must be of type int; got '8'."),
+        (b'{"num_envs": true}', "--num-envs must be of type int; got True."),
+        (b'{"hidden": 5}', "--hidden must be of type tuple[int, ...]; got 5."),
+        (b'{"targets": "best"}', "--targets must be one of standard, rank; got 'best'"),
+        (b'{"env": "cart"}', "Unknown task 'cart'. Known tasks: ant, "),
+        (b"\xff\xfe{", "is not JSON"),
+    ],
+)
+def test_config_that_is_not_one(content, message, run, tmp_path, capsys):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
-    (copy / "config.json").write_text('{"num_env": 8}')
+    (copy / "config.json").write_bytes(content)
     error = _fails_and_changes_nothing(["--resume", str(copy)], copy, capsys)
-    assert "Unknown settings: num_env." in error
+    assert message in error
+
+
+def test_metrics_that_someone_edited(run, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    lines = (copy / "metrics.jsonl").read_text().splitlines()
+    lines[1] = "not a row"
+    (copy / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    error = _fails_and_changes_nothing(["--resume", str(copy)], copy, capsys)
+    assert "Line 2 of" in error and "is not the row of the next iteration" in error
+
+
+def test_a_run_from_before_a_setting_came(run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    config = json.loads((copy / "config.json").read_text())
+    del config["probe_scale"]
+    (copy / "config.json").write_text(json.dumps(config))
+    assert train.main(["--resume", str(copy)]) == 0
+
+
+def test_a_directory_that_cannot_be_made(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    wanted = tmp_path / "file" / "run"
+    assert train.main(["--run-dir", str(wanted), *_SMALL]) == 2
+    assert f"Cannot read or write {wanted}: " in capsys.readouterr().err
 
 
 _LIMITED = """

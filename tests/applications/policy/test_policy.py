@@ -128,7 +128,8 @@ def test_file_goes_there_and_back(tmp_path, hidden):
     written, content = _cartpole_file(tmp_path, hidden)
     path = tmp_path / "policy.eqx"
     path.write_bytes(content)
-    task, policy, header = read_policy(path)
+    task, policy = read_policy(path)
+    header = json.loads(content.split(b"\n", 1)[0])
     assert task == make("cartpole", horizon=30) and task.horizon == 30
     assert eqx.tree_equal(policy, written)
     weights = content[content.index(b"\n") + 1 :]

@@ -91,7 +91,7 @@ def test_returns_by_hand():
     episodes = _run(_Walk(), _moves(1.0, 0.5, -1.0, 3.0, 0.75))
     np.testing.assert_array_equal(episodes.total_reward[:, 0], [6, 5, -10, 3, 7.5])
     np.testing.assert_array_equal(episodes.length[:, 0], [3, 4, 4, 1, 4])
-    assert not episodes.broke.any()
+    assert episodes.valid.all()
     np.testing.assert_array_equal(episodes.start, np.zeros((5, 1, 1)))
     # Control: another horizon, other returns.
     shorter = _run(_Walk(horizon=2), _moves(1.0, 0.5, -1.0, 3.0, 0.75))
@@ -183,7 +183,7 @@ def test_trouble_stays_where_it_is(trouble, chunk):
     expected, episodes = _run(task, sound), _run(task, bad, chunk=chunk)
     others = np.array([0, 2])
     _assert_same(_rows(episodes, others), _rows(expected, others))
-    np.testing.assert_array_equal(episodes.broke[:, 0], [False, True, False])
+    np.testing.assert_array_equal(episodes.valid[:, 0], [True, False, True])
     np.testing.assert_array_equal(episodes.start, expected.start)
     # Two good steps, x0 + 0.25 and x0 + 0.5; the third is counted as a step.
     start = float(episodes.start[1, 0, 0])
@@ -197,10 +197,10 @@ def test_trouble_in_the_last_step():
     for move, step, total in [(1.0, 2.0, 3.0), (0.5, 3.0, 3.0)]:
         episode = _run(_Walk(), _moves(move, trouble=step))
         assert float(episode.total_reward.item()) == total
-        assert episode.broke.item()
+        assert not episode.valid.item()
     # After the end it does no harm.
     late = _run(_Walk(), _moves(1.0, trouble=3.0))
-    assert float(late.total_reward.item()) == 6 and not late.broke.item()
+    assert float(late.total_reward.item()) == 6 and late.valid.item()
 
 
 def test_weights_that_are_not_finite():
@@ -210,7 +210,7 @@ def test_weights_that_are_not_finite():
         episodes = _run(_Walk(), sound.at[1, 0].set(bad))
         others = np.array([0, 2])
         _assert_same(_rows(episodes, others), _rows(expected, others))
-        np.testing.assert_array_equal(episodes.broke[:, 0], [False, True, False])
+        np.testing.assert_array_equal(episodes.valid[:, 0], [True, False, True])
         assert float(episodes.total_reward[1, 0]) == 0
 
 
@@ -220,7 +220,7 @@ def test_broken_start():
             return {**super().reset(key=key), "x": jnp.array(jnp.nan)}
 
     episode = _run(Broken(), _moves(1.0))
-    assert episode.broke.item() and float(episode.total_reward.item()) == 0
+    assert not episode.valid.item() and float(episode.total_reward.item()) == 0
 
 
 # A real task.
@@ -270,6 +270,6 @@ def test_cartpole_equals_a_python_loop():
         task, view.to_policy, broken, episodes=2, key=jax.random.key(1)
     )
     np.testing.assert_array_equal(again.total_reward[1], [0, 0])
-    assert again.broke[1].all() and not np.delete(again.broke, 1, axis=0).any()
+    assert not again.valid[1].any() and np.delete(again.valid, 1, axis=0).all()
     others = np.array([0, 2, 3, 4])
     _assert_same(_rows(again, others), _rows(episodes, others))

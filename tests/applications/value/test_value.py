@@ -123,9 +123,17 @@ def test_correlation_is_pearsons():
     x = random.standard_normal(50)
     for y in (x + random.standard_normal(50), -x, random.standard_normal(50), x**2):
         for scale, shift in ((1, 0), (1e4, 300.0)):
-            ours = correlation(jnp.asarray(x, float), jnp.asarray(scale * y + shift))
-            expected = np.corrcoef(x, y)[0, 1]
-            np.testing.assert_allclose(ours, expected, atol=1e-5)
+            z = jnp.asarray(scale * y + shift)
+            ours = correlation(jnp.asarray(x, float), z, jnp.ones(50, bool))
+            np.testing.assert_allclose(ours, np.corrcoef(x, y)[0, 1], atol=1e-5)
+
+
+def test_correlation_of_some_pairs():
+    x, y = jnp.array([[1.0, 2.0], [3.0, 1e6]]), jnp.array([[1.0, 5.0], [2.0, jnp.nan]])
+    where = jnp.array([[True, True], [True, False]])
+    expected = np.corrcoef([1, 2, 3], [1, 5, 2])[0, 1]
+    np.testing.assert_allclose(correlation(x, y, where), expected, rtol=1e-5)
+    assert np.isnan(correlation(x, y, jnp.zeros((2, 2), bool)))
 
 
 @pytest.mark.parametrize("count", [3, 7, 10, 50])
@@ -134,8 +142,9 @@ def test_correlation_of_a_constant_is_nan(count):
     constant, other = jnp.full(count, 0.1), jnp.full(count, 0.7)
     rising = jnp.arange(float(count))
     for x, y in ((constant, rising), (rising, constant), (constant, other)):
-        assert np.isnan(correlation(x, y))
-    np.testing.assert_allclose(correlation(rising, rising), 1, rtol=1e-6)
+        assert np.isnan(correlation(x, y, jnp.ones(count, bool)))
+    same = correlation(rising, rising, jnp.ones(count, bool))
+    np.testing.assert_allclose(same, 1, rtol=1e-6)
 
 
 # Value functions.
@@ -158,23 +167,26 @@ def test_what_a_value_depends_on(kind):
     start_state = ValueFunction(encoder, 8, 1, state_size=3, key=jax.random.key(2))
     one, other = jnp.array([0.5, -1.0, 2.0]), jnp.array([-2.0, 0.0, 1.0])
     a, b = _network(1), _network(2)
-    assert plain(a, one) == plain(a, other)
+    assert not plain.conditions_on_state and start_state.conditions_on_state
     assert abs(start_state(a, one) - start_state(a, other)) > 1e-4
-    for value in (plain, start_state):
-        assert value(a, one).shape == ()
-        assert abs(value(a, one) - value(b, one)) > 1e-4
+    for value, state in ((plain, None), (start_state, one)):
+        assert value(a, state).shape == ()
+        assert abs(value(a, state) - value(b, state)) > 1e-4
+    for value, state in ((plain, one), (start_state, None)):
+        with pytest.raises(ValueError, match="takes a policy and a start state, V"):
+            value(a, state)
 
 
 @pytest.mark.parametrize("state_size", [0, 3])
 def test_value_in_numpy(state_size):
     encoder, network = _encoder("flat"), _network(1)
     value = ValueFunction(encoder, 6, 1, state_size=state_size, key=jax.random.key(3))
-    state = jnp.array([0.5, -1.0, 2.0])
+    state = jnp.array([0.5, -1.0, 2.0]) if state_size else None
     hidden, last = (
         (np.asarray(layer.weight, float), np.asarray(layer.bias, float))
         for layer in value.head.layers
     )
-    x = np.concatenate([encoder(network), state[:state_size]])
+    x = np.concatenate([encoder(network), () if state is None else state])
     x = hidden[0] @ x + hidden[1]
     assert x.min() < 0 < x.max()  # Both branches of ELU are met.
     x = np.where(x > 0, x, np.exp(x) - 1)
@@ -190,9 +202,7 @@ def test_units_of_the_head_cannot_die():
     )
     features = value.encoder(_network(1))
     assert np.max(value.head.layers[0](features)) < 0
-    gradient = eqx.filter_grad(lambda network: value(network, jnp.zeros(0)))(
-        _network(1)
-    )
+    gradient = eqx.filter_grad(lambda network: value(network))(_network(1))
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradient))
 
 
@@ -202,7 +212,7 @@ def test_gradients_with_respect_to_weights(kind, state_size):
     value = ValueFunction(
         _encoder(kind), 8, 1, state_size=state_size, key=jax.random.key(2)
     )
-    state = jnp.array([0.5, -1.0, 2.0])
+    state = jnp.array([0.5, -1.0, 2.0]) if state_size else None
     network = _network(1)
     gradient = eqx.filter_grad(lambda network: value(network, state))(network)
     # Every leaf of the policy is reached, and the slope is the one of differences.

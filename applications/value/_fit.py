@@ -1,0 +1,133 @@
+"""Fitting V to records of policies and their returns."""
+
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import optax
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+
+from applications.archive import Archive, Record
+from applications.value._targets import RankTargets, StandardTargets
+from applications.value._value_function import ValueFunction
+
+
+MakePolicy: TypeAlias = Callable[[Float[Array, " weights"]], PyTree]
+TargetKind: TypeAlias = Literal["standard", "rank"]
+
+
+def predict(
+    value: ValueFunction, make_policy: MakePolicy, records: Record
+) -> Float[Array, "batch labels"]:
+    """Values of the policies in records.
+
+    Args:
+        value: V(θ) or V(s, θ).
+        make_policy: From weights to a policy.
+        records: A batch of records.
+
+    Returns:
+        One value a policy, or one for each of its start states, in units of the
+        targets; in the order of `labels`.
+    """
+
+    def of_policy(weights, starts):
+        policy = make_policy(weights)
+        if value.conditions_on_state:
+            return jax.vmap(lambda start: value(policy, start))(starts)
+        return value(policy)[None]
+
+    return jax.vmap(of_policy)(records.weights, records.starts)
+
+
+def labels(
+    value: ValueFunction, records: Record
+) -> tuple[Float[Array, "batch labels"], Bool[Array, "batch labels"]]:
+    """What V is to say of the policies in records.
+
+    Args:
+        value: V(θ) or V(s, θ).
+        records: A batch of records.
+
+    Returns:
+        For V(θ) each policy's mean return over its valid episodes, for V(s, θ) the
+        return of each episode; and which of these are there.
+    """
+    if value.conditions_on_state:
+        return records.returns, records.valid
+    any_valid = jnp.any(records.valid, axis=1, keepdims=True)
+    mean = jnp.mean(records.returns, axis=1, keepdims=True, where=records.valid)
+    return jnp.where(any_valid, mean, jnp.zeros_like(mean)), any_valid
+
+
+def fit(
+    value: ValueFunction,
+    optimiser: optax.GradientTransformation,
+    optimiser_state: optax.OptState,
+    archive: Archive[Record],
+    make_policy: MakePolicy,
+    *,
+    kind: TargetKind,
+    batch_size: int,
+    updates: int,
+    key: PRNGKeyArray,
+) -> tuple[
+    ValueFunction,
+    optax.OptState,
+    StandardTargets | RankTargets,
+    Float[Array, ""],
+]:
+    """Gradient steps on the mean squared error over an archive.
+
+    Args:
+        value: V(θ) or V(s, θ).
+        optimiser: Of its parameters.
+        optimiser_state: The optimiser's state.
+        archive: Policies and their returns.
+        make_policy: From weights to a policy.
+        kind: Whether V learns standardised returns or their ranks.
+        batch_size: Records in a step.
+        updates: How many steps.
+        key: Source of randomness.
+
+    Returns:
+        The value function, the optimiser's state, the targets, whose inverse takes
+        values back to returns, and the mean loss over the steps.
+    """
+    of_all, valid = labels(value, archive.entries)
+    make_targets = StandardTargets if kind == "standard" else RankTargets
+    targets = make_targets(of_all.ravel(), (valid & archive.filled[:, None]).ravel())
+    arrays, rest = eqx.partition(value, eqx.is_array)
+
+    def loss_of(arrays, records: Record):
+        value = eqx.combine(arrays, rest)
+        returns, valid = labels(value, records)
+        error = predict(value, make_policy, records) - targets(returns)
+        count = jnp.maximum(jnp.sum(valid), 1).astype(error.dtype)
+        return jnp.sum(error**2, where=valid) / count
+
+    def update(carry, key):
+        arrays, state = carry
+        records = archive.sample(batch_size, key=key)
+        loss, gradient = jax.value_and_grad(loss_of)(arrays, records)
+        change, state = update_of(optimiser, gradient, state)
+        return (eqx.apply_updates(arrays, change), state), loss
+
+    (arrays, optimiser_state), losses = jax.lax.scan(
+        update, (arrays, optimiser_state), jr.split(key, updates)
+    )
+    return eqx.combine(arrays, rest), optimiser_state, targets, jnp.mean(losses)
+
+
+def update_of(
+    optimiser: optax.GradientTransformation, gradient: PyTree, state: optax.OptState
+) -> tuple[PyTree, optax.OptState]:
+    """An optimiser's step.
+
+    Optax multiplies counts and rates, which strict dtype promotion forbids.
+    """
+    with jax.numpy_dtype_promotion("standard"):
+        return optimiser.update(gradient, state)

@@ -1,0 +1,87 @@
+"""The default command with one choice changed at a time, on cartpole.
+
+python benchmarks/epvf_cartpole_choices.py
+"""
+
+import shlex
+
+import numpy as np
+from _common import curves, train, write
+from matplotlib.figure import Figure
+
+
+_SEEDS = range(3)
+# Except for the first five, from Figure 2 of Bohlinger and Peters (2025).
+_CHOICES = (
+    "",
+    "--representation probing",
+    "--start-states",
+    "--targets rank",
+    "--weight-clip 0.3",
+    "--policies many",
+    "--archive 100",
+    "--policy-lr 1e-5 --policy-lr-schedule constant",
+    "--noise-scale 1.0",
+    "--clip none",
+    "--clip perturbed",
+    "--noise gaussian --noise-scale 1.0",
+)
+_LAST = 10  # iterations that the mean at the end is taken over
+
+
+def main() -> None:
+    result = {}
+    for choice in _CHOICES:
+        runs = []
+        for seed in _SEEDS:
+            run = train("--seed", str(seed), *shlex.split(choice))
+            rows = run["rows"]
+            perturbed = [row["return_perturbed_mean"] for row in rows]
+            runs.append(
+                {
+                    "seed": seed,
+                    "command": run["command"],
+                    "mean_return": run["evaluation"]["mean"],
+                    "perturbed_at_the_end": float(np.mean(perturbed[-_LAST:])),
+                    "wall_seconds": round(run["wall_seconds"], 2),
+                    **curves(rows, "return_perturbed_mean", "critic_correlation"),
+                }
+            )
+        result[choice] = runs
+        print(_line(choice, runs), flush=True)
+    write(
+        "epvf_cartpole_choices",
+        "python benchmarks/epvf_cartpole_choices.py",
+        {"choices": result},
+        _draw(result),
+    )
+
+
+def _line(choice: str, runs: list[dict]) -> str:
+    """A row of a Markdown table."""
+
+    def each(name: str) -> str:
+        return ", ".join(f"{run[name]:.0f}" for run in runs)
+
+    name = f"`{choice}`" if choice else "default"
+    return (
+        f"| {name} | {each('mean_return')} | {each('perturbed_at_the_end')} | "
+        f"{each('wall_seconds')} |"
+    )
+
+
+def _draw(result: dict[str, list[dict]]) -> Figure:
+    figure = Figure(figsize=(9.0, 7.0), layout="constrained")
+    panels = figure.subplots(3, 4, sharex=True, sharey=True).ravel()
+    for axes, (choice, runs) in zip(panels, result.items(), strict=True):
+        for run in runs:
+            axes.plot(run["return_perturbed_mean"], linewidth=1)
+        axes.set_title(choice.replace(" --", "\n--") or "default", fontsize="small")
+        axes.grid(alpha=0.3)
+    figure.supxlabel("iterations")
+    figure.supylabel("mean return of the perturbed policies, three seeds")
+    return figure
+
+
+if __name__ == "__main__":
+    main()
