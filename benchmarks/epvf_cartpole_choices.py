@@ -64,10 +64,7 @@ def _line(choice: str, runs: list[dict]) -> str:
         return ", ".join(f"{run[name]:.0f}" for run in runs)
 
     name = f"`{choice}`" if choice else "default"
-    return (
-        f"| {name} | {each('mean_return')} | {each('perturbed_at_the_end')} | "
-        f"{each('wall_seconds')} |"
-    )
+    return f"| {name} | {each('mean_return')} | {each('perturbed_at_the_end')} |"
 
 
 def _draw(result: dict[str, list[dict]]) -> Figure:
