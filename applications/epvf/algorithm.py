@@ -104,10 +104,9 @@ class EPVF(eqx.Module):
         count = config.num_envs if config.policies == "many" else 1
 
         def draw(index):
-            policy_of = MLPPolicy(
-                self.task, config.hidden, key=jr.fold_in(policy_key, index)
-            )
-            return self.view.to_vector(policy_of)
+            own_key = jr.fold_in(policy_key, index)
+            policy = MLPPolicy(self.task, config.hidden, key=own_key)
+            return self.view.to_vector(policy)
 
         policies = jax.vmap(draw)(jnp.arange(count))
         value = self._make_value(key=value_key)
@@ -188,7 +187,8 @@ class EPVF(eqx.Module):
             The unperturbed policy; of many, the one with the highest value. For
             V(s, θ) that is the mean over start states of one batch in the archive.
         """
-        starts = state.archive.entries.starts[:_STARTS_FOR_MANY, 0]
+        count = min(self.config.num_envs, _STARTS_FOR_MANY)
+        starts = state.archive.entries.starts[:count, 0]
         values = self._policy_values(state.value, state.policies, starts)
         return self.view.to_policy(state.policies[jnp.argmax(values)])
 

@@ -27,6 +27,7 @@ from applications.runs import (
     Progress,
     Purpose,
     Run,
+    settings_from_json,
     settings_to_json,
     UserError,
     write_atomically,
@@ -124,7 +125,7 @@ def _load(run: Run, state: State, config: Config) -> tuple[State, Progress]:
             f"--iterations {config.iterations} is less than the {progress.iteration} "
             f"that {run.directory} has done. Raise it, or drop it."
         )
-    before = run.config["iterations"]
+    before = settings_from_json(Config, run.config).iterations
     if config.iterations != before:
         print(
             f"Iterations: {before} before, {config.iterations} now; schedules run over "
