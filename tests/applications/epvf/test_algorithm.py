@@ -1,5 +1,7 @@
 """One iteration of EPVF, piece by piece, on tasks whose returns are known."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -12,43 +14,39 @@ from applications.epvf.algorithm import EPVF, State
 from applications.epvf.config import Config
 
 
-class Aim(AbstractTask):
-    """One step; the return is -(action - 1/2)² and the observation is always 1."""
+class OneStep(AbstractTask):
+    """Episodes of one step, whose reward is a function of start state and action."""
 
+    reward: Callable = eqx.field(static=True)
+    random_start: bool = eqx.field(static=True)
     observation_size: int = eqx.field(static=True, default=1)
     action_space: Continuous = eqx.field(
         static=True, default=Continuous((-1.0,), (1.0,))
     )
     horizon: int = eqx.field(static=True, default=1)
 
+    def __init__(self, reward: Callable, *, random_start: bool = False):
+        self.reward = reward
+        self.random_start = random_start
+
     def reset(self, *, key):
-        del key
-        return jnp.ones(1)
+        return jr.rademacher(key, (1,), jnp.float32) if self.random_start else _ONE
 
     def observe(self, state):
         return state
 
     def step(self, state, action):
-        return state, -((action[0] - 0.5) ** 2), jnp.zeros((), bool)
+        return state, self.reward(state[0], action[0]), jnp.zeros((), bool)
 
 
-class Offset(AbstractTask):
-    """One step; the return is the start state, -1 or 1, times the action."""
-
-    observation_size: int = eqx.field(static=True, default=1)
-    action_space: Continuous = eqx.field(
-        static=True, default=Continuous((-1.0,), (1.0,))
-    )
-    horizon: int = eqx.field(static=True, default=1)
-
-    def reset(self, *, key):
-        return jr.rademacher(key, (1,), jnp.float32)
-
-    def observe(self, state):
-        return state
-
-    def step(self, state, action):
-        return state, state[0] * action[0], jnp.zeros((), bool)
+_ONE = jnp.ones(1)
+_AIM = OneStep(lambda start, action: -((action - 0.5) ** 2))
+_AVOID = OneStep(lambda start, action: (action - 0.5) ** 2)
+_FOLLOW = OneStep(lambda start, action: start * action, random_start=True)
+# Any number is below -1, but above 0.3 there is none.
+_CLIFF = OneStep(
+    lambda start, action: jnp.where(action > 0.3, jnp.nan, -((action + 0.5) ** 2) - 1)
+)
 
 
 def _config(**changes) -> Config:
@@ -90,38 +88,20 @@ def _run(algorithm: EPVF, state: State) -> tuple[State, list[dict[str, float]]]:
 )
 def test_finds_the_best_action(changes):
     # The action is tanh(w + b): the best policy has w + b = artanh(1/2) = 0.549.
-    algorithm, state = _start(Aim(), _config(**changes))
+    algorithm, state = _start(_AIM, _config(**changes))
     state, rows = _run(algorithm, state)
     policy = algorithm.policy(state)
-    assert abs(policy(jnp.ones(1))[0] - 0.5) < 0.1
+    assert abs(policy(_ONE)[0] - 0.5) < 0.1
     assert rows[-1]["return_policy"] > -0.02
     assert rows[-1]["critic_correlation"] > 0.7
 
 
-def test_descending_instead_finds_the_worst_action():
-    """Negative control: the result above is the gradient's doing."""
-
-    class Opposite(AbstractTask):
-        observation_size: int = eqx.field(static=True, default=1)
-        action_space: Continuous = eqx.field(
-            static=True, default=Continuous((-1.0,), (1.0,))
-        )
-        horizon: int = eqx.field(static=True, default=1)
-
-        def reset(self, *, key):
-            del key
-            return jnp.ones(1)
-
-        def observe(self, state):
-            return state
-
-        def step(self, state, action):
-            return state, (action[0] - 0.5) ** 2, jnp.zeros((), bool)
-
-    algorithm, state = _start(Opposite(), _config())
+def test_with_the_opposite_reward_it_goes_elsewhere():
+    """Negative control: the result above is the reward's doing."""
+    algorithm, state = _start(_AVOID, _config())
     state, _ = _run(algorithm, state)
     # The clip of 1 on both weights leaves tanh(-2) = -0.96 as the farthest action.
-    assert algorithm.policy(state)(jnp.ones(1))[0] < -0.8
+    assert algorithm.policy(state)(_ONE)[0] < -0.8
 
 
 def test_start_states_explain_the_returns():
@@ -129,7 +109,7 @@ def test_start_states_explain_the_returns():
     correlations = {}
     for start_states in (False, True):
         config = _config(start_states=start_states, num_envs=64, policy_lr=1e-3)
-        _, rows = _run(*_start(Offset(), config))
+        _, rows = _run(*_start(_FOLLOW, config))
         correlations[start_states] = np.mean(
             [row["critic_correlation"] for row in rows[-10:]]
         )
@@ -140,7 +120,7 @@ def test_start_states_explain_the_returns():
 @pytest.mark.parametrize("noise, spread", [("uniform", 3**-0.5), ("gaussian", 1.0)])
 def test_perturbations(noise, spread, getkey):
     config = _config(noise=noise, noise_scale=0.2, num_envs=2000, hidden=(4,))
-    algorithm, state = _start(Aim(), config)
+    algorithm, state = _start(_AIM, config)
     noise_of = algorithm._perturb(state, key=getkey()) - state.policies
     assert noise_of.shape == (2000, 13)
     # Five standard errors of a variance from 26,000 draws are below 5 %.
@@ -153,7 +133,7 @@ def test_perturbations(noise, spread, getkey):
 @pytest.mark.parametrize("clip", ["policy", "perturbed", "none"])
 def test_clip(clip, getkey):
     config = _config(clip=clip, weight_clip=0.1, noise_scale=0.5, policy_lr=1.0)
-    algorithm, state = _start(Aim(), config)
+    algorithm, state = _start(_AIM, config)
     perturbed = algorithm._perturb(state, key=getkey())
     assert bool(jnp.all(jnp.abs(perturbed) <= 0.1)) == (clip == "perturbed")
     state, metrics = eqx.filter_jit(algorithm.step)(state)
@@ -169,7 +149,7 @@ def test_clip(clip, getkey):
 
 def test_noise_schedule(getkey):
     config = _config(noise_schedule="linear", noise_scale=0.4, iterations=10)
-    algorithm, state = _start(Aim(), config)
+    algorithm, state = _start(_AIM, config)
     key = getkey()
     full = algorithm._perturb(state, key=key) - state.policies
     later = eqx.tree_at(lambda s: s.iteration, state, jnp.asarray(5, jnp.int32))
@@ -178,7 +158,7 @@ def test_noise_schedule(getkey):
 
 
 def test_correlation_is_from_before_the_fit():
-    algorithm, state = _start(Aim(), _config(critic_updates=200))
+    algorithm, state = _start(_AIM, _config(critic_updates=200))
     after, metrics = eqx.filter_jit(algorithm.step)(state)
     fresh = after.archive.entries
     weights, returns = fresh.weights[:32], np.asarray(fresh.returns[:32, 0])
@@ -196,7 +176,7 @@ def test_correlation_is_from_before_the_fit():
 
 def test_the_archive_holds_what_was_run():
     config = _config(archive=2, iterations=3)
-    algorithm, state = _start(Aim(), config)
+    algorithm, state = _start(_AIM, config)
     for _ in range(3):
         state, _ = eqx.filter_jit(algorithm.step)(state)
     entries = state.archive.entries
@@ -209,7 +189,7 @@ def test_the_archive_holds_what_was_run():
 
 def test_policy_steps_raise_the_value_of_the_critic():
     config = _config(policy_lr=1e-3, policy_lr_schedule="constant")
-    algorithm, state = _start(Aim(), config)
+    algorithm, state = _start(_AIM, config)
     after, _ = eqx.filter_jit(algorithm.step)(state)
 
     def value(policies) -> float:
@@ -222,7 +202,7 @@ def test_policy_steps_raise_the_value_of_the_critic():
 
 
 def test_many_policies_each_have_their_own_perturbation(getkey):
-    algorithm, state = _start(Aim(), _config(policies="many", num_envs=8))
+    algorithm, state = _start(_AIM, _config(policies="many", num_envs=8))
     assert state.policies.shape[0] == 8
     assert len(np.unique(state.policies[:, 0])) == 8
     offsets = np.abs(algorithm._perturb(state, key=getkey()) - state.policies)
@@ -232,7 +212,7 @@ def test_many_policies_each_have_their_own_perturbation(getkey):
 
 
 def test_many_policies_are_represented_by_the_one_of_highest_value():
-    algorithm, state = _start(Aim(), _config(policies="many", num_envs=8))
+    algorithm, state = _start(_AIM, _config(policies="many", num_envs=8))
     state, _ = _run(algorithm, state)
     values = [
         state.value(algorithm.view.to_policy(weights)).item()
@@ -243,34 +223,12 @@ def test_many_policies_are_represented_by_the_one_of_highest_value():
     np.testing.assert_array_equal(chosen, best)
 
 
-class Cliff(AbstractTask):
-    """One step; the return is -(a + 1/2)² - 1, but not a number for a > 0.3."""
-
-    observation_size: int = eqx.field(static=True, default=1)
-    action_space: Continuous = eqx.field(
-        static=True, default=Continuous((-1.0,), (1.0,))
-    )
-    horizon: int = eqx.field(static=True, default=1)
-
-    def reset(self, *, key):
-        del key
-        return jnp.ones(1)
-
-    def observe(self, state):
-        return state
-
-    def step(self, state, action):
-        reward = -((action[0] + 0.5) ** 2) - 1
-        reward = jnp.where(action[0] > 0.3, jnp.nan, reward)
-        return state, reward, jnp.zeros((), bool)
-
-
 @pytest.mark.parametrize("start_states", [False, True])
 @pytest.mark.parametrize("targets", ["standard", "rank"])
 def test_breaking_off_is_not_a_way_to_a_high_return(targets, start_states):
     """An episode that breaks at once has the sum 0, and all others have less."""
     config = _config(targets=targets, start_states=start_states, iterations=60)
-    algorithm, state = _start(Cliff(), config)
+    algorithm, state = _start(_CLIFF, config)
     step = eqx.filter_jit(algorithm.step)
     broken = 0
     for seed in range(4):
@@ -282,12 +240,12 @@ def test_breaking_off_is_not_a_way_to_a_high_return(targets, start_states):
             broken += metrics["nan_episodes"].item()
             assert np.isfinite(metrics["critic_loss"])
             assert not metrics["return_perturbed_max"] > -1
-        assert abs(algorithm.policy(state)(jnp.ones(1))[0] + 0.5) < 0.15
+        assert abs(algorithm.policy(state)(_ONE)[0] + 0.5) < 0.15
     assert broken > 20
 
 
 def test_nothing_is_learned_from_an_iteration_in_which_all_break():
-    algorithm, state = _start(Cliff(), _config(noise_scale=0.01))
+    algorithm, state = _start(_CLIFF, _config(noise_scale=0.01))
     state = eqx.tree_at(lambda s: s.policies, state, jnp.asarray([[0.9, 0.9]]))
     after, metrics = eqx.filter_jit(algorithm.step)(state)
     assert metrics["nan_episodes"] == 34
@@ -303,7 +261,7 @@ def test_nothing_is_learned_from_an_iteration_in_which_all_break():
 
 
 def test_value_of_the_policy_is_in_units_of_return():
-    algorithm, state = _start(Aim(), _config())
+    algorithm, state = _start(_AIM, _config())
     state, rows = _run(algorithm, state)
     assert abs(rows[-1]["value_policy"] - rows[-1]["return_policy"]) < 0.05
     # Standardised, that value would be above the archive's mean: positive.

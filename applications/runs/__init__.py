@@ -1,0 +1,40 @@
+"""What every trainer shares: settings, run directory, checkpoints, metrics, loop, plot."""
+
+from applications.runs._checkpoint import (
+    load_checkpoint as load_checkpoint,
+    Progress as Progress,
+    save_checkpoint as save_checkpoint,
+)
+from applications.runs._command import (
+    fixed as fixed,
+    new_directory as new_directory,
+    parse_settings as parse_settings,
+)
+from applications.runs._errors import (
+    exit_on_user_error as exit_on_user_error,
+    UserError as UserError,
+)
+from applications.runs._files import (
+    write_atomically as write_atomically,
+    write_json as write_json,
+)
+from applications.runs._keys import key_for as key_for, Purpose as Purpose
+from applications.runs._loop import Interrupt as Interrupt, loop as loop
+from applications.runs._metrics import MetricsLog as MetricsLog, read_rows as read_rows
+from applications.runs._plot import plot_returns as plot_returns
+from applications.runs._run import Run as Run
+from applications.runs._settings import (
+    AtLeast as AtLeast,
+    check_settings as check_settings,
+    Count as Count,
+    OptionalCount as OptionalCount,
+    Positive as Positive,
+    Rate as Rate,
+    RunSettings as RunSettings,
+    Schedule as Schedule,
+    schedule as schedule,
+    Seed as Seed,
+    settings_from_json as settings_from_json,
+    settings_to_json as settings_to_json,
+    Widths as Widths,
+)

@@ -1,0 +1,158 @@
+import signal
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, TypeVar
+
+import equinox as eqx
+
+from applications.runs._checkpoint import Progress, save_checkpoint
+from applications.runs._errors import UserError
+from applications.runs._metrics import MetricsLog, Row
+from applications.runs._progress import ProgressLine
+from applications.runs._run import Run
+
+
+State = TypeVar("State")
+
+
+class Interrupt:
+    """Turns the first Ctrl-C or SIGTERM into a request; the second one ends at once."""
+
+    def __init__(self):
+        self.requested = False
+
+    def __enter__(self) -> "Interrupt":
+        self._before = {
+            number: signal.signal(number, self._request)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        del kind, error, trace
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        print(
+            "Stopping after this iteration; once more to stop at once.",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def loop(
+    run: Run,
+    step: Callable[[State], tuple[State, dict[str, Any]]],
+    state: State,
+    progress: Progress,
+    *,
+    iterations: int,
+    checkpoint_every: int,
+    config: dict[str, Any],
+    save: Callable[[State], None],
+    describe: Callable[[Row], str],
+    must_be_finite: tuple[str, ...],
+    interrupt: Interrupt,
+) -> tuple[State, Progress, list[Row]]:
+    """Repeats an algorithm's step; logs, checkpoints, shows how it goes.
+
+    Args:
+        run: Where everything is written.
+        step: One iteration: from a state to the next and metrics, scalars by name. One
+            of them is `env_steps`, the control steps of this iteration. It is compiled
+            here; the state's buffers are given to it.
+        state: Where to start from.
+        progress: How far the run is with that state.
+        iterations: Iterations of the whole run.
+        checkpoint_every: Iterations from one checkpoint to the next.
+        config: The settings that checkpoints carry.
+        save: Writes what the run leaves besides checkpoints.
+        describe: What the progress line says of a row.
+        must_be_finite: Metrics without which going on is pointless.
+        interrupt: Asked after each iteration.
+
+    Returns:
+        The last state, how far it is, and all rows of the run.
+
+    Raises:
+        UserError: If one of the metrics that must be finite is not.
+        OSError: If something cannot be written.
+    """
+    with (
+        MetricsLog(run.directory, progress.iteration) as log,
+        ProgressLine(progress.iteration, iterations, describe) as line,
+    ):
+
+        def checkpoint() -> None:
+            log.sync()
+            save_checkpoint(run.checkpoints, state, progress, config)
+            save(state)
+
+        if progress.iteration >= iterations:
+            save(state)
+            return state, progress, log.rows
+        began, seconds_before = time.perf_counter(), progress.seconds
+        # The step may hold arrays of its own (a physics model); only the state's
+        # buffers are given away.
+        jitted: Any = eqx.filter_jit(_apply, donate="all-except-first")
+        compiled = jitted.lower(step, state).compile()
+        compile_seconds = time.perf_counter() - began
+        saved = None
+        while progress.iteration < iterations and not interrupt.requested:
+            iteration_began = time.perf_counter()
+            state, metrics = compiled(step, state)
+            metrics = {name: value.item() for name, value in metrics.items()}
+            now = time.perf_counter()
+            seconds = now - iteration_began
+            env_steps = metrics.pop("env_steps")
+            progress = Progress(
+                progress.iteration + 1,
+                progress.env_steps + env_steps,
+                seconds_before + now - began,
+            )
+            log.append(
+                {
+                    "iteration": progress.iteration,
+                    "env_steps": progress.env_steps,
+                    **metrics,
+                    "steps_per_second": env_steps / seconds,
+                    "compile_seconds": compile_seconds,
+                    "seconds": progress.seconds,
+                }
+            )
+            compile_seconds = 0.0
+            row = log.rows[-1]
+            line.update(row)
+            _check_finite(row, must_be_finite)
+            if progress.iteration % checkpoint_every == 0:
+                checkpoint()
+                saved = progress
+        if saved != progress:
+            checkpoint()
+        return state, progress, log.rows
+
+
+def _apply(step: Callable[[State], Any], state: State) -> Any:
+    return step(state)
+
+
+def _check_finite(row: Row, names: tuple[str, ...]) -> None:
+    for name in names:
+        if row[name] is None:
+            raise UserError(
+                f"{name} is not finite any more at iteration {row['iteration']}: the "
+                "learning rates are too high or the weights are not clipped. The "
+                "checkpoints from before are kept."
+            )

@@ -1,0 +1,88 @@
+import os
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from applications.runs._metrics import Row
+
+
+class ProgressLine:
+    """One live line on a terminal; elsewhere a plain line now and then."""
+
+    def __init__(
+        self,
+        done: int,
+        total: int,
+        describe: Callable[[Row], str],
+        *,
+        seconds_between_lines: float = 1.0,
+    ):
+        """Prepares the line.
+
+        Args:
+            done: Iterations done already.
+            total: Iterations of the whole run.
+            describe: What to say of an iteration's row.
+            seconds_between_lines: Plain lines come no faster than that.
+        """
+        self._describe = describe
+        self._total = total
+        self._pause = seconds_between_lines
+        self._last_line = -float("inf")
+        self._console = Console()
+        self._bar = None
+        if self._console.is_terminal:
+            self._bar = Progress(
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TextColumn("{task.description}"),
+                TimeRemainingColumn(compact=True),
+                console=self._console,
+            )
+            self._task = self._bar.add_task("", total=total, completed=done)
+
+    def __enter__(self) -> "ProgressLine":
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        del kind, error, trace
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, row: Row) -> None:
+        """Shows an iteration.
+
+        Args:
+            row: Its metrics.
+        """
+        iteration = row["iteration"]
+        if self._bar is not None:
+            self._bar.update(
+                self._task, completed=iteration, description=self._describe(row)
+            )
+            return
+        now = time.monotonic()
+        if now - self._last_line >= self._pause or iteration == self._total:
+            self._last_line = now
+            try:
+                print(f"{iteration}/{self._total}  {self._describe(row)}", flush=True)
+            except BrokenPipeError:
+                # Nobody reads any more, as after `| head`. The run goes on.
+                sys.stdout = open(os.devnull, "w")
