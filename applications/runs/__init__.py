@@ -1,4 +1,4 @@
-"""What every trainer shares: settings, run directory, checkpoints, metrics, loop, plot."""
+"""What every trainer shares: settings, run directory, checkpoints, metrics, loop."""
 
 from applications.runs._checkpoint import (
     load_checkpoint as load_checkpoint,
