@@ -75,7 +75,7 @@ class MetricsLog:
         self.rows = rows
         self._file = open(path, "a")
         self._path = path
-        # The time in seconds, which the name has anyway, can be that of an earlier process.
+        # The name has the time in seconds, which may be that of an earlier process.
         self._events = EventsWriter(str(directory / "events"), f".{time.time_ns()}")
         # Tells TensorBoard to forget what an earlier process logged after this point.
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
