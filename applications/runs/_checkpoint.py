@@ -134,6 +134,8 @@ def load_checkpoint(
                 " it goes on, but not to the same bits."
             )
         break
+    for unfinished in directory.glob(".*.ckpt.tmp"):
+        unfinished.unlink()
     for path in damaged:
         path.rename(path.with_name(path.name + ".damaged"))
         before = f"the one of iteration {progress.iteration}"

@@ -77,13 +77,14 @@ def test_the_newest_is_taken_and_the_oldest_removed(tmp_path):
     _assert_same(state, _state(100))
 
 
-def test_leftovers_of_a_killed_writer_are_ignored(tmp_path):
+def test_leftovers_of_a_killed_writer_are_removed(tmp_path):
     save_checkpoint(tmp_path, _state(3), Progress(3), _CONFIG)
     (tmp_path / ".00000004.ckpt.tmp").write_bytes(b"wsl-check")
     state, progress, warnings = load_checkpoint(tmp_path, _state(), _CONFIG)
     assert progress.iteration == 3
     assert warnings == []
     _assert_same(state, _state(3))
+    assert [path.name for path in tmp_path.iterdir()] == ["00000003.ckpt"]
 
 
 @pytest.fixture(scope="module")
