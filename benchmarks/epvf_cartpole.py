@@ -54,7 +54,7 @@ def _draw(runs: list[dict]) -> Figure:
         right.plot(steps, run["return_perturbed_mean"], label=label)
     left.set(
         title="the policy",
-        xlabel="seconds, compilation included",
+        xlabel="seconds since compilation began",
         ylabel="undiscounted return",
     )
     left.set_xlim(0)
