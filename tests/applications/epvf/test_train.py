@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from applications.envs import names
 from applications.epvf import evaluate, train
 
 
@@ -140,13 +141,15 @@ def test_flags_that_do_not_parse(flags, tmp_path, capsys, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_help_names_every_flag(capsys):
+def test_help_names_every_flag_and_task(capsys):
     with pytest.raises(SystemExit) as exit_:
         train.main(["--help"])
     assert exit_.value.code == 0
     text = capsys.readouterr().out
     for field in train.Config.__dataclass_fields__:
         assert "--" + field.replace("_", "-") in text
+    for task in names():
+        assert task in text
 
 
 def _fails_and_changes_nothing(arguments, directory, capsys) -> str:
