@@ -187,6 +187,8 @@ class EPVF(eqx.Module):
             The unperturbed policy; of many, the one with the highest value. For
             V(s, θ) that is the mean over start states of one batch in the archive.
         """
+        if self.config.policies == "one":
+            return self.view.to_policy(state.policies[0])
         count = min(self.config.num_envs, _STARTS_FOR_MANY)
         starts = state.archive.entries.starts[:count, 0]
         values = self._policy_values(state.value, state.policies, starts)
@@ -241,7 +243,9 @@ class EPVF(eqx.Module):
         unperturbed: Episode = jax.tree.map(
             lambda leaf: leaf[config.num_envs :], episodes
         )
-        fresh = Record(perturbed, tried.total_reward, tried.start, tried.valid)
+        # Even a masked NaN would reach the gradient.
+        starts = jnp.where(jnp.isfinite(tried.start), tried.start, 0.0)
+        fresh = Record(perturbed, tried.total_reward, starts, tried.valid)
         worst = jnp.where(tried.valid, tried.total_reward, -jnp.inf)
         metrics: Metrics = {
             "return_perturbed_mean": jnp.mean(tried.total_reward, where=tried.valid),

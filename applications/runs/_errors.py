@@ -17,8 +17,8 @@ def exit_on_user_error(main: Callable[..., int]) -> Callable[..., int]:
         main: Returns the exit code.
 
     Returns:
-        The same function, which answers 2 for a `UserError` or a failing disk and 130
-        when the user interrupts it before there is anything to save.
+        The same function, which answers 2 for a `UserError`, a failing disk or a full
+        memory, and 130 when the user insists on stopping at once.
     """
 
     @functools.wraps(main)
@@ -34,7 +34,10 @@ def exit_on_user_error(main: Callable[..., int]) -> Callable[..., int]:
             if message is None:
                 raise
         except KeyboardInterrupt:
-            print("Stopped at once; what came after the last checkpoint is lost.")
+            print(
+                "Stopped at once. A run goes on from its last checkpoint by --resume.",
+                file=sys.stderr,
+            )
             return 130
         print(f"error: {message}", file=sys.stderr)
         return 2

@@ -19,17 +19,21 @@ class OneStep(AbstractTask):
 
     reward: Callable = eqx.field(static=True)
     random_start: bool = eqx.field(static=True)
+    broken_start: bool = eqx.field(static=True)
     observation_size: int = eqx.field(static=True, default=1)
     action_space: Continuous = eqx.field(
         static=True, default=Continuous((-1.0,), (1.0,))
     )
     horizon: int = eqx.field(static=True, default=1)
 
-    def __init__(self, reward: Callable, *, random_start: bool = False):
+    def __init__(self, reward: Callable, *, random_start=False, broken_start=False):
         self.reward = reward
         self.random_start = random_start
+        self.broken_start = broken_start
 
     def reset(self, *, key):
+        if self.broken_start:
+            return jnp.where(jr.bernoulli(key, 0.3), jnp.nan, _ONE)
         return jr.rademacher(key, (1,), jnp.float32) if self.random_start else _ONE
 
     def observe(self, state):
@@ -256,6 +260,16 @@ def test_nothing_is_learned_from_an_iteration_in_which_all_break():
     assert not after.archive.entries.valid.any()
     before, value = (eqx.filter(s.value, eqx.is_array) for s in (state, after))
     assert eqx.tree_equal(before, value)
+    for leaf in jax.tree.leaves(eqx.filter(after, eqx.is_inexact_array)):
+        assert np.isfinite(leaf).all()
+
+
+@pytest.mark.parametrize("start_states", [False, True])
+def test_a_start_that_is_not_a_number_stays_out(start_states):
+    task = OneStep(lambda start, action: start * action, broken_start=True)
+    algorithm, state = _start(task, _config(start_states=start_states, iterations=5))
+    after, rows = _run(algorithm, state)
+    assert 0 < rows[0]["nan_episodes"] < 34
     for leaf in jax.tree.leaves(eqx.filter(after, eqx.is_inexact_array)):
         assert np.isfinite(leaf).all()
 
