@@ -4,7 +4,8 @@
 `wsl.encoders` turn a network's weights into a vector.
 """
 
-from wsl import encoders as encoders
+from wsl import encoders as encoders, nn as nn
+from wsl._axes import Factor as Factor, Slot as Slot
 from wsl._weight_space import GroupElement as GroupElement, WeightSpace as WeightSpace
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import equinox as eqx
@@ -13,25 +13,36 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from wsl._axes import AxisSpec, Factor, find_slots, read_spec, Slot
 
-GroupElement: TypeAlias = dict[str, Int[Array, " n"]]
-"""One permutation for each group of a space, by the group's name."""
+
+GroupElement: TypeAlias = dict[str, Int[Array, "*blocks n"]]
+"""A permutation for each group of a space, by the group's name. A nested group has one
+for every block, in an array with the axes of the blocks first."""
 
 
 @dataclasses.dataclass(frozen=True)
 class WeightSpace:
     """The floating-point array leaves of a model, and who may permute their axes.
 
-    For every axis of every leaf the space holds the name of the permutation group that
-    acts on it, or None where nothing may move it. Axes that carry the same name move
-    together, wherever they are: the rows of one layer's matrix, the same layer's bias
-    and the columns of the next matrix share a name. A name may also stand twice on one
-    leaf (recurrent weights).
+    For every axis of every leaf the space says what its indices are, by name: the rows
+    of one layer's matrix, the same layer's bias and the columns of the next matrix all
+    run over the units of that layer, and share a name. Each name stands for a
+    permutation group that moves all its axes together, unless it is listed as fixed
+    (inputs, outputs). A name may stand twice on one leaf (recurrent weights).
 
-    A space is immutable, hashable, equal to any other with the same leaves and axes,
-    and holds no arrays: it can be closed over or kept in a static field.
+    An axis may also be a product of several parts, in row-major order: the gates of a
+    GRU times its units, the channels of a flattened feature map times its pixels, the
+    heads of an attention layer times the units of a head. A name nested in another has
+    a permutation of its own in every block: whole heads may change places, and the
+    units inside each head.
 
-    Build one with [`from_spec`][wsl.WeightSpace.from_spec].
+    A space is immutable, hashable, equal to any other with the same leaves, axes, fixed
+    and nested names, and holds no arrays: it can be closed over or kept in a static
+    field.
+
+    [`infer_weight_space`][wsl.infer_weight_space] derives one from a model;
+    [`from_spec`][wsl.WeightSpace.from_spec] takes one that is written by hand.
 
     Attributes:
         treedef: Structure of the weights.
@@ -39,20 +50,54 @@ class WeightSpace:
             `jax.tree_util.keystr`.
         shapes: Shape of each leaf.
         dtypes: Name of each leaf's dtype.
-        axes: For each leaf, for each of its axes, the name of its group or None.
+        axes: For each leaf, for each of its axes, the factors of that axis.
+        fixed: Names that nothing may move.
+        nested: Pairs of a name and the name whose blocks it lives in.
+        reasons: For names that an inference found to be fixed, the reason. Takes no
+            part in comparisons.
+        unknown_primitives: What an inference could not follow, so that the true group
+            may be larger. Takes no part in comparisons.
     """
 
     treedef: jtu.PyTreeDef  # pyright: ignore[reportInvalidTypeForm]
     paths: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
     dtypes: tuple[str, ...]
-    axes: tuple[tuple[str | None, ...], ...]
+    axes: tuple[tuple[tuple[Factor, ...], ...], ...]
+    fixed: frozenset[str] = frozenset()
+    nested: tuple[tuple[str, str], ...] = ()
+    reasons: tuple[tuple[str, str], ...] = dataclasses.field(default=(), compare=False)
+    unknown_primitives: tuple[str, ...] = dataclasses.field(default=(), compare=False)
+
+    def __post_init__(self):
+        nested, names = dict(self.nested), self.index_sets
+        for name, block in self.nested:
+            if name not in self.groups or block not in self.groups:
+                raise ValueError(
+                    f"{name!r} cannot be nested in {block!r}: both must be names of "
+                    f"axes that may move. Names: {list(names)}; fixed: "
+                    f"{sorted(self.fixed)}."
+                )
+            above = _ancestors(name, nested)
+            if name in above:
+                raise ValueError(f"Group {name!r} is nested in itself: {above}.")
+        unknown = sorted(self.fixed - names.keys())
+        if unknown:
+            raise ValueError(
+                f"`fixed` names {unknown}, which no axis has. Names: {list(names)}."
+            )
+        for path, axes in zip(self.paths, self.axes, strict=True):
+            find_slots(path, axes, self.fixed, nested)
 
     @classmethod
     def from_spec(
         cls,
         weights: PyTree,
-        spec: Mapping[str, Sequence[str | None]] | None = None,
+        spec: Mapping[str, Sequence[AxisSpec]] | None = None,
+        *,
+        fixed: Collection[str] = (),
+        nested: Mapping[str, str] | None = None,
+        sizes: Mapping[str, int] | None = None,
     ) -> "WeightSpace":
         """Builds a space from a written specification.
 
@@ -61,17 +106,24 @@ class WeightSpace:
                 `jax.ShapeDtypeStruct` of the same form. Only shapes and dtypes are
                 read.
             spec: For each leaf's path (as in `jax.tree_util.keystr`, for instance
-                `".layers[0].weight"`) one group name or None for each of its axes.
+                `".layers[0].weight"`) one entry for each of its axes: a name; None
+                where nothing may move the axis; or for an axis that is a product of
+                parts a sequence of names and sizes, for instance `(3, "units")`.
                 Without a spec no axis may move.
+            fixed: Names that nothing may move.
+            nested: For each name that is nested, the name whose blocks it lives in:
+                `{"units": "heads"}`.
+            sizes: Sizes of names, where the lengths of the axes leave them open.
 
         Returns:
             The space. It is taken on trust that the model's function is unchanged by
-            the groups named.
+            the groups named; [`verify_symmetry`][wsl.verify_symmetry] checks it.
 
         Raises:
             ValueError: If the spec leaves out a leaf, names one that is not there, has
-                the wrong number of axes, gives one group two sizes, or if a leaf is
-                not of a floating dtype.
+                the wrong number of axes, gives one name two sizes or a product that is
+                not the axis' length, if `fixed` or `nested` do not fit the spec, or if
+                a leaf is not of a floating dtype.
 
         Example:
             >>> import equinox as eqx, jax, wsl
@@ -100,34 +152,104 @@ class WeightSpace:
                 )
         shapes = tuple(tuple(leaf.shape) for leaf in leaves)
         if spec is None:
-            axes: tuple[tuple[str | None, ...], ...] = tuple(
-                (None,) * len(shape) for shape in shapes
-            )
-        else:
-            axes = _read_spec(spec, paths, shapes)
-        dtypes = tuple(np.dtype(leaf.dtype).name for leaf in leaves)
-        return cls(treedef, paths, shapes, dtypes, axes)
+            spec = {
+                path: (None,) * len(shape)
+                for path, shape in zip(paths, shapes, strict=True)
+            }
+        return cls(
+            treedef,
+            paths,
+            shapes,
+            tuple(np.dtype(leaf.dtype).name for leaf in leaves),
+            read_spec(spec, paths, shapes, sizes or {}),
+            frozenset(fixed),
+            tuple((nested or {}).items()),
+        )
+
+    def release(self, *names: str) -> "WeightSpace":
+        """The same space with some fixed names free to move.
+
+        A larger group than the model's own, to be used with care: what commutes with it
+        treats, say, all inputs alike. It is how NFN layers for networks with many
+        inputs stay small (Zhou et al. 2023, neuron permutation "NP"); encodings tell
+        the inputs apart again.
+
+        Args:
+            *names: Names in `fixed`.
+
+        Returns:
+            The larger space.
+
+        Raises:
+            ValueError: If a name is not fixed.
+        """
+        for name in names:
+            if name not in self.fixed:
+                raise ValueError(
+                    f"{name!r} is not fixed in this space; fixed: {sorted(self.fixed)}."
+                )
+        return dataclasses.replace(
+            self,
+            fixed=self.fixed - set(names),
+            reasons=tuple((n, why) for n, why in self.reasons if n not in names),
+        )
+
+    @property
+    def index_sets(self) -> dict[str, int]:
+        """Size of each name's set of indices, in order of appearance."""
+        return {
+            factor.name: factor.size
+            for axes in self.axes
+            for factors in axes
+            for factor in factors
+            if factor.name is not None
+        }
 
     @property
     def groups(self) -> dict[str, int]:
-        """Size of each group's set of indices, by name, in order of appearance."""
-        sizes: dict[str, int] = {}
-        for shape, axes in zip(self.shapes, self.axes, strict=True):
-            for length, group in zip(shape, axes, strict=True):
-                if group is not None:
-                    sizes[group] = length
-        return sizes
+        """Size of each group's set of indices, by name, in order of appearance.
+
+        For a nested group, of one block.
+        """
+        return {
+            name: size
+            for name, size in self.index_sets.items()
+            if name not in self.fixed
+        }
 
     @property
     def size(self) -> int:
         """How many numbers the weights hold."""
         return sum(math.prod(shape) for shape in self.shapes)
 
+    @property
+    def slots(self) -> tuple[tuple[Slot, ...], ...]:
+        """For each leaf, those factors of its axes that a group acts on."""
+        return tuple(
+            find_slots(path, axes, self.fixed, dict(self.nested))
+            for path, axes in zip(self.paths, self.axes, strict=True)
+        )
+
     # The group.
+
+    def element_shapes(self) -> dict[str, tuple[int, ...]]:
+        """For each group, the shape of its permutations: sizes of the blocks, then `n`.
+
+        Returns:
+            Shapes, by the group's name.
+        """
+        groups, nested = self.groups, dict(self.nested)
+        return {
+            group: (*(groups[above] for above in _ancestors(group, nested)), size)
+            for group, size in groups.items()
+        }
 
     def identity(self) -> GroupElement:
         """The element that moves nothing."""
-        return {group: jnp.arange(n) for group, n in self.groups.items()}
+        return {
+            group: jnp.broadcast_to(jnp.arange(shape[-1]), shape)
+            for group, shape in self.element_shapes().items()
+        }
 
     def sample(self, *, key: PRNGKeyArray) -> GroupElement:
         """Draws an element uniformly.
@@ -136,31 +258,39 @@ class WeightSpace:
             key: Source of randomness.
 
         Returns:
-            One permutation of `0..n-1` for each group.
+            One permutation of `0..n-1` for each group, and for each block of a nested
+            one.
         """
-        groups = self.groups
-        keys = jr.split(key, max(len(groups), 1))
+        identity = self.identity()
+        keys = jr.split(key, max(len(identity), 1))
         return {
-            group: jr.permutation(subkey, n)
-            for subkey, (group, n) in zip(keys, groups.items(), strict=False)
+            group: jr.permutation(subkey, unmoved, axis=-1, independent=True)
+            for subkey, (group, unmoved) in zip(keys, identity.items(), strict=False)
         }
 
     def compose(self, first: GroupElement, second: GroupElement) -> GroupElement:
         """The element that acts as `first`, then `second`."""
         self._check_element(first)
-        self._check_element(second)
-        return {group: first[group][second[group]] for group in self.groups}
+        return {
+            group: jnp.take_along_axis(moved, second[group], axis=-1)
+            for group, moved in self._move_blocks(first, second).items()
+        }
 
     def inverse(self, element: GroupElement) -> GroupElement:
         """The element that undoes `element`."""
         self._check_element(element)
-        return {group: jnp.argsort(element[group]) for group in self.groups}
+        inverse: GroupElement = {}
+        for group in self._outermost_first():
+            moved = self._move_block(group, element[group], inverse)
+            inverse[group] = jnp.argsort(moved, axis=-1)
+        return {group: inverse[group] for group in self.groups}
 
     def permute(self, weights: PyTree, element: GroupElement) -> PyTree:
         """Acts on weights with a group element.
 
         Along every axis of group `g`, entry `i` of the result is entry `element[g][i]`
-        of the weights.
+        of the weights. For a group nested in another, `g` in `h`: entry `(i, j)` is
+        entry `(element[h][i], element[g][i, j])`.
 
         Args:
             weights: Weights of this space; a whole model is returned as a model.
@@ -174,13 +304,67 @@ class WeightSpace:
                 group.
         """
         self._check_element(element)
-        permuted = []
-        for leaf, axes in zip(self._leaves(weights), self.axes, strict=True):
-            for axis, group in enumerate(axes):
-                if group is not None:
-                    leaf = jnp.take(leaf, element[group], axis=axis)
-            permuted.append(leaf)
+        permuted = [
+            _permute_leaf(leaf, axes, slots, element)
+            for leaf, axes, slots in zip(
+                self._leaves(weights), self.axes, self.slots, strict=True
+            )
+        ]
         return eqx.combine(jax.tree.unflatten(self.treedef, permuted), weights)
+
+    def permute_features(self, features: PyTree, element: GroupElement) -> PyTree:
+        """Acts on weight features with a group element, channel by channel.
+
+        Args:
+            features: Weight features of this space: its leaves, each with one more
+                axis, last.
+            element: A permutation for each group.
+
+        Returns:
+            The permuted features.
+
+        Raises:
+            ValueError: If the features are not of this space or the element lacks a
+                group.
+        """
+        self._check_element(element)
+        return jax.tree.unflatten(
+            self.treedef,
+            [
+                _permute_leaf(leaf, axes, slots, element)
+                for leaf, axes, slots in zip(
+                    self.feature_leaves(features), self.axes, self.slots, strict=True
+                )
+            ],
+        )
+
+    def feature_leaves(
+        self, features: PyTree, channels: Sequence[int] | None = None
+    ) -> list[Array]:
+        """The leaves of weight features, once they are seen to be of this space.
+
+        Args:
+            features: Leaves of this space, each with one more axis, last.
+            channels: How many channels each leaf must have; None for any number.
+
+        Returns:
+            The leaves, in the order of `paths`.
+
+        Raises:
+            ValueError: If a leaf is missing or has another shape.
+        """
+        leaves, treedef = self._named_leaves(features)
+        for i, (path, shape) in enumerate(zip(self.paths, self.shapes, strict=True)):
+            found = tuple(leaves[i].shape)
+            wanted = "channels" if channels is None else channels[i]
+            if found[:-1] != shape or channels is not None and found[-1] != wanted:
+                raise ValueError(
+                    f"The features of leaf {path!r} have shape {found}; expected "
+                    f"({', '.join(map(str, (*shape, wanted)))}). A batch goes through "
+                    "`jax.vmap`."
+                )
+        self._check_structure(treedef)
+        return leaves
 
     # The flat view.
 
@@ -233,7 +417,7 @@ class WeightSpace:
         """The leaves with their shapes and the group on each axis, as text."""
         header = ("leaf", "shape", "axes")
         rows = [
-            (path, str(shape), ", ".join(group or "-" for group in axes))
+            (path, str(shape), ", ".join(_show_axis(factors) for factors in axes))
             for path, shape, axes in zip(
                 self.paths, self.shapes, self.axes, strict=True
             )
@@ -245,8 +429,25 @@ class WeightSpace:
             ).rstrip()
             for row in [header, *rows]
         ]
-        sizes = ", ".join(f"{group} ({n})" for group, n in self.groups.items())
-        return "\n".join([*lines, f"groups: {sizes or 'none'}"])
+        nested = dict(self.nested)
+        sizes = [
+            f"{group} ({n}, in each of {nested[group]})"
+            if group in nested
+            else f"{group} ({n})"
+            for group, n in self.groups.items()
+        ]
+        lines.append(f"groups: {', '.join(sizes) or 'none'}")
+        if self.fixed:
+            reasons = dict(self.reasons)
+            fixed = [
+                f"{name} ({n}{': ' + reasons[name] if name in reasons else ''})"
+                for name, n in self.index_sets.items()
+                if name in self.fixed
+            ]
+            lines.append(f"fixed: {', '.join(fixed)}")
+        if self.unknown_primitives:
+            lines.append(f"not followed: {', '.join(self.unknown_primitives)}")
+        return "\n".join(lines)
 
     def __str__(self) -> str:
         return self.table()
@@ -260,7 +461,18 @@ class WeightSpace:
             return jnp.result_type(*dtypes) if dtypes else np.dtype(np.float32)
 
     def _leaves(self, weights: PyTree) -> list[Any]:
-        with_paths, treedef = jtu.tree_flatten_with_path(_arrays(weights))
+        leaves, treedef = self._named_leaves(weights)
+        for path, shape, leaf in zip(self.paths, self.shapes, leaves, strict=True):
+            if tuple(leaf.shape) != shape:
+                raise ValueError(
+                    f"Leaf {path!r} has shape {tuple(leaf.shape)}; this space has "
+                    f"{shape} there. A batch of weights goes through `jax.vmap`."
+                )
+        self._check_structure(treedef)
+        return leaves
+
+    def _named_leaves(self, tree: PyTree) -> tuple[list[Any], Any]:
+        with_paths, treedef = jtu.tree_flatten_with_path(_arrays(tree))
         given = {jtu.keystr(path): leaf for path, leaf in with_paths}
         if given.keys() != set(self.paths):
             raise ValueError(
@@ -268,31 +480,95 @@ class WeightSpace:
                 f"{[path for path in given if path not in self.paths]}; missing: "
                 f"{[path for path in self.paths if path not in given]}."
             )
-        for path, shape in zip(self.paths, self.shapes, strict=True):
-            if tuple(given[path].shape) != shape:
-                raise ValueError(
-                    f"Leaf {path!r} has shape {tuple(given[path].shape)}; this space "
-                    f"has {shape} there. A batch of weights goes through `jax.vmap`."
-                )
+        return list(given.values()), treedef
+
+    def _check_structure(self, treedef: Any) -> None:
         if treedef != self.treedef:
             raise ValueError(
                 "The weights have the leaves of this space in another structure.\n"
                 f"Space: {self.treedef}\nGiven: {treedef}"
             )
-        return list(given.values())
 
     def _check_element(self, element: GroupElement) -> None:
-        for group, n in self.groups.items():
+        for group, shape in self.element_shapes().items():
             if group not in element:
                 raise ValueError(
                     f"The group element lacks a permutation for {group!r}; it has "
                     f"{sorted(element)}."
                 )
-            if element[group].shape != (n,):
+            if element[group].shape != shape:
                 raise ValueError(
                     f"The permutation for {group!r} has shape {element[group].shape}; "
-                    f"expected ({n},)."
+                    f"expected {shape}."
                 )
+
+    def _outermost_first(self) -> list[str]:
+        nested = dict(self.nested)
+        return sorted(self.groups, key=lambda group: len(_ancestors(group, nested)))
+
+    def _move_blocks(self, element: GroupElement, by: GroupElement) -> GroupElement:
+        """Each block's permutations, brought to where `by` takes the block."""
+        self._check_element(by)
+        return {
+            group: self._move_block(group, element[group], by) for group in self.groups
+        }
+
+    def _move_block(self, group: str, permutations: Array, by: GroupElement) -> Array:
+        for axis, above in enumerate(_ancestors(group, dict(self.nested))):
+            index = by[above]
+            missing = permutations.ndim - index.ndim
+            permutations = jnp.take_along_axis(
+                permutations, index.reshape(index.shape + (1,) * missing), axis=axis
+            )
+        return permutations
+
+
+def _ancestors(group: str, nested: Mapping[str, str]) -> list[str]:
+    """The groups whose blocks hold this one, outermost first."""
+    above: list[str] = []
+    while (block := nested.get(group)) is not None and block not in above:
+        above.insert(0, block)
+        group = block
+    return above
+
+
+def _permute_leaf(
+    leaf: Array,
+    axes: Sequence[Sequence[Factor]],
+    slots: Sequence[Slot],
+    element: GroupElement,
+) -> Array:
+    """Acts on the leading axes of a leaf; what follows them goes along."""
+    shape = leaf.shape
+    trailing = shape[len(axes) :]
+    leaf = leaf.reshape(*(f.size for factors in axes for f in factors), *trailing)
+    # Blocks first, so that what lies in them is permuted where it comes to lie.
+    for slot in sorted(slots, key=lambda slot: len(_enclosing(slot, slots))):
+        dimensions = [s.dimension for s in (*_enclosing(slot, slots), slot)]
+        index = element[slot.group]
+        if len(dimensions) == 1:
+            leaf = jnp.take(leaf, index, axis=slot.dimension)
+        else:
+            order = sorted(range(len(dimensions)), key=dimensions.__getitem__)
+            free = [d for d in range(leaf.ndim) if d not in dimensions]
+            index = jnp.expand_dims(jnp.transpose(index, order), free)
+            leaf = jnp.take_along_axis(leaf, index, axis=slot.dimension)
+    return leaf.reshape(shape)
+
+
+def _enclosing(slot: Slot, slots: Sequence[Slot]) -> list[Slot]:
+    """The slots of the blocks that hold this one, outermost first."""
+    above: list[Slot] = []
+    while slot.parent is not None:
+        slot = slots[slot.parent]
+        above.insert(0, slot)
+    return above
+
+
+def _show_axis(factors: Sequence[Factor]) -> str:
+    if len(factors) == 1:
+        return factors[0].name or "-"
+    return " x ".join(factor.name or str(factor.size) for factor in factors) or "-"
 
 
 def _arrays(weights: PyTree) -> PyTree:
@@ -300,39 +576,3 @@ def _arrays(weights: PyTree) -> PyTree:
         weights,
         lambda leaf: eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct),
     )
-
-
-def _read_spec(
-    spec: Mapping[str, Sequence[str | None]],
-    paths: tuple[str, ...],
-    shapes: tuple[tuple[int, ...], ...],
-) -> tuple[tuple[str | None, ...], ...]:
-    unknown = [path for path in spec if path not in paths]
-    if unknown:
-        raise ValueError(
-            f"The spec names {unknown}, which the weights do not have. "
-            f"Their leaves: {list(paths)}."
-        )
-    missing = [path for path in paths if path not in spec]
-    if missing:
-        raise ValueError(
-            f"The spec leaves out {missing}. Give every leaf one entry for each axis, "
-            "None where nothing may move it."
-        )
-    first_use: dict[str, tuple[str, int]] = {}
-    for path, shape in zip(paths, shapes, strict=True):
-        if isinstance(spec[path], str) or len(spec[path]) != len(shape):
-            raise ValueError(
-                f"The spec of leaf {path!r} is {spec[path]!r}, but the leaf has shape "
-                f"{shape}: give a sequence of {len(shape)} entries."
-            )
-        for length, group in zip(shape, spec[path], strict=True):
-            if group is None:
-                continue
-            other_path, other_length = first_use.setdefault(group, (path, length))
-            if length != other_length:
-                raise ValueError(
-                    f"Group {group!r} has size {other_length} on leaf {other_path!r} "
-                    f"but {length} on leaf {path!r}."
-                )
-    return tuple(tuple(spec[path]) for path in paths)

@@ -15,7 +15,7 @@ from hypothesis import assume, given, settings
 from jaxtyping import Array
 
 import wsl
-from wsl import WeightSpace
+from wsl import Factor, WeightSpace
 
 
 # Few widths, so that examples share compilations.
@@ -224,7 +224,7 @@ def test_samples_are_uniform():
 def test_without_groups():
     weights = {"a": jnp.arange(2.0)}
     space = WeightSpace.from_spec(weights)
-    assert space.axes == ((None,),)
+    assert space.axes == (((Factor(2),),),)
     assert space.groups == {}
     assert space.sample(key=jax.random.key(0)) == {} == space.identity()
     _assert_same(space.permute(weights, {}), weights)
