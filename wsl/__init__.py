@@ -5,8 +5,9 @@
 """
 
 from wsl import encoders as encoders, nn as nn
+from wsl._action import GroupElement as GroupElement
 from wsl._axes import Factor as Factor, Slot as Slot
-from wsl._weight_space import GroupElement as GroupElement, WeightSpace as WeightSpace
+from wsl._weight_space import WeightSpace as WeightSpace
 
 
 __version__ = "0.1.0"

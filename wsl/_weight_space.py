@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -11,14 +11,11 @@ import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from wsl._action import ancestors, GroupElement, move_blocks, permute_leaf
 from wsl._axes import AxisSpec, Factor, find_slots, read_spec, Slot
-
-
-GroupElement: TypeAlias = dict[str, Int[Array, "*blocks n"]]
-"""A permutation for each group of a space, by the group's name. A nested group has one
-for every block, in an array with the axes of the blocks first."""
+from wsl._table import leaf_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +75,7 @@ class WeightSpace:
                     f"axes that may move. Names: {list(names)}; fixed: "
                     f"{sorted(self.fixed)}."
                 )
-            above = _ancestors(name, nested)
+            above = ancestors(name, nested)
             if name in above:
                 raise ValueError(f"Group {name!r} is nested in itself: {above}.")
         unknown = sorted(self.fixed - names.keys())
@@ -238,10 +235,10 @@ class WeightSpace:
         Returns:
             Shapes, by the group's name.
         """
-        groups, nested = self.groups, dict(self.nested)
+        groups = self.groups
         return {
-            group: (*(groups[above] for above in _ancestors(group, nested)), size)
-            for group, size in groups.items()
+            group: tuple(groups[name] for name in (*blocks, group))
+            for group, blocks in self._blocks().items()
         }
 
     def identity(self) -> GroupElement:
@@ -271,17 +268,23 @@ class WeightSpace:
     def compose(self, first: GroupElement, second: GroupElement) -> GroupElement:
         """The element that acts as `first`, then `second`."""
         self._check_element(first)
+        self._check_element(second)
         return {
-            group: jnp.take_along_axis(moved, second[group], axis=-1)
-            for group, moved in self._move_blocks(first, second).items()
+            group: jnp.take_along_axis(
+                move_blocks(first[group], [second[block] for block in blocks]),
+                second[group],
+                axis=-1,
+            )
+            for group, blocks in self._blocks().items()
         }
 
     def inverse(self, element: GroupElement) -> GroupElement:
         """The element that undoes `element`."""
         self._check_element(element)
         inverse: GroupElement = {}
-        for group in self._outermost_first():
-            moved = self._move_block(group, element[group], inverse)
+        # What lies in a block comes after the block.
+        for group, blocks in sorted(self._blocks().items(), key=lambda x: len(x[1])):
+            moved = move_blocks(element[group], [inverse[block] for block in blocks])
             inverse[group] = jnp.argsort(moved, axis=-1)
         return {group: inverse[group] for group in self.groups}
 
@@ -305,7 +308,7 @@ class WeightSpace:
         """
         self._check_element(element)
         permuted = [
-            _permute_leaf(leaf, axes, slots, element)
+            permute_leaf(leaf, axes, slots, element)
             for leaf, axes, slots in zip(
                 self._leaves(weights), self.axes, self.slots, strict=True
             )
@@ -331,7 +334,7 @@ class WeightSpace:
         return jax.tree.unflatten(
             self.treedef,
             [
-                _permute_leaf(leaf, axes, slots, element)
+                permute_leaf(leaf, axes, slots, element)
                 for leaf, axes, slots in zip(
                     self.feature_leaves(features), self.axes, self.slots, strict=True
                 )
@@ -415,35 +418,21 @@ class WeightSpace:
 
     def table(self) -> str:
         """The leaves with their shapes and the group on each axis, as text."""
-        header = ("leaf", "shape", "axes")
-        rows = [
-            (path, str(shape), ", ".join(_show_axis(factors) for factors in axes))
-            for path, shape, axes in zip(
-                self.paths, self.shapes, self.axes, strict=True
-            )
+        nested, reasons = dict(self.nested), dict(self.reasons)
+        groups = [
+            f"{name} ({n}, in each of {nested[name]})"
+            if name in nested
+            else f"{name} ({n})"
+            for name, n in self.groups.items()
         ]
-        widths = [max(len(row[i]) for row in [header, *rows]) for i in range(3)]
-        lines = [
-            "  ".join(
-                cell.ljust(width) for cell, width in zip(row, widths, strict=True)
-            ).rstrip()
-            for row in [header, *rows]
+        fixed = [
+            f"{name} ({n}: {reasons[name]})" if name in reasons else f"{name} ({n})"
+            for name, n in self.index_sets.items()
+            if name in self.fixed
         ]
-        nested = dict(self.nested)
-        sizes = [
-            f"{group} ({n}, in each of {nested[group]})"
-            if group in nested
-            else f"{group} ({n})"
-            for group, n in self.groups.items()
-        ]
-        lines.append(f"groups: {', '.join(sizes) or 'none'}")
-        if self.fixed:
-            reasons = dict(self.reasons)
-            fixed = [
-                f"{name} ({n}{': ' + reasons[name] if name in reasons else ''})"
-                for name, n in self.index_sets.items()
-                if name in self.fixed
-            ]
+        lines = leaf_table(self.paths, self.shapes, self.axes)
+        lines.append(f"groups: {', '.join(groups) or 'none'}")
+        if fixed:
             lines.append(f"fixed: {', '.join(fixed)}")
         if self.unknown_primitives:
             lines.append(f"not followed: {', '.join(self.unknown_primitives)}")
@@ -489,6 +478,10 @@ class WeightSpace:
                 f"Space: {self.treedef}\nGiven: {treedef}"
             )
 
+    def _blocks(self) -> dict[str, list[str]]:
+        nested = dict(self.nested)
+        return {group: ancestors(group, nested) for group in self.groups}
+
     def _check_element(self, element: GroupElement) -> None:
         for group, shape in self.element_shapes().items():
             if group not in element:
@@ -501,74 +494,6 @@ class WeightSpace:
                     f"The permutation for {group!r} has shape {element[group].shape}; "
                     f"expected {shape}."
                 )
-
-    def _outermost_first(self) -> list[str]:
-        nested = dict(self.nested)
-        return sorted(self.groups, key=lambda group: len(_ancestors(group, nested)))
-
-    def _move_blocks(self, element: GroupElement, by: GroupElement) -> GroupElement:
-        """Each block's permutations, brought to where `by` takes the block."""
-        self._check_element(by)
-        return {
-            group: self._move_block(group, element[group], by) for group in self.groups
-        }
-
-    def _move_block(self, group: str, permutations: Array, by: GroupElement) -> Array:
-        for axis, above in enumerate(_ancestors(group, dict(self.nested))):
-            index = by[above]
-            missing = permutations.ndim - index.ndim
-            permutations = jnp.take_along_axis(
-                permutations, index.reshape(index.shape + (1,) * missing), axis=axis
-            )
-        return permutations
-
-
-def _ancestors(group: str, nested: Mapping[str, str]) -> list[str]:
-    """The groups whose blocks hold this one, outermost first."""
-    above: list[str] = []
-    while (block := nested.get(group)) is not None and block not in above:
-        above.insert(0, block)
-        group = block
-    return above
-
-
-def _permute_leaf(
-    leaf: Array,
-    axes: Sequence[Sequence[Factor]],
-    slots: Sequence[Slot],
-    element: GroupElement,
-) -> Array:
-    """Acts on the leading axes of a leaf; what follows them goes along."""
-    shape = leaf.shape
-    trailing = shape[len(axes) :]
-    leaf = leaf.reshape(*(f.size for factors in axes for f in factors), *trailing)
-    # Blocks first, so that what lies in them is permuted where it comes to lie.
-    for slot in sorted(slots, key=lambda slot: len(_enclosing(slot, slots))):
-        dimensions = [s.dimension for s in (*_enclosing(slot, slots), slot)]
-        index = element[slot.group]
-        if len(dimensions) == 1:
-            leaf = jnp.take(leaf, index, axis=slot.dimension)
-        else:
-            order = sorted(range(len(dimensions)), key=dimensions.__getitem__)
-            free = [d for d in range(leaf.ndim) if d not in dimensions]
-            index = jnp.expand_dims(jnp.transpose(index, order), free)
-            leaf = jnp.take_along_axis(leaf, index, axis=slot.dimension)
-    return leaf.reshape(shape)
-
-
-def _enclosing(slot: Slot, slots: Sequence[Slot]) -> list[Slot]:
-    """The slots of the blocks that hold this one, outermost first."""
-    above: list[Slot] = []
-    while slot.parent is not None:
-        slot = slots[slot.parent]
-        above.insert(0, slot)
-    return above
-
-
-def _show_axis(factors: Sequence[Factor]) -> str:
-    if len(factors) == 1:
-        return factors[0].name or "-"
-    return " x ".join(factor.name or str(factor.size) for factor in factors) or "-"
 
 
 def _arrays(weights: PyTree) -> PyTree:
