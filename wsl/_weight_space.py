@@ -54,6 +54,9 @@ class WeightSpace:
             part in comparisons.
         unknown_primitives: What an inference could not follow, so that the true group
             may be larger. Takes no part in comparisons.
+        ties: What made an inference move index sets by one permutation that might move
+            apart, such as two layers' units side by side in a concatenation. Takes no
+            part in comparisons.
     """
 
     treedef: jtu.PyTreeDef  # pyright: ignore[reportInvalidTypeForm]
@@ -65,6 +68,7 @@ class WeightSpace:
     nested: tuple[tuple[str, str], ...] = ()
     reasons: tuple[tuple[str, str], ...] = dataclasses.field(default=(), compare=False)
     unknown_primitives: tuple[str, ...] = dataclasses.field(default=(), compare=False)
+    ties: tuple[str, ...] = dataclasses.field(default=(), compare=False)
 
     def __post_init__(self):
         nested, names = dict(self.nested), self.index_sets
@@ -137,14 +141,14 @@ class WeightSpace:
             >>> space.groups
             {'hidden': 8}
         """
-        with_paths, treedef = jtu.tree_flatten_with_path(_arrays(weights))
+        with_paths, treedef = jtu.tree_flatten_with_path(eqx.filter(weights, _is_array))
         paths = tuple(jtu.keystr(path) for path, _ in with_paths)
         leaves = [leaf for _, leaf in with_paths]
         for path, leaf in zip(paths, leaves, strict=True):
-            if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            if not is_weight(leaf):
                 raise ValueError(
-                    f"Leaf {path!r} has dtype {leaf.dtype}; weights are floating-point "
-                    "arrays. Take the others out first, for instance with "
+                    f"Leaf {path!r} has dtype {leaf.dtype}; weights are real floating-"
+                    "point arrays. Take the others out first, for instance with "
                     "`eqx.filter(model, eqx.is_inexact_array)`."
                 )
         shapes = tuple(tuple(leaf.shape) for leaf in leaves)
@@ -296,7 +300,8 @@ class WeightSpace:
         entry `(element[h][i], element[g][i, j])`.
 
         Args:
-            weights: Weights of this space; a whole model is returned as a model.
+            weights: Weights of this space. A whole model is returned as a model, with
+                what it holds beside its floating-point arrays as it was.
             element: A permutation for each group.
 
         Returns:
@@ -436,6 +441,8 @@ class WeightSpace:
             lines.append(f"fixed: {', '.join(fixed)}")
         if self.unknown_primitives:
             lines.append(f"not followed: {', '.join(self.unknown_primitives)}")
+        if self.ties:
+            lines.append(f"moved together by: {'; '.join(self.ties)}")
         return "\n".join(lines)
 
     def __str__(self) -> str:
@@ -461,7 +468,7 @@ class WeightSpace:
         return leaves
 
     def _named_leaves(self, tree: PyTree) -> tuple[list[Any], Any]:
-        with_paths, treedef = jtu.tree_flatten_with_path(_arrays(tree))
+        with_paths, treedef = jtu.tree_flatten_with_path(eqx.filter(tree, is_weight))
         given = {jtu.keystr(path): leaf for path, leaf in with_paths}
         if given.keys() != set(self.paths):
             raise ValueError(
@@ -496,8 +503,13 @@ class WeightSpace:
                 )
 
 
-def _arrays(weights: PyTree) -> PyTree:
-    return eqx.filter(
-        weights,
-        lambda leaf: eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct),
-    )
+def is_weight(leaf: Any) -> bool:
+    """Whether a leaf is an array of real floating-point numbers, or stands for one.
+
+    NumPy arrays count, as they do for `equinox.is_inexact_array`.
+    """
+    return _is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray | jax.ShapeDtypeStruct)

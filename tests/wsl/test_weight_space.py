@@ -420,10 +420,27 @@ def test_integer_leaves_are_refused():
     with pytest.raises(ValueError) as caught:
         WeightSpace.from_spec({"step": jnp.zeros((), jnp.int32), "w": jnp.zeros(2)})
     assert str(caught.value) == (
-        "Leaf \"['step']\" has dtype int32; weights are floating-point arrays. Take "
-        "the others out first, for instance with "
+        "Leaf \"['step']\" has dtype int32; weights are real floating-point arrays. "
+        "Take the others out first, for instance with "
         "`eqx.filter(model, eqx.is_inexact_array)`."
     )
+
+
+class _Counting(eqx.Module):
+    weight: Array
+    count: Array
+    name: str
+
+
+def test_what_is_no_weight_stays_as_it_is():
+    model = _Counting(jnp.array([1.0, 2.0]), jnp.array([3, 4]), "a")
+    weights = eqx.filter(model, eqx.is_inexact_array)
+    space = WeightSpace.from_spec(weights, {".weight": ("g",)})
+    permuted = space.permute(model, {"g": jnp.array([1, 0])})
+    np.testing.assert_array_equal(permuted.weight, [2, 1])
+    np.testing.assert_array_equal(permuted.count, [3, 4])
+    assert permuted.name == "a"
+    np.testing.assert_array_equal(space.flatten(model), [1, 2])
 
 
 class _Lookalike(eqx.Module):

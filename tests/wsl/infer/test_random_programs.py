@@ -1,0 +1,54 @@
+"""Whatever the program, the group found for it leaves its outputs alone."""
+
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import given, settings
+
+from tests.wsl.infer.helpers import act, draw_element
+from tests.wsl.infer.programs import evaluated, GENTLE, leaf_shapes, OPERATIONS, traced
+from wsl import infer_weight_space, WeightSpace
+
+
+_NUMBER = st.integers(0, 11)
+
+
+def _programs(names):
+    instruction = st.tuples(st.sampled_from(names), *[_NUMBER] * 4)
+    return st.lists(instruction, min_size=1, max_size=10)
+
+
+def infer(program) -> WeightSpace:
+    leaves = [jax.ShapeDtypeStruct(s, jnp.float32) for s in leaf_shapes(program)]
+    x = jax.ShapeDtypeStruct((3,), jnp.float32)
+    return infer_weight_space(traced(program), leaves, x)
+
+
+def residual(program, space: WeightSpace, seed) -> float:
+    """How far group elements move the outputs, next to their size or to rounding."""
+    random = np.random.default_rng(seed)
+    leaves = [random.standard_normal(s) for s in space.shapes]
+    x = random.standard_normal(3)
+    before = evaluated(program, leaves, x)
+    worst = 0.0
+    for element in (draw_element(space, seed), draw_element(space, seed + 1)):
+        moved = act(space, leaves, element)
+        after = evaluated(program, moved, x)
+        scale = np.abs(before).max() + 1e-3  # Some programs give zero.
+        worst = max(worst, np.abs(after - before).max() / scale)
+    return worst
+
+
+@settings(max_examples=60)
+@given(_programs(OPERATIONS), st.integers(0, 2**31))
+def test_group_of_a_random_program_preserves_it(program, seed):
+    assert residual(program, infer(program), seed) < 1e-6
+
+
+@settings(max_examples=60)
+@given(_programs(GENTLE), st.integers(0, 2**31))
+def test_group_of_a_gentle_program_preserves_it(program, seed):
+    space = infer(program)
+    assert space.unknown_primitives == ()
+    assert residual(program, space, seed) < 1e-6

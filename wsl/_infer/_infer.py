@@ -1,0 +1,206 @@
+"""The inference as a whole."""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import PyTree
+
+from wsl._infer._control import Interpreter
+from wsl._infer._nesting import find_nesting
+from wsl._infer._slots import Tracker, Value
+from wsl._infer._store import IndexSets, Reason
+from wsl._weight_space import is_weight, WeightSpace
+
+
+def infer_weight_space(fn_or_module: Any, *example_inputs: PyTree) -> WeightSpace:
+    """Derives the permutations of a model's weights that leave its function unchanged.
+
+    The function is traced, not run, and every axis of every weight is followed through
+    it. The group found never changes the function: inputs and outputs are fixed, and so
+    is all that cannot be followed, which `reasons` and `unknown_primitives` of the
+    space name.
+
+    Args:
+        fn_or_module: A callable with floating-point arrays in it (an Equinox module),
+            which are its weights; or a function whose first input is its weights, any
+            pytree of arrays: a dictionary, a module, a pair of a module and its
+            `equinox.nn.State`. A model that was closed over, as by `jax.vmap(model)`,
+            cannot be seen; `equinox.filter_vmap(model)` holds it.
+        *example_inputs: What to call it with: arrays, of which only shapes and dtypes
+            matter, or `jax.ShapeDtypeStruct`s in their place; anything else in them is
+            part of the function. For a function, the weights come first.
+
+    Returns:
+        The space of the floating-point arrays among the weights; other arrays there
+        are constants of the model, as inputs are. Groups are called `g0, g1, ...` and
+        fixed names `f0, f1, ...`, in order of appearance.
+
+    Raises:
+        ValueError: If what is given cannot be called, or has no weights.
+
+    Example:
+        >>> import equinox as eqx, jax, jax.numpy as jnp, wsl
+        >>> model = eqx.nn.MLP(3, 2, 8, 1, key=jax.random.key(0))
+        >>> space = wsl.infer_weight_space(model, jnp.zeros(3))
+        >>> print(space)
+        leaf               shape   axes
+        .layers[0].weight  (8, 3)  g0, f0
+        .layers[0].bias    (8,)    g0
+        .layers[1].weight  (2, 8)  f1, g0
+        .layers[1].bias    (2,)    f1
+        groups: g0 (8)
+        fixed: f0 (3: input 0), f1 (2: output)
+    """
+    fn, weights, inputs = _arguments(fn_or_module, example_inputs)
+    free = eqx.filter(weights, is_weight)
+    given = eqx.filter(
+        (eqx.filter(weights, is_weight, inverse=True), inputs), _is_array
+    )
+    jaxpr = _trace(fn, weights, inputs, free, given)
+
+    sets = IndexSets()
+    tracker = Tracker(sets)
+    leaves = [_value(sets, leaf.shape, None) for leaf in jax.tree.leaves(free)]
+    constants = [
+        _value(sets, jnp.shape(leaf), _given_reason(path))
+        for path, leaf in jtu.tree_leaves_with_path(given)
+    ]
+    interpreter = Interpreter(tracker)
+
+    def run(leaves: Sequence[Value]) -> None:
+        outputs = interpreter.run(jaxpr, [*leaves, *constants])
+        for i, value in enumerate(outputs):
+            name = "output" if len(outputs) == 1 else f"output {i}"
+            tracker.freeze(value.slots(), Reason(name))
+
+    # What a run that learns nothing has used is true.
+    known = -1
+    while known != sets.changes:
+        known = sets.changes
+        run(leaves)
+    leaves = [tracker.operand(leaf) for leaf in leaves]
+    nested = find_nesting(tracker, leaves, run)
+    if known != sets.changes:
+        raise AssertionError("The search for nested groups has found other groups.")
+    return _space(free, sets, leaves, nested)
+
+
+def _arguments(
+    fn_or_module: Any, example_inputs: tuple[Any, ...]
+) -> tuple[Callable[..., Any], PyTree, tuple[Any, ...]]:
+    """The function of weights and inputs, the weights, the inputs."""
+    if not callable(fn_or_module):
+        raise ValueError(
+            f"Expected a function or a module that can be called; got "
+            f"{type(fn_or_module).__name__}. If it is only weights, give the function "
+            "that uses them, and them as its first input."
+        )
+    if _has_weights(fn_or_module):
+        return (lambda module, *inputs: module(*inputs)), fn_or_module, example_inputs
+    hidden = [inspect.unwrap(fn_or_module)]
+    if isinstance(fn_or_module, functools.partial):
+        hidden += [fn_or_module.func, fn_or_module.args, fn_or_module.keywords]
+    if _has_weights(hidden):
+        raise ValueError(
+            "The weights are hidden in a wrapped function, where they are constants. "
+            "Use `eqx.filter_vmap(model)` and its like in place of `jax.vmap(model)`, "
+            "`eqx.Partial` in place of `functools.partial`, or make the weights the "
+            "first input of a function."
+        )
+    if not example_inputs or not _has_weights(example_inputs[0]):
+        raise ValueError(
+            "There are no weights: neither does the callable hold floating-point "
+            "arrays, nor does the first example input. Arrays that a function has "
+            "closed over are constants; give it its weights as its first input."
+        )
+    return fn_or_module, example_inputs[0], example_inputs[1:]
+
+
+def _has_weights(tree: PyTree) -> bool:
+    return any(is_weight(leaf) for leaf in jax.tree.leaves(tree))
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | jax.ShapeDtypeStruct | np.ndarray | np.generic)
+
+
+def _trace(
+    fn: Callable[..., Any], weights: PyTree, inputs: PyTree, free: PyTree, given: PyTree
+) -> Any:
+    """The jaxpr, of the leaves of `free` and `given` to all arrays that come out."""
+    static = eqx.filter((weights, inputs), _is_array, inverse=True)
+    arrays, treedef = jax.tree.flatten((free, given))
+
+    def flat(*arrays: Any) -> list[Any]:
+        free, (rest, dynamic) = jax.tree.unflatten(treedef, arrays)
+        weights = eqx.combine(free, rest, static[0])
+        outputs = fn(weights, *eqx.combine(dynamic, static[1]))
+        return jax.tree.leaves(eqx.filter(outputs, eqx.is_array))
+
+    return jax.make_jaxpr(flat)(*arrays)
+
+
+def _given_reason(path: tuple[Any, ...]) -> Reason:
+    """Why the axes of an array that is no weight are fixed."""
+    if path[0].idx == 0:
+        return Reason(f"constant {jtu.keystr(path[1:])}")
+    return Reason(f"input {path[1].idx}{jtu.keystr(path[2:])}")
+
+
+def _value(sets: IndexSets, shape: Sequence[int], reason: Reason | None) -> Value:
+    tracker = Tracker(sets)
+    axes = [tracker.uniform(n) for n in shape]
+    for axis in axes:
+        for slot in axis:
+            slot.index_set = sets.new(slot.size, reason)
+    return Value(tuple(axes))
+
+
+def _space(
+    free: PyTree, sets: IndexSets, leaves: Sequence[Value], nested: dict[int, int]
+) -> WeightSpace:
+    """Names everything."""
+    names: dict[int, str] = {}
+    sizes: dict[str, int] = {}
+    reasons: dict[str, str] = {}
+    for leaf in leaves:
+        for slot in leaf.slots():
+            index_set = slot.index_set
+            if index_set is None or index_set in names:
+                continue
+            reason = sets.reason(index_set)
+            if reason is None:
+                name = f"g{len(names) - len(reasons)}"
+            else:
+                name = f"f{len(reasons)}"
+                reasons[name] = reason.text
+            names[index_set], sizes[name] = name, slot.size
+    paths = [jtu.keystr(path) for path, _ in jtu.tree_leaves_with_path(free)]
+    spec = {
+        path: [
+            [names[s.index_set] for s in axis if s.index_set is not None] or None
+            for axis in leaf.axes
+        ]
+        for path, leaf in zip(paths, leaves, strict=True)
+    }
+    space = WeightSpace.from_spec(
+        free,
+        spec,
+        fixed=reasons,
+        nested={names[inner]: names[block] for inner, block in nested.items()},
+        sizes=sizes,
+    )
+    return dataclasses.replace(
+        space,
+        reasons=tuple(reasons.items()),
+        unknown_primitives=tuple(sets.blamed),
+        ties=tuple(sets.ties),
+    )

@@ -1,0 +1,82 @@
+"""Products that contract axes, and windows that slide over them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from wsl._infer._rules import rule, shape_of
+from wsl._infer._slots import Axis, Tracker, Value
+from wsl._infer._store import Reason
+
+
+@rule("dot_general")
+def dot_general(tracker: Tracker, eqn: Any, operands: Sequence[Value]):
+    """Contracted and batch axes are the same on both sides."""
+    lhs, rhs = operands
+    contracted, batch = eqn.params["dimension_numbers"]
+    for left, right in zip(*contracted, strict=True):
+        tracker.align(lhs.axes[left], rhs.axes[right])
+    axes = [
+        tracker.align(lhs.axes[left], rhs.axes[right])
+        for left, right in zip(*batch, strict=True)
+    ]
+    for value, used in zip(operands, zip(contracted, batch, strict=True), strict=True):
+        axes += [
+            axis
+            for d, axis in enumerate(value.axes)
+            if all(d not in dimensions for dimensions in used)
+        ]
+    return [Value(tuple(axes))]
+
+
+@rule("conv_general_dilated")
+def convolution(tracker: Tracker, eqn: Any, operands: Sequence[Value]):
+    """Contracts features, group by group; fixes what the window slides over."""
+    params, (lhs, rhs) = eqn.params, operands
+    if params["batch_group_count"] != 1:
+        return None
+    numbers, reason = params["dimension_numbers"], Reason("convolution")
+    batch, features, *space = numbers.lhs_spec
+    out, into, *window = numbers.rhs_spec
+    groups = int(params["feature_group_count"])
+    in_shape, window_shape = map(shape_of, eqn.invars)
+    shape = shape_of(eqn.outvars[0])
+    in_groups, contracted = tracker.regroup(
+        lhs.axes[features], (groups, in_shape[features] // groups)
+    )
+    out_groups, units = tracker.regroup(
+        rhs.axes[out], (groups, window_shape[out] // groups)
+    )
+    tracker.align(contracted, rhs.axes[into])
+    axes: list[Axis] = [[] for _ in shape]
+    axes[numbers.out_spec[0]] = lhs.axes[batch]
+    axes[numbers.out_spec[1]] = [*tracker.align(in_groups, out_groups), *units]
+    for i, to in enumerate(numbers.out_spec[2:]):
+        pointwise = (
+            window_shape[window[i]] == 1
+            and params["window_strides"][i] == 1
+            and tuple(params["padding"][i]) == (0, 0)
+            and params["lhs_dilation"][i] == 1
+        )
+        along = lhs.axes[space[i]]
+        axes[to] = along if pointwise else tracker.fix(along, shape[to], reason)
+        tracker.freeze(rhs.axes[window[i]], reason)
+    return [Value(tuple(axes))]
+
+
+@rule("reduce_window_max", "reduce_window_min", "reduce_window_sum")
+def window_reduction(tracker: Tracker, eqn: Any, operands: Sequence[Value]):
+    """Fixes the axes that the window slides over."""
+    params, axes = eqn.params, list(operands[0].axes)
+    for d, (size, stride, padding, base) in enumerate(
+        zip(
+            params["window_dimensions"],
+            params["window_strides"],
+            params["padding"],
+            params["base_dilation"],
+            strict=True,
+        )
+    ):
+        if (size, stride, tuple(padding), base) != (1, 1, (0, 0), 1):
+            length = shape_of(eqn.outvars[0])[d]
+            axes[d] = tracker.fix(axes[d], length, Reason("pooling"))
+    return [Value(tuple(axes))]
