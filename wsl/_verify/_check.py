@@ -1,0 +1,231 @@
+"""A function and its weights, with the means to permute them and see what changes."""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from wsl._axes import Slot
+from wsl._rounding import (
+    arrays_of,
+    jitter,
+    longest_sum,
+    make_ruler,
+    Ruler,
+    with_noise,
+)
+from wsl._take import take
+from wsl._weight_space import is_weight, WeightSpace
+
+
+UNUSED, UNIFORM = "the function ignores the leaf", "the leaf is uniform"
+FREE = "moves on its own"
+
+
+def slots_of(slots: Sequence[Slot], group: str) -> list[Slot]:
+    """The slots that a group moves."""
+    return [slot for slot in slots if slot.group == group]
+
+
+class Check(NamedTuple):
+    """A function of leaves, with what it returns on some, and the means to move them.
+
+    Changes of outputs are in units of the tolerance.
+    """
+
+    space: WeightSpace
+    run: Callable[[Sequence[Any]], list[np.ndarray]]
+    leaves: list[np.ndarray]
+    ruler: Ruler
+    num_samples: int
+    random: np.random.Generator
+
+    @classmethod
+    def make(
+        cls,
+        space: WeightSpace,
+        fn: Callable[..., Any],
+        inputs: Sequence[PyTree],
+        num_samples: int,
+        noise: float,
+        random: np.random.Generator,
+    ) -> "Check":
+        compiled = eqx.filter_jit(_call)
+        if jax.tree.structure(_floats(fn)) == space.treedef and space.paths:
+            model, function = fn, None
+        elif inputs:
+            (model, *inputs), function = inputs, fn
+        else:
+            raise ValueError(
+                "Nothing to check: give a model with weights of this space, or a "
+                "function and its inputs, the weights first."
+            )
+        # Says which leaf does not fit.
+        space.permute(_floats(model), space.identity())
+        rest = eqx.filter(model, is_weight, inverse=True)
+
+        def run(leaves: Sequence[Any], inputs: Sequence[PyTree] = inputs):
+            weights = jax.tree.unflatten(
+                space.treedef, [jnp.asarray(x) for x in leaves]
+            )
+            with jax.default_matmul_precision("highest"):
+                outputs = compiled(function, eqx.combine(weights, rest), *inputs)
+            return arrays_of(outputs)
+
+        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(_floats(model))]
+        leaves = with_noise(leaves, noise, random) if noise else leaves
+        jittered = [
+            run(jitter(leaves, random), jitter(inputs, random))
+            for _ in range(num_samples)
+        ]
+        ruler = make_ruler(run(leaves), jittered, longest_sum(space.shapes))
+        return cls(space, run, leaves, ruler, num_samples, random)
+
+    def change(self, leaves: Sequence[Any]) -> float:
+        return self.ruler.ratio(self.run(leaves))
+
+    def coupled(self, groups: Sequence[str]) -> float:
+        """The largest change when groups move all their leaves together."""
+        return max(self.change(self._moved(groups)) for _ in range(self.num_samples))
+
+    def _moved(self, groups: Sequence[str]) -> list[Any]:
+        element = self.space.identity()
+        for group in groups:
+            shape = element[group].shape
+            element[group] = jnp.asarray(_derangement(shape, self.random))
+        leaves = [jnp.asarray(leaf) for leaf in self.leaves]
+        weights = jax.tree.unflatten(self.space.treedef, leaves)
+        return jax.tree.leaves(self.space.permute(weights, element))
+
+    def alone(self, i: int, slot: Slot) -> tuple[float, str]:
+        """The largest change when one slot of one leaf moves; if small, why."""
+        slots, sizes = self.space.slots[i], _factor_sizes(self.space, i)
+        above, parent = [], slot.parent
+        while parent is not None:
+            above.insert(0, slots[parent])
+            parent = slots[parent].parent
+        largest, uniform = 0.0, True
+        for _ in range(self.num_samples):
+            permutation = _derangement(
+                (*(block.size for block in above), slot.size), self.random
+            )
+            dimensions = [*(block.dimension for block in above), slot.dimension]
+            moved = take(self.leaves[i].reshape(sizes), dimensions, permutation)
+            moved = moved.reshape(self.leaves[i].shape)
+            uniform = uniform and np.array_equal(moved, self.leaves[i])
+            largest = max(largest, self.change(self._with(i, moved)))
+        if largest > 1:
+            return largest, ""
+        if uniform:
+            return largest, UNIFORM
+        (other,) = with_noise([self.leaves[i]], 0.5, self.random)
+        used = self.change(self._with(i, other)) > 1
+        return largest, FREE if used else UNUSED
+
+    def _with(self, i: int, leaf: np.ndarray) -> list[np.ndarray]:
+        return [*self.leaves[:i], leaf, *self.leaves[i + 1 :]]
+
+    def blame(self, group: str) -> int:
+        """The leaf for which other axes than the space's mend the group best."""
+        size = self.space.groups[group]
+        permutation = _derangement((size,), self.random)
+        # Every block moves alike, so that any axis of the right length can follow.
+        present = [
+            frozenset(slot.dimension for slot in slots_of(slots, group))
+            for slots in self.space.slots
+        ]
+        moved = [
+            _move(leaf, _factor_sizes(self.space, i), present[i], permutation)
+            for i, leaf in enumerate(self.leaves)
+        ]
+        if self.change(moved) <= 1:
+            return self._blame_blocks(group)
+        best: dict[int, tuple[bool, bool, float]] = {}
+        for i, leaf in enumerate(self.leaves):
+            for sizes, dimensions in _choices(self.space, i, size):
+                other = _move(leaf, sizes, dimensions, permutation)
+                change = self.change([*moved[:i], other, *moved[i + 1 :]])
+                rest = any(present[:i]) or any(present[i + 1 :]) or bool(dimensions)
+                # A cure that leaves the group nothing to move is the last resort.
+                rank = (change > 1, not rest, change)
+                best[i] = min(best.get(i, rank), rank)
+        return min(best, key=best.__getitem__)
+
+    def _blame_blocks(self, group: str) -> int:
+        """The same where only permutations that differ between blocks do harm."""
+        moved = self._moved([group])
+        without = {
+            i: self.change([*moved[:i], self.leaves[i], *moved[i + 1 :]])
+            for i, slots in enumerate(self.space.slots)
+            if slots_of(slots, group)
+        }
+        return min(without, key=without.__getitem__)
+
+
+def _call(function: Callable[..., Any] | None, model: Any, *inputs: PyTree) -> Any:
+    return model(*inputs) if function is None else function(model, *inputs)
+
+
+def _floats(tree: PyTree) -> PyTree:
+    return eqx.filter(tree, is_weight)
+
+
+def _factor_sizes(space: WeightSpace, i: int) -> tuple[int, ...]:
+    return tuple(factor.size for factors in space.axes[i] for factor in factors)
+
+
+def _derangement(shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
+    """Permutations of the last axis, none of which is the identity if it can help."""
+    unmoved = np.broadcast_to(np.arange(shape[-1]), shape)
+    permutations = random.permuted(unmoved, axis=-1)
+    idle = np.all(permutations == unmoved, axis=-1, keepdims=True)
+    return np.where(idle, np.roll(unmoved, 1, axis=-1), permutations)
+
+
+def _move(
+    leaf: np.ndarray,
+    sizes: tuple[int, ...],
+    dimensions: Iterable[int],
+    permutation: np.ndarray,
+) -> np.ndarray:
+    """Permutes some factors of a leaf alike."""
+    factors = leaf.reshape(sizes)
+    for dimension in dimensions:
+        factors = take(factors, [dimension], permutation)
+    return factors.reshape(leaf.shape)
+
+
+def _choices(
+    space: WeightSpace, i: int, size: int
+) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """All ways for a group of a size to move one leaf: factors, and which move."""
+    options = [
+        _axis_choices(length, tuple(factor.size for factor in factors), size)
+        for length, factors in zip(space.shapes[i], space.axes[i], strict=True)
+    ]
+    for chosen in itertools.islice(itertools.product(*options), 256):
+        sizes, dimensions = (), ()
+        for factors, moving in chosen:
+            dimensions += tuple(len(sizes) + d for d in moving)
+            sizes += factors
+        yield sizes, dimensions
+
+
+def _axis_choices(
+    length: int, factors: tuple[int, ...], size: int
+) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    fitting = [d for d, n in enumerate(factors) if n == size]
+    choices = [
+        (factors, chosen)
+        for count in range(len(fitting) + 1)
+        for chosen in itertools.combinations(fitting, count)
+    ]
+    if length > size and length % size == 0:
+        others = [((length // size, size), (1,)), ((size, length // size), (0,))]
+        choices += [choice for choice in others if choice not in choices]
+    return choices

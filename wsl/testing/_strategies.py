@@ -1,0 +1,167 @@
+from collections.abc import Mapping
+
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from wsl._action import GroupElement
+from wsl._axes import AxisSpec
+from wsl._weight_space import WeightSpace
+from wsl.nn._channels import per_leaf
+from wsl.testing._composite import composite, Draw
+
+
+_GROUPS = {"a": 2, "b": 3, "c": 1}
+
+
+def weight_spaces(
+    *,
+    max_leaves: int = 3,
+    max_axes: int = 3,
+    fixed: bool = True,
+    nested: bool = True,
+) -> st.SearchStrategy[WeightSpace]:
+    """Random weight spaces, of no particular network.
+
+    Leaves are those of a dict, scalars among them. Axes have names that may move (`a`,
+    `b`, `c`) or are fixed (`f`), no name, or factors; a name may stand several times on
+    one leaf; `inner` is nested in `outer`, `innermost` in `inner`.
+
+    Args:
+        max_leaves: The largest number of leaves; at least one is drawn.
+        max_axes: The largest number of axes of a leaf.
+        fixed: Whether to draw fixed names.
+        nested: Whether to draw nested names.
+
+    Returns:
+        A strategy for spaces.
+    """
+    return _weight_spaces(max_leaves, max_axes, fixed, nested)
+
+
+@composite
+def _weight_spaces(
+    draw: Draw, max_leaves: int, max_axes: int, fixed: bool, nested: bool
+) -> WeightSpace:
+    sizes = {**_GROUPS, "f": 2, "outer": 2, "inner": 3, "innermost": 2}
+    plain = [*_GROUPS, "f"] if fixed else list(_GROUPS)
+    one = st.sampled_from(plain)
+    axis = st.one_of(
+        one,
+        one,
+        st.none(),
+        st.tuples(st.sampled_from([2, 3]), one),
+        st.tuples(one, st.sampled_from([2, 3])),
+        st.tuples(one, one),
+    )
+    blocks: list[tuple[AxisSpec, ...]] = [
+        ("outer",),
+        (("outer", "inner"),),
+        (("outer", "inner", "innermost"),),
+        ("inner", "outer"),
+        (("outer", "inner"), "outer"),
+    ]
+    blocks = [axes for axes in blocks if len(axes) <= max_axes]
+    spec: dict[str, tuple[AxisSpec, ...]] = {}
+    for i in range(draw(st.integers(1, max_leaves))):
+        axes = tuple(draw(st.lists(axis, max_size=max_axes)))
+        if nested and blocks and draw(st.integers(0, 2)) == 0:
+            axes = (*draw(st.sampled_from(blocks)), *axes)[:max_axes]
+        spec[f"['{i}']"] = axes
+    shapes = {
+        path.strip("[']"): jax.ShapeDtypeStruct(
+            tuple(_length(entry, sizes) for entry in axes), jnp.float32
+        )
+        for path, axes in spec.items()
+    }
+    names = {name for axes in spec.values() for entry in axes for name in _names(entry)}
+    return WeightSpace.from_spec(
+        shapes,
+        spec,
+        fixed=names & {"f"},
+        nested={
+            name: block
+            for name, block in (("inner", "outer"), ("innermost", "inner"))
+            if name in names
+        },
+        sizes={name: sizes[name] for name in names},
+    )
+
+
+def _names(entry: AxisSpec) -> list[str]:
+    parts = [entry] if entry is None or isinstance(entry, str | int) else entry
+    return [part for part in parts if isinstance(part, str)]
+
+
+def _length(entry: AxisSpec, sizes: Mapping[str, int]) -> int:
+    if entry is None:
+        return 2
+    parts = [entry] if isinstance(entry, str | int) else entry
+    return int(np.prod([p if isinstance(p, int) else sizes[p] for p in parts]))
+
+
+def group_elements(space: WeightSpace) -> st.SearchStrategy[GroupElement]:
+    """Elements of a space's group.
+
+    Args:
+        space: The space.
+
+    Returns:
+        A strategy for elements; it shrinks towards the identity.
+    """
+    return _group_elements(space)
+
+
+@composite
+def _group_elements(draw: Draw, space: WeightSpace) -> GroupElement:
+    element = {}
+    for group, shape in space.element_shapes().items():
+        rows = [
+            draw(st.permutations(range(shape[-1])))
+            for _ in range(int(np.prod(shape[:-1])))
+        ]
+        element[group] = jnp.asarray(rows, jnp.int32).reshape(shape)
+    return element
+
+
+def features(
+    space: WeightSpace, channels: int | Mapping[str, int] = 1
+) -> st.SearchStrategy[PyTree]:
+    """Weight features of a space: normal numbers, with zeros among them now and then.
+
+    Args:
+        space: The space.
+        channels: How many channels every leaf has, or one number for each path.
+
+    Returns:
+        A strategy for features.
+    """
+    counts = per_leaf(space, channels)
+    shapes = [(*s, c) for s, c in zip(space.shapes, counts, strict=True)]
+    return _numbers(space, shapes)
+
+
+def weights(space: WeightSpace) -> st.SearchStrategy[PyTree]:
+    """Weights of a space: normal numbers, with zeros among them now and then.
+
+    Args:
+        space: The space.
+
+    Returns:
+        A strategy for weights.
+    """
+    return _numbers(space, list(space.shapes))
+
+
+@composite
+def _numbers(draw: Draw, space: WeightSpace, shapes: list[tuple[int, ...]]) -> PyTree:
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    # Pruned weights: some entries, or whole leaves.
+    sparse, empty = draw(st.sampled_from([(0, 0), (0, 0), (0.3, 0), (0, 0.5), (0, 1)]))
+    leaves: list[Array] = []
+    for shape, dtype in zip(shapes, space.dtypes, strict=True):
+        keep = (random.random(shape) >= sparse) * (random.random() >= empty)
+        leaves.append(jnp.asarray(random.standard_normal(shape) * keep, dtype))
+    return jax.tree.unflatten(space.treedef, leaves)
