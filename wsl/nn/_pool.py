@@ -1,0 +1,208 @@
+from collections.abc import Iterator, Mapping
+from typing import final, Literal, TypeAlias
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from wsl._axes import Slot
+from wsl._layout import layouts
+from wsl._weight_space import WeightSpace
+from wsl.nn._channels import per_leaf
+from wsl.nn._dtypes import wide
+
+
+Partition: TypeAlias = tuple[int, ...]
+"""For each slot of a leaf, the number of the part it is in."""
+
+
+@final
+class InvariantPool(eqx.Module):
+    """Reduces weight features to a vector that no permutation changes.
+
+    Each leaf is reduced over the entries that may move, for each channel and each index
+    that may not; all results are concatenated. Where a leaf has several axes of one
+    group (recurrent weights), its diagonals are reduced too: once for each way to set
+    some of these axes equal, so that for the mean the results span all invariant linear
+    functionals. Their number per leaf, channel and fixed index is a product of Bell
+    numbers, one for each group, of how many axes it has there (1, 2, 5, 15, ...).
+
+    Attention weighs entries by a softmax: with the features `x_i` of entry `i` (its
+    channels, at all fixed indices) and a learned query `q`, the result is
+    `sum_i softmax_i(q . x_i) x_i`. Projections to keys and values would add nothing:
+    the one is part of the query, the other of the linear layer that follows.
+
+    Source: Zhou et al. 2023 (NFN), invariant layers, for mean and max; Zhou et al. 2023
+    (NFT), weight-space cross-attention, where queries attend to all leaves together;
+    here each leaf has its own.
+
+    Example:
+        >>> import jax.numpy as jnp, wsl
+        >>> weights = {"w": jnp.array([[1.0, 2.0], [3.0, 4.0]])}
+        >>> space = wsl.WeightSpace.from_spec(weights, {"['w']": ("h", "h")})
+        >>> pool = wsl.nn.InvariantPool(space, 1, "max")
+        >>> pool.num_features  # the diagonal, and the whole matrix
+        2
+        >>> pool(wsl.nn.lift(space, weights))
+        Array([4., 4.], dtype=float32)
+
+    Attributes:
+        space: Space of the features.
+        channels: Channels of each leaf.
+        reduction: How entries are reduced.
+        queries: For each leaf, the queries of attention, `(num_diagonals, num_queries,
+            fixed * channels)`; None for other reductions.
+    """
+
+    space: WeightSpace = eqx.field(static=True)
+    channels: tuple[int, ...] = eqx.field(static=True)
+    reduction: str = eqx.field(static=True)
+    queries: tuple[Float[Array, "_num_diagonals num_queries _size"], ...] | None
+
+    def __init__(
+        self,
+        space: WeightSpace,
+        channels: int | Mapping[str, int],
+        reduction: Literal["mean", "max", "attention"] = "mean",
+        *,
+        num_queries: int = 1,
+        key: PRNGKeyArray | None = None,
+    ):
+        """Makes the layer.
+
+        Args:
+            space: Space of the features.
+            channels: Channels of all leaves, or of each by its path.
+            reduction: How entries are reduced.
+            num_queries: How many queries each leaf has, for attention.
+            key: Source of randomness, for attention.
+
+        Raises:
+            ValueError: If `channels` does not fit the space, `reduction` is none of
+                these, `num_queries` is not positive, or attention has no key.
+        """
+        if reduction not in ("mean", "max", "attention"):
+            raise ValueError(
+                f'`reduction` must be "mean", "max" or "attention"; got {reduction!r}.'
+            )
+        self.space = space
+        self.channels = per_leaf(space, channels)
+        self.reduction = reduction
+        self.queries = None
+        if reduction == "attention":
+            if key is None:
+                raise ValueError("Pooling by attention needs a key.")
+            if num_queries < 1:
+                raise ValueError(f"`num_queries` must be positive; got {num_queries}.")
+            keys = jr.split(key, max(len(self.channels), 1))
+            self.queries = tuple(
+                jr.normal(subkey, (parts, num_queries, size)) / np.sqrt(size)
+                for subkey, (parts, size) in zip(keys, self._sizes(), strict=False)
+            )
+
+    @property
+    def num_features(self) -> int:
+        """Length of the vector."""
+        times = self.queries[0].shape[1] if self.queries else 1
+        return times * sum(parts * size for parts, size in self._sizes())
+
+    def __call__(
+        self, features: PyTree, *, key: PRNGKeyArray | None = None
+    ) -> Float[Array, " features"]:
+        """Pools one weight set's features.
+
+        Args:
+            features: Weight features.
+            key: Not used.
+
+        Returns:
+            A vector: for each leaf, for each of its diagonals (the whole leaf last),
+            for each query, the fixed factors in row-major order and the channels. Of
+            the promoted dtype of all leaves.
+
+        Raises:
+            ValueError: If the features do not fit the space or the channels.
+        """
+        leaves = self.space.feature_leaves(features, self.channels)
+        pooled = []
+        for i, (leaf, layout) in enumerate(
+            zip(leaves, layouts(self.space), strict=True)
+        ):
+            folded = layout.fold(leaf)
+            for j, partition in enumerate(partitions(layout.slots)):
+                entries = _diagonal(folded, partition)
+                entries = entries.reshape(-1, entries.shape[-1])
+                query = None if self.queries is None else self.queries[i][j]
+                pooled.append(_reduce(entries, self.reduction, query))
+        with jax.numpy_dtype_promotion("standard"):
+            return jnp.concatenate(pooled) if pooled else jnp.zeros(0)
+
+    def _sizes(self) -> list[tuple[int, int]]:
+        """For each leaf, how many diagonals, and how many numbers at each entry."""
+        return [
+            (len(list(partitions(layout.slots))), layout.fixed * count)
+            for layout, count in zip(layouts(self.space), self.channels, strict=True)
+        ]
+
+
+def partitions(slots: tuple[Slot, ...]) -> Iterator[Partition]:
+    """Ways to set slots of a leaf equal that no group element can tell.
+
+    Slots in one part are of one group, and of one block where the group is nested.
+
+    Args:
+        slots: Slots of a leaf.
+
+    Yields:
+        Partitions; the one that sets no slots equal comes last.
+    """
+    # A block comes before what lies in it, wherever it stands on the leaf.
+    order = sorted(range(len(slots)), key=lambda i: _depth(slots, i))
+
+    def extend(parts: dict[int, int]) -> Iterator[Partition]:
+        if len(parts) == len(slots):
+            yield tuple(parts[i] for i in range(len(slots)))
+            return
+        at = order[len(parts)]
+        for part in range(max(parts.values(), default=-1) + 1):
+            other = next(i for i in parts if parts[i] == part)
+            if _may_equal(slots[at], slots[other], parts):
+                yield from extend({**parts, at: part})
+        yield from extend({**parts, at: max(parts.values(), default=-1) + 1})
+
+    return extend({})
+
+
+def _depth(slots: tuple[Slot, ...], i: int) -> int:
+    parent = slots[i].parent
+    return 0 if parent is None else 1 + _depth(slots, parent)
+
+
+def _may_equal(a: Slot, b: Slot, parts: dict[int, int]) -> bool:
+    if a.group != b.group:
+        return False
+    if a.parent is None or b.parent is None:
+        return True
+    return parts[a.parent] == parts[b.parent]
+
+
+def _diagonal(folded: Array, partition: Partition) -> Array:
+    """The entries at which the indices of each part's slots are the same."""
+    if len(set(partition)) == len(partition):
+        return folded
+    sizes = {part: folded.shape[i] for i, part in enumerate(partition)}
+    grid = np.ix_(*(np.arange(sizes[part]) for part in sorted(sizes)))
+    return folded[tuple(grid[part] for part in partition)]
+
+
+def _reduce(entries: Array, reduction: str, query: Array | None) -> Array:
+    x = wide(entries)
+    if query is not None:
+        weights = jax.nn.softmax(query.astype(x.dtype) @ x.T, axis=-1)
+        pooled = (weights @ x).ravel()
+    else:
+        pooled = x.max(0) if reduction == "max" else x.mean(0)
+    return pooled.astype(entries.dtype)
