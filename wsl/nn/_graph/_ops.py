@@ -1,0 +1,101 @@
+"""What the layers on parameter graphs are made of."""
+
+import math
+from collections.abc import Sequence, Sized
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from wsl.nn._graph._parameter_graph import ParameterGraph
+
+
+def check_positive(**counts: int) -> None:
+    """Raises a ValueError that names the numbers below 1."""
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"`{name}` must be 1 or more; got {count}.")
+
+
+def split_key(key: PRNGKeyArray, owners: Sized) -> list[PRNGKeyArray]:
+    """A key for each of the owners, of which there may be none."""
+    return [jr.fold_in(key, i) for i in range(len(owners))]
+
+
+def draw(key: PRNGKeyArray, num_in: int, num_out: int) -> Float[Array, "_ _"]:
+    """A matrix that keeps the variance of its inputs."""
+    return jr.normal(key, (num_in, num_out)) / math.sqrt(max(num_in, 1))
+
+
+def draw_embeddings(
+    graph: ParameterGraph, channels: int, *, key: PRNGKeyArray
+) -> dict[str, Float[Array, "..."]]:
+    """Normal embeddings of nodes: one for each index of a fixed name, else shared.
+
+    Args:
+        graph: The parameter graph.
+        channels: Channels of the embeddings.
+        key: Source of randomness.
+
+    Returns:
+        For each node set, by its label, an array with one axis for each of its names,
+        of size 1 for those that move, and a last one for channels.
+    """
+    fixed = graph.space.fixed
+    return {
+        one.label: jr.normal(
+            k, (*(f.size if f.name in fixed else 1 for f in one.factors), channels)
+        )
+        for k, one in zip(split_key(key, graph.node_sets), graph.node_sets, strict=True)
+    }
+
+
+def spread(embedding: Float[Array, "..."], sizes: Sequence[int]) -> Float[Array, "_ _"]:
+    """Embeddings as states of nodes: `(size, channels)`."""
+    channels = embedding.shape[-1]
+    return jnp.broadcast_to(embedding, (*sizes, channels)).reshape(-1, channels)
+
+
+def add(x: Float[Array, "..."], offset: Float[Array, " _"]) -> Float[Array, "..."]:
+    """Adds to the last axis."""
+    return x + jnp.expand_dims(offset, range(x.ndim - 1))
+
+
+def align(
+    x: Float[Array, "..."], axes: Sequence[int], rank: int
+) -> Float[Array, "..."]:
+    """Gives the axes of `x`, but the last, their places among `rank` axes."""
+    return jnp.expand_dims(x, [axis for axis in range(rank) if axis not in axes])
+
+
+def rms_norm(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Divides by the root mean square over the last axis (Zhang and Sennrich 2019)."""
+    return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-6)
+
+
+def contained(
+    graph: ParameterGraph, nodes: dict[str, Float[Array, "_ _"]]
+) -> tuple[dict[str, list[Array]], dict[str, list[Array]]]:
+    """What nodes get from those that they contain, and that they belong to.
+
+    Args:
+        graph: The parameter graph.
+        nodes: States of the nodes.
+
+    Returns:
+        Two lists for each node set, by its label: the states of the parts of its nodes,
+        and the mean states of the nodes that its own are parts of.
+    """
+    sizes = {one.label: one.sizes for one in graph.node_sets}
+    parts: dict[str, list[Array]] = {label: [] for label in nodes}
+    wholes: dict[str, list[Array]] = {label: [] for label in nodes}
+    for whole, part, axes in graph.containments:
+        shape = sizes[whole]
+        others = tuple(axis for axis in range(len(shape)) if axis not in axes)
+        states = nodes[part].reshape(*sizes[part], -1)
+        states = jnp.expand_dims(states, others)
+        parts[whole].append(spread(states, shape))
+        states = jnp.mean(nodes[whole].reshape(*shape, -1), others)
+        wholes[part].append(states.reshape(-1, states.shape[-1]))
+    return parts, wholes
