@@ -1,5 +1,5 @@
-from collections.abc import Iterator, Mapping
-from typing import final, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import final, Literal
 
 import equinox as eqx
 import jax
@@ -8,15 +8,12 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from wsl._axes import Slot
-from wsl._layout import layouts
+from wsl._layout import Layout, layouts
 from wsl._weight_space import WeightSpace
+from wsl.nn._basis import Blocks, Index, partitions
+from wsl.nn._basis_apply import diagonal
 from wsl.nn._channels import per_leaf
 from wsl.nn._dtypes import wide
-
-
-Partition: TypeAlias = tuple[int, ...]
-"""For each slot of a leaf, the number of the part it is in."""
 
 
 @final
@@ -132,8 +129,8 @@ class InvariantPool(eqx.Module):
             zip(leaves, layouts(self.space), strict=True)
         ):
             folded = layout.fold(leaf)
-            for j, partition in enumerate(partitions(layout.slots)):
-                entries = _diagonal(folded, partition)
+            for j, blocks in enumerate(_diagonals(layout)):
+                entries = diagonal(folded, blocks)
                 entries = entries.reshape(-1, entries.shape[-1])
                 query = None if self.queries is None else self.queries[i][j]
                 pooled.append(_reduce(entries, self.reduction, query))
@@ -143,59 +140,14 @@ class InvariantPool(eqx.Module):
     def _sizes(self) -> list[tuple[int, int]]:
         """For each leaf, how many diagonals, and how many numbers at each entry."""
         return [
-            (len(list(partitions(layout.slots))), layout.fixed * count)
+            (len(_diagonals(layout)), layout.fixed * count)
             for layout, count in zip(layouts(self.space), self.channels, strict=True)
         ]
 
 
-def partitions(slots: tuple[Slot, ...]) -> Iterator[Partition]:
-    """Ways to set slots of a leaf equal that no group element can tell.
-
-    Slots in one part are of one group, and of one block where the group is nested.
-
-    Args:
-        slots: Slots of a leaf.
-
-    Yields:
-        Partitions; the one that sets no slots equal comes last.
-    """
-    # A block comes before what lies in it, wherever it stands on the leaf.
-    order = sorted(range(len(slots)), key=lambda i: _depth(slots, i))
-
-    def extend(parts: dict[int, int]) -> Iterator[Partition]:
-        if len(parts) == len(slots):
-            yield tuple(parts[i] for i in range(len(slots)))
-            return
-        at = order[len(parts)]
-        for part in range(max(parts.values(), default=-1) + 1):
-            other = next(i for i in parts if parts[i] == part)
-            if _may_equal(slots[at], slots[other], parts):
-                yield from extend({**parts, at: part})
-        yield from extend({**parts, at: max(parts.values(), default=-1) + 1})
-
-    return extend({})
-
-
-def _depth(slots: tuple[Slot, ...], i: int) -> int:
-    parent = slots[i].parent
-    return 0 if parent is None else 1 + _depth(slots, parent)
-
-
-def _may_equal(a: Slot, b: Slot, parts: dict[int, int]) -> bool:
-    if a.group != b.group:
-        return False
-    if a.parent is None or b.parent is None:
-        return True
-    return parts[a.parent] == parts[b.parent]
-
-
-def _diagonal(folded: Array, partition: Partition) -> Array:
-    """The entries at which the indices of each part's slots are the same."""
-    if len(set(partition)) == len(partition):
-        return folded
-    sizes = {part: folded.shape[i] for i, part in enumerate(partition)}
-    grid = np.ix_(*(np.arange(sizes[part]) for part in sorted(sizes)))
-    return folded[tuple(grid[part] for part in partition)]
+def _diagonals(layout: Layout) -> list[Blocks]:
+    """Which slots to set equal; last, none."""
+    return partitions(tuple(Index(slot.group, slot.parent) for slot in layout.slots))
 
 
 def _reduce(entries: Array, reduction: str, query: Array | None) -> Array:

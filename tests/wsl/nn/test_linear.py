@@ -1,0 +1,573 @@
+"""`EquivariantLinear`: equivariant, complete, and what its options leave out."""
+
+import itertools
+
+import equinox as eqx
+import hypothesis.strategies as st
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from jax.test_util import check_grads
+
+from tests.wsl.nn.helpers import without_type_checks
+from wsl import WeightSpace
+from wsl.nn import EquivariantLinear
+from wsl.nn._linear_matmul import times_matrix
+
+
+_BASES = ("full", "near-neighbour", "layer-tied")
+_SEEDS = st.integers(0, 2**32 - 1)
+
+
+def _space(leaves, **keywords):
+    """A space of leaves given by shape and spec."""
+    weights = {
+        name: jax.ShapeDtypeStruct(shape, jnp.float32)
+        for name, (shape, _) in leaves.items()
+    }
+    spec = {f"['{name}']": axes for name, (_, axes) in leaves.items()}
+    return WeightSpace.from_spec(weights, spec, **keywords)
+
+
+def _perceptron(sizes, *, free):
+    names = ["in", *(f"h{i}" for i in range(1, len(sizes) - 1)), "out"]
+    leaves = {}
+    for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+        leaves[f"w{i}"] = (fan_out, fan_in), (names[i + 1], names[i])
+        leaves[f"b{i}"] = (fan_out,), (names[i + 1],)
+    space = _space(leaves, fixed=["in", "out"])
+    return space.release("in", "out") if free else space
+
+
+def _recurrent(n=3):
+    return _space(
+        {"w": ((n, n), ("h", "h")), "u": ((n, 2), ("h", None)), "b": ((n,), ("h",))}
+    )
+
+
+def _attention(heads=2, units=2, stream=2):
+    inner = heads * units
+    return _space(
+        {
+            "q": ((inner, stream), (("heads", "qk"), "x")),
+            "v": ((inner, stream), (("heads", "vo"), "x")),
+            "o": ((stream, inner), ("x", ("heads", "vo"))),
+            "s": ((stream,), ("x",)),
+        },
+        nested={"qk": "heads", "vo": "heads"},
+        sizes={"heads": heads},
+    )
+
+
+_SPACES = {
+    "free perceptron": _perceptron([3, 2, 3], free=True),
+    "perceptron": _perceptron([2, 3, 2, 1], free=False),
+    "recurrent": _recurrent(),
+    # Fewer indices than slots, so that some terms are combinations of others.
+    "recurrent, small": _recurrent(2),
+    "three times": _space({"t": ((3, 3, 3), ("g", "g", "g")), "b": ((3,), ("g",))}),
+    "nested": _attention(),
+    "nested twice": _space(
+        {"m": ((8, 2), (("a", "b", "c"), "r")), "v": ((8,), (("a", "b", "c"),))},
+        nested={"c": "b", "b": "a"},
+        sizes={"a": 2, "b": 2},
+    ),
+    "nested and repeated": _space(
+        {"m": ((4, 4), (("a", "b"), ("a", "b"))), "v": ((4,), (("a", "b"),))},
+        nested={"b": "a"},
+        sizes={"a": 2},
+    ),
+    # Gates before and pixels behind the units; a scalar; a leaf that nothing moves.
+    "factors": _space(
+        {
+            "w": ((6, 3), ((2, "g"), "g")),
+            "b": ((6,), (("g", 2),)),
+            "s": ((), ()),
+            "f": ((2,), (None,)),
+        }
+    ),
+}
+
+
+def _features(space, channels, seed=0):
+    random = np.random.default_rng(seed)
+    if isinstance(channels, int):
+        channels = (channels,) * len(space.paths)
+    leaves = [
+        jnp.asarray(random.standard_normal((*shape, count)), jnp.float32)
+        for shape, count in zip(space.shapes, channels, strict=True)
+    ]
+    return jax.tree.unflatten(space.treedef, leaves)
+
+
+def _with_bias(layer, seed=0):
+    random = np.random.default_rng(seed).standard_normal(layer.bias.shape)
+    return eqx.tree_at(lambda x: x.bias, layer, jnp.asarray(random, jnp.float32))
+
+
+def _assert_close(a, b, atol=1e-5):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=atol), a, b)
+
+
+def _apart(a, b):
+    differences = jax.tree.map(lambda x, y: jnp.abs(x - y).max(), a, b)
+    return max(jax.tree.leaves(differences))
+
+
+# Equivariance.
+
+
+@pytest.mark.parametrize(
+    ("name", "basis"),
+    [
+        *((name, "full") for name in _SPACES),
+        *itertools.product(
+            ["perceptron", "nested and repeated", "factors"],
+            ["near-neighbour", "layer-tied"],
+        ),
+    ],
+)
+def test_commutes_with_the_group(name, basis):
+    space = _SPACES[name]
+    layer = EquivariantLinear(space, 2, 3, basis=basis, key=jax.random.key(0))
+    layer, features = _with_bias(layer), _features(space, 2)
+    call = eqx.filter_jit(layer)
+    outputs = call(features)
+    for seed in range(3):
+        element = space.sample(key=jax.random.key(seed))
+        moved = call(space.permute_features(features, element))
+        _assert_close(moved, space.permute_features(outputs, element))
+
+
+@st.composite
+def _leaves(draw):
+    """Shapes and specs with any groups, repeated or not, and fixed parts."""
+    sizes = {"g": 2, "h": 3, "f": 2}
+    leaves = {}
+    for i in range(draw(st.integers(1, 3))):
+        axes = draw(st.lists(st.sampled_from([*sizes, None]), max_size=3))
+        leaves[f"l{i}"] = tuple(sizes.get(axis, 2) for axis in axes), tuple(axes)
+    return leaves
+
+
+@settings(max_examples=4)
+@given(_leaves(), st.sampled_from(_BASES), _SEEDS)
+def test_two_layers_commute_with_the_group_of_any_space(leaves, basis, seed):
+    fixed = {"f"} & {axis for _, axes in leaves.values() for axis in axes}
+    space = _space(leaves, fixed=fixed)
+    first, second = (
+        _with_bias(EquivariantLinear(space, c, d, basis=basis, key=jax.random.key(c)))
+        for c, d in ((1, 2), (2, 1))
+    )
+
+    def network(features):
+        return second(jax.tree.map(jax.nn.relu, first(features)))
+
+    features = _features(space, 1, seed)
+    element = space.sample(key=jax.random.key(seed))
+    moved = network(space.permute_features(features, element))
+    _assert_close(moved, space.permute_features(network(features), element), 1e-4)
+
+
+def test_a_layer_wrong_in_one_term_does_not_commute():
+    space = _perceptron([3, 2, 3], free=True)
+    layer = EquivariantLinear(space, 1, 1, key=jax.random.key(0))
+    features = _features(space, 1)
+    element = {"in": jnp.array([1, 2, 0]), "h1": jnp.arange(2), "out": jnp.arange(3)}
+
+    def wrong(features):
+        outputs = layer(features)
+        # The row means of the first weights, written to its columns.
+        leak = 0.1 * features["w0"].mean(1, keepdims=True)
+        rows = jnp.pad(leak, [(0, 0), (0, 2), (0, 0)])
+        return outputs | {"w0": outputs["w0"] + rows}
+
+    for function, commutes in ((layer, True), (wrong, False)):
+        moved = function(space.permute_features(features, element))
+        error = _apart(moved, space.permute_features(function(features), element))
+        assert (error < 1e-5) == commutes
+
+
+# Completeness.
+
+
+def _orbits(permutations, size):
+    """How many orbits the group generated by some permutations has."""
+    parent = np.arange(size)
+    while True:
+        new = parent
+        for permutation in permutations:
+            new = np.minimum(new, new[permutation])
+            np.minimum.at(new, permutation, new.copy())
+        if np.array_equal(new, parent):
+            return len(np.unique(parent))
+        parent = new
+
+
+def _generators(space):
+    """Swaps of two neighbours, in every group and in every block."""
+    identity = space.identity()
+    for group, shape in space.element_shapes().items():
+        for block in np.ndindex(shape[:-1]):
+            for i in range(shape[-1] - 1):
+                swap = np.array(identity[group])
+                swap[(*block, i)], swap[(*block, i + 1)] = i + 1, i
+                yield identity | {group: jnp.asarray(swap)}
+
+
+def _action(space, element, channels):
+    """Where an element takes each entry of the flattened features."""
+    stop, leaves = 0, []
+    for shape, count in zip(space.shapes, channels, strict=True):
+        leaf = np.arange(stop, stop + int(np.prod(shape)) * count)
+        leaves.append(jnp.asarray(leaf.reshape(*shape, count), jnp.float32))
+        stop += leaf.size
+    features = jax.tree.unflatten(space.treedef, leaves)
+    return _flat(space.permute_features(features, element)).astype(int)
+
+
+def _flat(features):
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(features)])
+
+
+def _dimension(space, in_channels, out_channels):
+    """How many independent matrices A satisfy A ρ(g) = ρ'(g) A for all g.
+
+    ρ and ρ' permute entries, so such a matrix is constant on the orbits of the group on
+    pairs of an output and an input entry.
+    """
+    pairs = []
+    for element in _generators(space):
+        rows = _action(space, element, out_channels)
+        columns = _action(space, element, in_channels)
+        pairs.append((rows[:, None] * len(columns) + columns).ravel())
+    sizes = [
+        sum(int(np.prod(s)) * c for s, c in zip(space.shapes, count, strict=True))
+        for count in (out_channels, in_channels)
+    ]
+    return _orbits(pairs, sizes[0] * sizes[1])
+
+
+def _maps(layer):
+    """The matrix of the map that each coefficient stands for, one in each row."""
+    space = layer.space
+    shapes = [(*s, c) for s, c in zip(space.shapes, layer.in_channels, strict=True)]
+    flat, unravel = jax.flatten_util.ravel_pytree(layer.coefficients)
+    _, unravel_features = jax.flatten_util.ravel_pytree(
+        jax.tree.unflatten(space.treedef, [jnp.zeros(shape) for shape in shapes])
+    )
+    size = sum(int(np.prod(shape)) for shape in shapes)
+
+    def column(coefficients, entry):
+        changed = eqx.tree_at(lambda x: x.coefficients, layer, unravel(coefficients))
+        outputs = jax.tree.leaves(changed(unravel_features(entry)))
+        return jnp.concatenate([leaf.ravel() for leaf in outputs])
+
+    each = jax.vmap(jax.vmap(column, (None, 0)), (0, None))
+    maps = jax.jit(each)(jnp.eye(len(flat)), jnp.eye(size))
+    return np.asarray(maps, np.float64).reshape(len(flat), -1)
+
+
+def _rank(matrix):
+    return int(np.linalg.matrix_rank(matrix, tol=1e-4 * np.linalg.norm(matrix, 2)))
+
+
+@pytest.mark.parametrize("name", _SPACES)
+def test_all_equivariant_maps_are_there(name):
+    space = _SPACES[name]
+    ones = (1,) * len(space.paths)
+    layer = EquivariantLinear(space, 1, 1, use_bias=False, key=jax.random.key(0))
+    maps = _maps(layer)
+    assert len(maps) == layer.num_terms == sum(c.size for c in layer.coefficients)
+    assert _rank(maps) == _dimension(space, ones, ones)
+    # Controls: without a term, or with only the near ones, it is not complete.
+    if _rank(maps) == layer.num_terms:
+        assert _rank(maps[1:]) < _rank(maps)
+    if name in ("recurrent", "factors"):
+        near = EquivariantLinear(
+            space, 1, 1, basis="near-neighbour", use_bias=False, key=jax.random.key(0)
+        )
+        less = _maps(near)
+        assert len(less) == near.num_terms < layer.num_terms
+        assert _rank(less) < _rank(maps)
+
+
+def test_all_maps_are_there_with_channels_for_each_leaf():
+    space = _recurrent()
+    ins, outs = {"w": 1, "u": 2, "b": 1}, {"w": 2, "u": 1, "b": 1}
+    counts = [
+        {f"['{name}']": count for name, count in channels.items()}
+        for channels in (ins, outs)
+    ]
+    layer = EquivariantLinear(space, *counts, use_bias=False, key=jax.random.key(0))
+    outputs = layer(_features(space, layer.in_channels))
+    assert {name: leaf.shape[-1] for name, leaf in outputs.items()} == outs
+    dimension = _dimension(space, layer.in_channels, layer.out_channels)
+    assert _rank(_maps(layer)) == dimension
+
+
+@pytest.mark.parametrize("name", ["recurrent", "nested"])
+def test_counting_orbits_is_solving_the_commutation_equations(name):
+    # Too many equations for the whole space: leaf to leaf, by the null space.
+    space = {"recurrent": _recurrent(), "nested": _attention(2, 2, 1)}[name]
+    ones = (1,) * len(space.paths)
+    size = space.size
+    gram = np.zeros((size * size, size * size))
+    for element in _generators(space):
+        moved = np.eye(size)[_action(space, element, ones)]
+        # vec(A) -> vec(moved A - A moved), for row-major vec.
+        equations = np.kron(moved, np.eye(size)) - np.kron(np.eye(size), moved.T)
+        gram += equations.T @ equations
+    found = int((np.linalg.eigvalsh(gram) < 1e-8).sum())
+    assert found == _dimension(space, ones, ones)
+
+
+@pytest.mark.parametrize("name", ["three times", "nested and repeated", "factors"])
+def test_all_equivariant_constants_are_there(name):
+    space = _SPACES[name]
+    layer = EquivariantLinear(space, 1, 2, key=jax.random.key(0))
+    zeros = jax.tree.map(jnp.zeros_like, _features(space, 1))
+
+    def constant(bias):
+        changed = eqx.tree_at(lambda x: x.bias, layer, bias)
+        outputs = jax.tree.leaves(changed(zeros))
+        return jnp.concatenate([leaf.ravel() for leaf in outputs])
+
+    jacobian = jax.jit(jax.jacobian(constant))(layer.bias)
+    twos = (2,) * len(space.paths)
+    moves = [_action(space, element, twos) for element in _generators(space)]
+    assert _rank(np.asarray(jacobian, np.float64)) == _orbits(moves, len(jacobian))
+    # They are zero at first.
+    assert not np.any(layer.bias) and not np.any(_flat(layer(zeros)))
+
+
+# The tied form.
+
+
+def test_parameters_of_the_tied_form_do_not_grow_with_depth():
+    def count(depth, basis, *, free):
+        space = _perceptron([3, *[4] * depth, 2], free=free)
+        layer = eqx.filter_eval_shape(
+            lambda: EquivariantLinear(space, 2, 2, basis=basis, key=jax.random.key(0))
+        )
+        return layer.num_terms, sum(c.size for c in layer.coefficients)
+
+    for free in (True, False):
+        tied = [count(depth, "layer-tied", free=free) for depth in (4, 8, 16)]
+        assert len(set(tied)) == 1
+        full = [count(depth, "full", free=free) for depth in (4, 8)]
+        assert tied[0] < full[0] < full[1]
+    # By hand: weight from own 4, next 2, previous 2, far 1, own bias 2, previous bias
+    # 2, far bias 1; bias from own weight 2, next weight 2, far weight 1, own bias 2,
+    # far bias 1.
+    assert count(8, "layer-tied", free=True)[0] == 14 + 8
+
+
+def test_layers_of_the_tied_form_do_the_same():
+    # Three hidden layers alike, so that the middle ones see the same around them.
+    space = _perceptron([4] * 7, free=True)
+    layer = EquivariantLinear(space, 1, 1, basis="layer-tied", key=jax.random.key(0))
+    features = jax.tree.map(jnp.zeros_like, _features(space, 1))
+    bump = jnp.asarray(np.random.default_rng(0).standard_normal((4, 4, 1)), jnp.float32)
+    second = layer(features | {"w2": bump})
+    third = layer(features | {"w3": bump})
+    for name, other in [("w1", "w2"), ("w2", "w3"), ("w3", "w4"), ("b2", "b3")]:
+        np.testing.assert_allclose(second[name], third[other], atol=1e-6)
+        assert np.abs(second[name]).max() > 1e-3
+    # Own, neighbour and far differ.
+    assert np.abs(second["w2"] - third["w2"]).max() > 1e-3
+    np.testing.assert_allclose(second["w0"], second["w5"], atol=1e-6)
+    # Control: the full form does not.
+    full = EquivariantLinear(space, 1, 1, key=jax.random.key(0))
+    difference = (
+        full(features | {"w2": bump})["w2"] - full(features | {"w3": bump})["w3"]
+    )
+    assert np.abs(difference).max() > 1e-3
+
+
+@pytest.mark.parametrize("free", [True, False])
+def test_the_tied_form_is_a_full_layer_with_equal_matrices(free):
+    space = _perceptron([2, 3, 3, 3, 1], free=free)
+    tied = EquivariantLinear(space, 2, 2, basis="layer-tied", key=jax.random.key(0))
+    full = EquivariantLinear(space, 2, 2, key=jax.random.key(1))
+    full = eqx.tree_at(lambda x: x.coefficients, full, tied.matrices())
+    features = _features(space, 2)
+    _assert_close(tied(features), full(features))
+
+
+# Variance.
+
+
+def _variances(space, **keywords):
+    """Of all entries after each of eight layers, in the middle of eight draws."""
+    channels = 32
+
+    @jax.jit
+    @jax.vmap
+    def run(key):
+        keys = jax.random.split(key, 9)
+        features = jax.tree.unflatten(
+            space.treedef,
+            [
+                jax.random.normal(jax.random.fold_in(keys[8], i), (*shape, channels))
+                for i, shape in enumerate(space.shapes)
+            ],
+        )
+
+        def step(features, key):
+            layer = EquivariantLinear(space, channels, channels, key=key, **keywords)
+            features = layer(features)
+            flat = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(features)])
+            return jax.tree.map(jax.nn.relu, features), jnp.mean(flat**2)
+
+        return jax.lax.scan(step, features, keys[:8])[1]
+
+    variances = run(jax.random.split(jax.random.key(0), 8))
+    return np.median(variances, axis=0)
+
+
+@pytest.mark.parametrize(
+    ("depth", "free"), [(2, True), (4, True), (8, True), (4, False)]
+)
+def test_variance_stays_over_eight_layers(depth, free):
+    ends = (16, 16) if free else (2, 1)
+    space = _perceptron([ends[0], *[16] * (depth - 1), ends[1]], free=free)
+    variances = _variances(space)
+    assert variances.min() > 0.5 and variances.max() < 2.0
+
+
+def test_variance_falls_with_another_gain():
+    assert _variances(_perceptron([16, 16, 16], free=True), gain=1.0)[-1] < 0.1
+
+
+# Compiling, mapping, differentiating.
+
+
+def test_batches_and_repeated_calls_compile_once():
+    space = _recurrent()
+    layer = EquivariantLinear(space, 2, 3, key=jax.random.key(0))
+    traces = []
+
+    @eqx.filter_jit
+    def apply(layer, batch):
+        traces.append(1)
+        return jax.vmap(layer)(batch)
+
+    singles = [_features(space, 2, seed) for seed in range(4)]
+    batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *singles)
+    for seed in range(3):
+        layer = EquivariantLinear(space, 2, 3, key=jax.random.key(seed))
+        outputs = apply(layer, batch)
+        one = layer(singles[2])
+        _assert_close(jax.tree.map(lambda leaf: leaf[2], outputs), one)
+    assert len(traces) == 1
+
+
+def test_gradients():
+    layer = _with_bias(EquivariantLinear(_recurrent(), 1, 1, key=jax.random.key(0)))
+    features = _features(layer.space, 1)
+
+    def loss(*arguments):
+        coefficients, bias, features = jax.tree.map(jnp.asarray, arguments)
+        changed = eqx.tree_at(
+            lambda x: (x.coefficients, x.bias), layer, (coefficients, bias)
+        )
+        outputs = changed(features)
+        return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(outputs))
+
+    arguments = (layer.coefficients, layer.bias, features)
+    check_grads(loss, arguments, order=1, modes=("fwd", "rev"), rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0), (1, 2)])
+def test_products_with_a_matrix(axes):
+    random = np.random.default_rng(0)
+    shapes = [[5, 3], [3, 4]]
+    for shape, axis in zip(shapes, axes, strict=True):
+        if axis is not None:
+            shape.insert(axis, 2)
+    x, matrix = (jnp.asarray(random.standard_normal(s), jnp.float32) for s in shapes)
+
+    def outputs(product):
+        def loss(x, matrix):
+            return jnp.sum(jnp.sin(product(x, matrix)))
+
+        mapped = jax.vmap(product, axes)
+        total = jax.grad(lambda *a: jnp.sum(jnp.sin(mapped(*a))), argnums=(0, 1))
+        each = jax.vmap(jax.grad(loss, argnums=(0, 1)), axes)
+        ones = (jnp.ones_like(x), jnp.ones_like(matrix))
+        return (
+            *(mapped(x, matrix), total(x, matrix), each(x, matrix)),
+            *(jax.jit(mapped)(x, matrix), jax.jvp(mapped, (x, matrix), ones)),
+            jax.vmap(mapped)(x[None], matrix[None]),
+        )
+
+    _assert_close(outputs(times_matrix), outputs(jnp.matmul))
+
+    def mapped(*arguments):
+        return jax.vmap(times_matrix, axes)(*map(jnp.asarray, arguments))
+
+    check_grads(mapped, (x, matrix), order=2, modes=("fwd", "rev"), rtol=2e-2)
+
+
+def test_dtypes_are_kept():
+    weights = {"a": jnp.zeros((2, 2), jnp.bfloat16), "b": jnp.zeros(2)}
+    space = WeightSpace.from_spec(weights, {"['a']": ("g", None), "['b']": ("g",)})
+    layer = EquivariantLinear(space, 1, 1, key=jax.random.key(0))
+    outputs = layer(jax.tree.map(lambda leaf: leaf[..., None], weights))
+    assert [leaf.dtype for leaf in outputs.values()] == [jnp.bfloat16, jnp.float32]
+
+
+# Edges and errors.
+
+
+def test_no_leaves():
+    layer = EquivariantLinear(WeightSpace.from_spec({}), 1, 1, key=jax.random.key(0))
+    assert layer({}) == {} and layer.num_terms == 0
+
+
+def test_errors():
+    space = _recurrent()
+    with pytest.raises(ValueError) as caught, without_type_checks():
+        EquivariantLinear(space, 1, 1, basis="fall", key=jax.random.key(0))  # pyright: ignore[reportArgumentType]
+    assert str(caught.value) == (
+        "There is no basis 'fall'; give 'full', 'near-neighbour' or 'layer-tied'."
+    )
+    with pytest.raises(ValueError, match=r"Give every leaf its number of channels"):
+        EquivariantLinear(space, {"['w']": 1}, 1, key=jax.random.key(0))
+    layer = EquivariantLinear(space, 1, 1, key=jax.random.key(0))
+    with pytest.raises(ValueError, match=r"expected \(3, 1\)"):
+        layer(_features(space, 2))
+
+
+def test_gradients_inside_shard_map():
+    # Types of arrays say there which of them differ between devices; a primitive that
+    # loses this has no gradient.
+    space = _perceptron((2, 3, 1), free=False)
+    layer = EquivariantLinear(space, 1, 2, key=jax.random.key(0))
+    coefficients, rest = eqx.partition(layer, eqx.is_array)
+    leaves = [
+        jax.random.normal(jax.random.key(i), (4, *shape, 1))
+        for i, shape in enumerate(space.shapes)
+    ]
+    population = jax.tree.unflatten(space.treedef, leaves)
+
+    def loss(coefficients, population):
+        outputs = jax.vmap(eqx.combine(coefficients, rest))(population)
+        return sum((leaf**2).sum() for leaf in jax.tree.leaves(outputs))
+
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec, whole = jax.sharding.PartitionSpec("d"), jax.sharding.PartitionSpec()
+    mapped = jax.shard_map(
+        jax.grad(loss, argnums=(0, 1)),
+        mesh=mesh,
+        in_specs=(whole, spec),
+        out_specs=(whole, spec),
+    )
+    found = jax.jit(mapped)(coefficients, population)
+    expected = jax.jit(jax.grad(loss, argnums=(0, 1)))(coefficients, population)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
