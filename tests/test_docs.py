@@ -19,7 +19,38 @@ def test_readme_example_runs(capsys):
     )
     assert len(blocks) == 1
     exec(compile(blocks[0], "README.md", "exec"), {})
-    assert "groups: hidden (8)" in capsys.readouterr().out
+    assert "groups: g0 (8)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", ["symmetries.md"])
+def test_guide_runs_and_prints_what_it_shows(page, capsys):
+    text = (ROOT / "docs" / page).read_text()
+    namespace = {"__name__": "guide"}
+    # A guide is written for JAX as it comes.
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        for code, shown in guide_blocks(text):
+            exec(compile(code, page, "exec"), namespace)
+            assert capsys.readouterr().out.strip() == shown.strip()
+
+
+def guide_blocks(text: str) -> list[tuple[str, str]]:
+    """A page's blocks of Python, each with the block of text that follows it."""
+    blocks = re.findall(r"^```(python|text)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert [kind for kind, _ in blocks][:1] == ["python"]
+    pairs: list[tuple[str, str]] = []
+    for kind, body in blocks:
+        if kind == "python":
+            pairs.append((body, ""))
+        else:
+            assert pairs[-1][1] == "", "two blocks of text in a row"
+            pairs[-1] = (pairs[-1][0], body)
+    return pairs
+
+
+def test_a_guide_that_prints_something_else_is_noticed(capsys):
+    ((code, shown),) = guide_blocks("```python\nprint(1)\n```\n\n```text\n2\n```\n")
+    exec(code, {})
+    assert capsys.readouterr().out.strip() != shown.strip()
 
 
 def _section(title: str) -> str:
