@@ -126,7 +126,7 @@ class WeightSpace:
                 not the axis' length, if `fixed` or `nested` do not fit the spec, or if
                 a leaf is not of a floating dtype.
 
-        Example:
+        Examples:
             >>> import equinox as eqx, jax, wsl
             >>> model = eqx.nn.MLP(3, 2, 8, 1, key=jax.random.key(0))
             >>> space = wsl.WeightSpace.from_spec(

@@ -46,7 +46,7 @@ def infer_weight_space(fn_or_module: Any, *example_inputs: PyTree) -> WeightSpac
     Raises:
         ValueError: If what is given cannot be called, or has no weights.
 
-    Example:
+    Examples:
         >>> import equinox as eqx, jax, jax.numpy as jnp, wsl
         >>> model = eqx.nn.MLP(3, 2, 8, 1, key=jax.random.key(0))
         >>> space = wsl.infer_weight_space(model, jnp.zeros(3))

@@ -88,7 +88,7 @@ def match_weights(
         ValueError: If weights are not of the space or not finite, `initial` lacks a
             group, or there is no start.
 
-    Example:
+    Examples:
         >>> import jax, wsl
         >>> a = {"w": jax.numpy.array([3.0, 1.0, 2.0])}
         >>> b = {"w": jax.numpy.array([1.0, 2.0, 3.0])}

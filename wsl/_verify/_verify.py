@@ -114,7 +114,7 @@ def verify_symmetry(
         ValueError: If `num_samples` is not positive, `noise` negative, or the weights
             are not of this space.
 
-    Example:
+    Examples:
         >>> import equinox as eqx, jax, wsl
         >>> model = eqx.nn.MLP(3, 2, 8, 1, key=jax.random.key(0))
         >>> spec = {

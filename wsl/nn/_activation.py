@@ -16,7 +16,7 @@ class Pointwise(eqx.Module):
     Attributes:
         fn: From an array to one of the same shape, entry by entry.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp, wsl
         >>> wsl.nn.Pointwise(jax.nn.relu)({"b": jnp.array([[-1.0], [2.0]])})["b"]
         Array([[0.],

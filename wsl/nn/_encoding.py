@@ -38,7 +38,7 @@ class IndexEncoding(eqx.Module):
     Source: Zhou et al. 2023 (NFN, NFT); sinusoids as in Jaegle et al. 2021. Those
     are added up over axes in NFN; here each axis has channels of its own.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp, wsl
         >>> weights = {"w": jnp.zeros((4, 3))}
         >>> space = wsl.WeightSpace.from_spec(

@@ -20,13 +20,13 @@ def lift(space: WeightSpace, *weights: PyTree) -> PyTree:
         *weights: Weights of the space, or whole models.
 
     Returns:
-        Features: the leaves of the space, each of shape `(*leaf_shape, len(weights))`.
+        Features, the leaves of the space, each of shape `(*leaf_shape, len(weights))`.
         A leaf keeps the dtype of the first weight set.
 
     Raises:
         ValueError: If no weights are given, or some are not of this space.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp, wsl
         >>> weights = {"w": jnp.ones((2, 3))}
         >>> space = wsl.WeightSpace.from_spec(weights)
@@ -56,7 +56,7 @@ def lower(space: WeightSpace, features: PyTree) -> PyTree:
         features: Features with one channel on every leaf.
 
     Returns:
-        Weights: leaves of the space's shapes and dtypes. Where the space was built from
+        Weights with the space's shapes and dtypes. Where the space was built from
         a model, join them with its other parts by `eqx.combine`.
 
     Raises:

@@ -129,23 +129,21 @@ class EquivariantLinear(eqx.Module):
         Every value of a fixed index counts as an entry of its own. Terms that have
         their coefficients in common count once.
         """
-        plan, fixed = self._plan, [layout.fixed for layout in self._plan.basis.layouts]
-        if self.basis == "layer-tied":
-            blocks = {}
-            for rows, columns, tying in zip(
-                plan.rows, plan.columns, plan.tyings, strict=True
+        plan = self._plan
+        ends = zip(plan.rows, plan.columns, strict=True)
+        if self.basis != "layer-tied":
+            return sum(
+                sum(row.fixed for row in rows) * sum(column.fixed for column in columns)
+                for rows, columns in ends
+            )
+        sizes = {}
+        for (rows, columns), tying in zip(ends, plan.tyings, strict=True):
+            for (row, column), kind in zip(
+                itertools.product(rows, columns), tying.kinds.flat, strict=True
             ):
-                for (row, column), kind in zip(
-                    itertools.product(rows, columns), tying.kinds.flat, strict=True
-                ):
-                    size = fixed[row.leaf] * fixed[column.leaf]
-                    blocks[row.width, column.width, int(kind)] = size
-            return sum(blocks.values())
-        return sum(
-            sum(fixed[row.leaf] for row in rows)
-            * sum(fixed[column.leaf] for column in columns)
-            for rows, columns in zip(plan.rows, plan.columns, strict=True)
-        )
+                name = row.width, column.width, int(kind)
+                sizes[name] = row.fixed * column.fixed
+        return sum(sizes.values())
 
     def __call__(self, features: PyTree, *, key: PRNGKeyArray | None = None) -> PyTree:
         """Applies the layer.

@@ -32,12 +32,14 @@ class End(NamedTuple):
         merged: Which of its slots are equal.
         kept: The slots of each index that is kept, in the order of the mix's form.
         width: Fixed indices times channels.
+        fixed: Fixed indices.
     """
 
     leaf: int
     merged: frozenset[frozenset[int]]
     kept: tuple[frozenset[int], ...]
     width: int
+    fixed: int
 
 
 class Tying(NamedTuple):
@@ -116,8 +118,9 @@ def _ends(
         for leaf, order in zip(signature.leaves, signature.orders, strict=True):
             blocks = [frozenset(order[i] for i in block) for block in pattern.blocks]
             kept = tuple(blocks[b] for b in pattern.kept)
-            width = basis.layouts[leaf].fixed * channels[leaf]
-            found.append(End(leaf, frozenset(blocks), kept, width))
+            fixed = basis.layouts[leaf].fixed
+            width = fixed * channels[leaf]
+            found.append(End(leaf, frozenset(blocks), kept, width, fixed))
     return tuple(found)
 
 
@@ -189,7 +192,8 @@ def _kinds(
         return into == out_of, numbers[into] == numbers[out_of], shared
 
     def role(end: End) -> tuple:
-        return names[end.leaf], structure[end.leaf], end.width, end.merged
+        shape = structure[end.leaf], end.fixed, end.width
+        return names[end.leaf], shape, end.merged
 
     def kind(row: End, column: End) -> tuple:
         match = frozenset(zip(row.kept, column.kept, strict=True))

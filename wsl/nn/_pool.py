@@ -36,7 +36,7 @@ class InvariantPool(eqx.Module):
     (NFT), weight-space cross-attention, where queries attend to all leaves together;
     here each leaf has its own.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp, wsl
         >>> weights = {"w": jnp.array([[1.0, 2.0], [3.0, 4.0]])}
         >>> space = wsl.WeightSpace.from_spec(weights, {"['w']": ("h", "h")})
@@ -116,7 +116,7 @@ class InvariantPool(eqx.Module):
             key: Not used.
 
         Returns:
-            A vector: for each leaf, for each of its diagonals (the whole leaf last),
+            A vector, for each leaf, for each of its diagonals (the whole leaf last),
             for each query, the fixed factors in row-major order and the channels. Of
             the promoted dtype of all leaves.
 

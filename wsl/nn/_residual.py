@@ -19,7 +19,7 @@ class ResidualEdit(eqx.Module):
     Source: Zhou et al. 2023 (NFN), the experiments on editing INRs, with `gamma` at
     0.01 at first.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp, wsl
         >>> edit = wsl.nn.ResidualEdit(wsl.nn.Pointwise(jnp.square))
         >>> edit({"b": jnp.array([[10.0]])})["b"]

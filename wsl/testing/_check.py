@@ -68,7 +68,7 @@ def check_equivariance(
         ValueError: If `num_samples` is not positive, `noise` negative, no group of the
             space can move anything, or `in_channels` does not fit.
 
-    Example:
+    Examples:
         >>> import jax, wsl, wsl.testing
         >>> weights = {"w": jax.numpy.zeros((3, 2))}
         >>> space = wsl.WeightSpace.from_spec(weights, {"['w']": ("g", None)})
