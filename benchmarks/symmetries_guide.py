@@ -6,6 +6,7 @@ Runs the guide's own blocks, then trains both of its readers from several seeds.
 """
 
 import re
+from typing import Any
 
 import equinox as eqx
 import jax.random as jr
@@ -19,7 +20,7 @@ STEPS = 100
 
 
 def main() -> None:
-    guide = {"__name__": "guide"}
+    guide: dict[str, Any] = {"__name__": "guide"}
     text = (ROOT / "docs" / "symmetries.md").read_text()
     for code in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
         exec(compile(code, "symmetries.md", "exec"), guide)
