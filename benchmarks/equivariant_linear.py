@@ -123,7 +123,10 @@ def main() -> None:
             "variance_of_eight_layers": _variances(),
             "cases": results,
         }
-        command = "python benchmarks/equivariant_linear.py --nfn-python PATH"
+        command = (
+            "python benchmarks/equivariant_linear.py --nfn-python PATH "
+            f"--repeats {arguments.repeats}"
+        )
         write("equivariant_linear", command, record, draw(results))
 
 
