@@ -4,8 +4,9 @@ Nothing of `wsl` or `applications` may be imported here at module level: the hoo
 checks shapes and types (`--jaxtyping-packages`) only reaches later imports.
 """
 
+import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import hypothesis
 import jax
@@ -25,6 +26,18 @@ if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
 hypothesis.settings.register_profile("default", deadline=None, print_blob=True)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _free_what_was_compiled() -> Iterator[None]:
+    """Lets go of a module's compiled functions.
+
+    Each holds memory mappings, of which a process may have 65,530 on Linux; XLA crashes
+    when there are no more.
+    """
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture
