@@ -31,9 +31,9 @@ from applications.value import (
     labels,
     predict,
     update_of,
-    ValueFunction,
+    value_function,
 )
-from wsl.encoders import AbstractEncoder, Flat, Probing
+from wsl.encoders import AbstractEncoder, Conditioned, Flat, Probing
 
 
 # With many policies, start states over which each gradient of V(s, θ) is averaged.
@@ -55,7 +55,7 @@ class State(eqx.Module):
 
     policies: Float[Array, "policies weights"]
     policy_optimiser: optax.OptState
-    value: ValueFunction
+    value: Conditioned
     value_optimiser: optax.OptState
     archive: Archive[Record]
     iteration: Int[Array, ""]
@@ -260,7 +260,7 @@ class EPVF(eqx.Module):
 
     # The critic.
 
-    def _make_value(self, *, key: PRNGKeyArray) -> ValueFunction:
+    def _make_value(self, *, key: PRNGKeyArray) -> Conditioned:
         config = self.config
         encoder_key, head_key = jr.split(key)
         encoder: AbstractEncoder
@@ -275,7 +275,7 @@ class EPVF(eqx.Module):
                     initializer=jax.nn.initializers.normal(config.probe_scale),
                     key=encoder_key,
                 )
-        return ValueFunction(
+        return value_function(
             encoder,
             config.critic_width,
             config.critic_depth,
@@ -287,7 +287,7 @@ class EPVF(eqx.Module):
 
     def _policy_values(
         self,
-        value: ValueFunction,
+        value: Conditioned,
         policies: Float[Array, "policies weights"],
         starts: Float[Array, "starts observation"],
     ) -> Float[Array, " policies"]:
@@ -295,7 +295,7 @@ class EPVF(eqx.Module):
 
         def of_policy(weights):
             policy = self.view.to_policy(weights)
-            if not value.conditions_on_state:
+            if not value.condition_sizes:
                 return value(policy)
             return jnp.mean(jax.vmap(lambda start: value(policy, start))(starts))
 
@@ -304,7 +304,7 @@ class EPVF(eqx.Module):
     def _ascend(
         self,
         state: State,
-        value: ValueFunction,
+        value: Conditioned,
         archive: Archive[Record],
         *,
         key: PRNGKeyArray,

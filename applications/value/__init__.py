@@ -13,5 +13,5 @@ from applications.value._targets import (
 )
 from applications.value._value_function import (
     correlation as correlation,
-    ValueFunction as ValueFunction,
+    value_function as value_function,
 )

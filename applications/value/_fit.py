@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from applications.archive import Archive, Record
 from applications.value._targets import RankTargets, StandardTargets
-from applications.value._value_function import ValueFunction
+from wsl.encoders import Conditioned
 
 
 MakePolicy: TypeAlias = Callable[[Float[Array, " weights"]], PyTree]
@@ -20,7 +20,7 @@ TargetKind: TypeAlias = Literal["standard", "rank"]
 
 
 def predict(
-    value: ValueFunction, make_policy: MakePolicy, records: Record
+    value: Conditioned, make_policy: MakePolicy, records: Record
 ) -> Float[Array, "batch labels"]:
     """Values of the policies in records.
 
@@ -36,7 +36,7 @@ def predict(
 
     def of_policy(weights, starts):
         policy = make_policy(weights)
-        if value.conditions_on_state:
+        if value.condition_sizes:
             return jax.vmap(lambda start: value(policy, start))(starts)
         return value(policy)[None]
 
@@ -44,7 +44,7 @@ def predict(
 
 
 def labels(
-    value: ValueFunction, records: Record
+    value: Conditioned, records: Record
 ) -> tuple[Float[Array, "batch labels"], Bool[Array, "batch labels"]]:
     """What V is to say of the policies in records.
 
@@ -56,7 +56,7 @@ def labels(
         For V(θ) each policy's mean return over its valid episodes, for V(s, θ) the
         return of each episode; and which of these are there.
     """
-    if value.conditions_on_state:
+    if value.condition_sizes:
         return records.returns, records.valid
     any_valid = jnp.any(records.valid, axis=1, keepdims=True)
     mean = jnp.mean(records.returns, axis=1, keepdims=True, where=records.valid)
@@ -64,7 +64,7 @@ def labels(
 
 
 def fit(
-    value: ValueFunction,
+    value: Conditioned,
     optimiser: optax.GradientTransformation,
     optimiser_state: optax.OptState,
     archive: Archive[Record],
@@ -75,7 +75,7 @@ def fit(
     updates: int,
     key: PRNGKeyArray,
 ) -> tuple[
-    ValueFunction,
+    Conditioned,
     optax.OptState,
     StandardTargets | RankTargets,
     Float[Array, ""],

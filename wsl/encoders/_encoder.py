@@ -15,10 +15,13 @@ class AbstractEncoder(eqx.Module):
         num_features: Length of the vector.
         is_invariant: Whether networks that differ by a permutation of hidden units get
             the same vector.
+        num_reads: How many numbers of a network the vector is made of: its weights, or
+            its answers where the network is run.
     """
 
     num_features: eqx.AbstractVar[int]
-    is_invariant: eqx.AbstractClassVar[bool]
+    num_reads: eqx.AbstractVar[int]
+    is_invariant: eqx.AbstractVar[bool]
 
     @abc.abstractmethod
     def __call__(self, network: PyTree) -> Float[Array, " features"]:

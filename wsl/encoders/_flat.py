@@ -36,6 +36,11 @@ class Flat(AbstractEncoder):
         """Length of the vector: the number of weights."""
         return self.space.size
 
+    @property
+    def num_reads(self) -> int:
+        """How many numbers of a network it reads: all weights."""
+        return self.space.size
+
     def __call__(self, network: PyTree) -> Float[Array, " features"]:
         """Encodes one network.
 

@@ -1,4 +1,3 @@
-import math
 from collections.abc import Callable
 from typing import Any, ClassVar, final
 
@@ -7,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from wsl.encoders._answers import answers_to, check_sizes, identity, shape_of
 from wsl.encoders._encoder import AbstractEncoder
 
 
@@ -22,12 +22,16 @@ class Probing(AbstractEncoder):
     features are the actions [π(s̃₁), ..., π(s̃_K)] in K learned states.
 
     Attributes:
-        probes: The learned inputs, `(num_probes, *input_shape)`.
-        output_size: How many numbers a network answers to one input.
+        probes: The learned inputs, `(num_probes, *input_shape)`, before `map_probe`.
+        output_size: How many numbers are read of one answer.
+        map_probe: Applied to each probe before the network sees it.
+        map_answer: Applied to each answer before it is read.
     """
 
     probes: Float[Array, "num_probes ..."]
     output_size: int = eqx.field(static=True)
+    map_probe: Callable[[Array], Array] = eqx.field(static=True)
+    map_answer: Callable[[Any], Array] = eqx.field(static=True)
     is_invariant: ClassVar[bool] = True
 
     def __init__(
@@ -37,6 +41,8 @@ class Probing(AbstractEncoder):
         num_probes: int,
         *,
         initializer: Callable[..., Array] | None = None,
+        map_probe: Callable[[Array], Array] = identity,
+        map_answer: Callable[[Any], Array] = identity,
         key: PRNGKeyArray,
     ):
         """Makes the encoder and draws its first probes.
@@ -44,31 +50,42 @@ class Probing(AbstractEncoder):
         Args:
             input_shape: Shape of one input of the networks; an integer stands for a
                 vector.
-            output_size: How many numbers a network answers to one input.
+            output_size: How many numbers are read of one answer: the network's outputs,
+                or what `map_answer` makes of them.
             num_probes: How many inputs to learn.
             initializer: Draws the first probes, as those of `jax.nn.initializers`.
                 Uniform on [0, 1) unless given, as in the paper's released code.
+            map_probe: Applied to each probe before the network sees it. Learned probes
+                leave the range of the data; `jnp.tanh` keeps them from -1 to 1,
+                `jax.nn.sigmoid` from 0 to 1.
+            map_answer: Applied to each answer before it is read, such as
+                `jax.nn.softmax` for classifiers, or a choice from an answer that is not
+                one array.
             key: Source of randomness.
 
         Raises:
             ValueError: If a size is not positive.
         """
-        shape = (input_shape,) if isinstance(input_shape, int) else input_shape
-        if min(*shape, output_size, num_probes, 1) < 1:
-            raise ValueError(
-                "Sizes must be positive; got "
-                f"input_shape={input_shape}, output_size={output_size}, "
-                f"num_probes={num_probes}."
-            )
+        check_sizes(
+            input_shape=input_shape, output_size=output_size, num_probes=num_probes
+        )
         if initializer is None:
             initializer = jax.nn.initializers.uniform(scale=1.0)
-        self.probes = initializer(key, (num_probes, *shape), jnp.float32)
+        shape = (num_probes, *shape_of(input_shape))
+        self.probes = initializer(key, shape, jnp.float32)
         self.output_size = output_size
+        self.map_probe = map_probe
+        self.map_answer = map_answer
 
     @property
     def num_features(self) -> int:
-        """Length of the vector: probes times outputs."""
+        """Length of the vector: probes times numbers read of each answer."""
         return self.probes.shape[0] * self.output_size
+
+    @property
+    def num_reads(self) -> int:
+        """How many numbers of a network's answers it reads: as many as features."""
+        return self.num_features
 
     def __call__(self, network: PyTree) -> Float[Array, " features"]:
         """Encodes one network.
@@ -81,26 +98,9 @@ class Probing(AbstractEncoder):
             Its answers, probe after probe.
 
         Raises:
-            ValueError: If it is not callable or answers with another number of outputs.
+            ValueError: If it is not callable, or there is another number of outputs
+                to read.
         """
-        advice = "Join weights with the rest of their model by `eqx.combine` first."
-        if not callable(network):
-            raise ValueError(
-                "Probing runs the network, so it needs a callable; got "
-                f"{type(network).__name__}. {advice}"
-            )
-        try:
-            answers: Any = jax.vmap(network)(self.probes)
-        except TypeError as error:
-            # What `eqx.filter(network, eqx.is_array)` leaves of an activation.
-            if "'NoneType' object is not callable" in str(error):
-                raise ValueError(
-                    f"The network is only its weights. {advice}"
-                ) from error
-            raise
-        if math.prod(answers.shape[1:]) != self.output_size:
-            raise ValueError(
-                f"The network answers one probe with shape {answers.shape[1:]}; this "
-                f"encoder expects {self.output_size} numbers."
-            )
-        return answers.ravel()
+        return answers_to(
+            self.probes, network, self.output_size, self.map_probe, self.map_answer
+        )

@@ -15,6 +15,7 @@ from wsl.nn._fourier import GaussianFourierFeatures as GaussianFourierFeatures
 from wsl.nn._graph import (
     canonicalise as canonicalise,
     Containment as Containment,
+    ForwardSweep as ForwardSweep,
     GraphFeatures as GraphFeatures,
     GraphInput as GraphInput,
     GraphNetwork as GraphNetwork,
@@ -35,12 +36,14 @@ from wsl.nn._graph import (
     ScaleKind as ScaleKind,
     ScaleMessagePassing as ScaleMessagePassing,
     ScaleSymmetry as ScaleSymmetry,
+    SinePhases as SinePhases,
 )
 from wsl.nn._layer_encoding import LayerEncoding as LayerEncoding
 from wsl.nn._linear import EquivariantLinear as EquivariantLinear
 from wsl.nn._norm import ChannelNorm as ChannelNorm, LeafNorm as LeafNorm
 from wsl.nn._pool import InvariantPool as InvariantPool
 from wsl.nn._residual import ResidualEdit as ResidualEdit
+from wsl.nn._signed_log import SignedLog as SignedLog
 from wsl.nn._standardize import Standardize as Standardize
 from wsl.nn._transformer import (
     WeightSpaceTransformerBlock as WeightSpaceTransformerBlock,

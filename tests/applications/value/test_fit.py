@@ -12,17 +12,17 @@ import pytest
 
 import wsl
 from applications.archive import Archive, Record
-from applications.value import fit, labels, predict, ValueFunction
-from wsl.encoders import Flat
+from applications.value import fit, labels, predict, value_function
+from wsl.encoders import Conditioned, Flat
 
 
 def _make_policy(weights):
     return {"w": weights}
 
 
-def _value(state_size: int = 0) -> ValueFunction:
+def _value(state_size: int = 0) -> Conditioned:
     encoder = Flat(wsl.WeightSpace.from_spec({"w": jnp.zeros(2)}))
-    return ValueFunction(encoder, 16, 1, state_size=state_size, key=jr.key(0))
+    return value_function(encoder, 16, 1, state_size=state_size, key=jr.key(0))
 
 
 _RECORDS = Record(

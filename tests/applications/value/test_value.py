@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 
 import wsl
-from applications.value import correlation, RankTargets, StandardTargets, ValueFunction
+from applications.value import correlation, RankTargets, StandardTargets, value_function
 from wsl.encoders import Flat, Probing
 
 
@@ -163,40 +163,39 @@ def _encoder(kind):
 @pytest.mark.parametrize("kind", ["flat", "probing"])
 def test_what_a_value_depends_on(kind):
     encoder = _encoder(kind)
-    plain = ValueFunction(encoder, 8, 1, key=jax.random.key(2))
-    start_state = ValueFunction(encoder, 8, 1, state_size=3, key=jax.random.key(2))
+    plain = value_function(encoder, 8, 1, key=jax.random.key(2))
+    start_state = value_function(encoder, 8, 1, state_size=3, key=jax.random.key(2))
     one, other = jnp.array([0.5, -1.0, 2.0]), jnp.array([-2.0, 0.0, 1.0])
     a, b = _network(1), _network(2)
-    assert not plain.conditions_on_state and start_state.conditions_on_state
     assert abs(start_state(a, one) - start_state(a, other)) > 1e-4
-    for value, state in ((plain, None), (start_state, one)):
-        assert value(a, state).shape == ()
-        assert abs(value(a, state) - value(b, state)) > 1e-4
-    for value, state in ((plain, one), (start_state, None)):
-        with pytest.raises(ValueError, match="takes a policy and a start state, V"):
-            value(a, state)
+    for value, states in ((plain, ()), (start_state, (one,))):
+        assert value(a, *states).shape == ()
+        assert abs(value(a, *states) - value(b, *states)) > 1e-4
+    for value, states in ((plain, (one,)), (start_state, ())):
+        with pytest.raises(ValueError, match="Expected conditions of shapes"):
+            value(a, *states)
 
 
 @pytest.mark.parametrize("state_size", [0, 3])
 def test_value_in_numpy(state_size):
     encoder, network = _encoder("flat"), _network(1)
-    value = ValueFunction(encoder, 6, 1, state_size=state_size, key=jax.random.key(3))
-    state = jnp.array([0.5, -1.0, 2.0]) if state_size else None
+    value = value_function(encoder, 6, 1, state_size=state_size, key=jax.random.key(3))
+    states = (jnp.array([0.5, -1.0, 2.0]),) if state_size else ()
     hidden, last = (
         (np.asarray(layer.weight, float), np.asarray(layer.bias, float))
         for layer in value.head.layers
     )
-    x = np.concatenate([encoder(network), () if state is None else state])
+    x = np.concatenate([encoder(network), *states])
     x = hidden[0] @ x + hidden[1]
     assert x.min() < 0 < x.max()  # Both branches of ELU are met.
     x = np.where(x > 0, x, np.exp(x) - 1)
     expected = (last[0] @ x + last[1]).item()
-    np.testing.assert_allclose(value(network, state), expected, rtol=1e-5)
+    np.testing.assert_allclose(value(network, *states), expected, rtol=1e-5)
 
 
 def test_units_of_the_head_cannot_die():
     # Far below zero, where a ReLU has no slope, policies still get a gradient.
-    value = ValueFunction(_encoder("flat"), 8, 1, key=jax.random.key(2))
+    value = value_function(_encoder("flat"), 8, 1, key=jax.random.key(2))
     value = eqx.tree_at(
         lambda value: value.head.layers[0].bias, value, jnp.full(8, -5.0)
     )
@@ -209,12 +208,12 @@ def test_units_of_the_head_cannot_die():
 @pytest.mark.parametrize("kind", ["flat", "probing"])
 @pytest.mark.parametrize("state_size", [0, 3])
 def test_gradients_with_respect_to_weights(kind, state_size):
-    value = ValueFunction(
+    value = value_function(
         _encoder(kind), 8, 1, state_size=state_size, key=jax.random.key(2)
     )
-    state = jnp.array([0.5, -1.0, 2.0]) if state_size else None
+    states = (jnp.array([0.5, -1.0, 2.0]),) if state_size else ()
     network = _network(1)
-    gradient = eqx.filter_grad(lambda network: value(network, state))(network)
+    gradient = eqx.filter_grad(lambda network: value(network, *states))(network)
     # Every leaf of the policy is reached, and the slope is the one of differences.
     leaves = jax.tree.leaves(gradient)
     assert len(leaves) == 4
@@ -225,9 +224,10 @@ def test_gradients_with_respect_to_weights(kind, state_size):
         return eqx.apply_updates(network, jax.tree.map(lambda g: step * g, gradient))
 
     step = 1e-2
-    difference = (value(moved(step), state) - value(moved(-step), state)) / (2 * step)
+    above, below = (value(moved(by), *states) for by in (step, -step))
+    difference = (above - below) / (2 * step)
     np.testing.assert_allclose(difference, slope, rtol=2e-2)
     # A fit reaches the encoder's own parameters too.
-    fitted = eqx.filter_grad(lambda value: value(network, state))(value)
+    fitted = eqx.filter_grad(lambda value: value(network, *states))(value)
     reached = [np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(fitted)]
     assert all(reached) and len(reached) == 4 + (kind == "probing")

@@ -4,6 +4,7 @@ Every index set of a space is a set of nodes, every leaf a block of edges. The `
 modules also commute with scales and signs of units.
 """
 
+from wsl.nn._graph._forward import ForwardSweep as ForwardSweep
 from wsl.nn._graph._message_passing import (
     GraphNetwork as GraphNetwork,
     MessagePassing as MessagePassing,
@@ -15,6 +16,7 @@ from wsl.nn._graph._parameter_graph import (
     NodeSet as NodeSet,
     ParameterGraph as ParameterGraph,
 )
+from wsl.nn._graph._phases import SinePhases as SinePhases
 from wsl.nn._graph._scale_message_passing import (
     ScaleGraphNetwork as ScaleGraphNetwork,
     ScaleMessagePassing as ScaleMessagePassing,
