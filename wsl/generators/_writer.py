@@ -1,0 +1,238 @@
+"""From what a generator's body answers to the weights of its target."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from wsl._weight_space import is_weight, WeightSpace
+from wsl.generators._dependence import depends_on_key
+from wsl.generators._generator import MakeTarget
+from wsl.generators._moments import (
+    initial_moments,
+    Moments,
+    pooled_moments,
+    Sampler,
+    standard_normal_sample,
+)
+from wsl.nn._dtypes import wide
+
+
+@final
+class Target(eqx.Module):
+    """The network to generate, as its own initialiser makes it.
+
+    Attributes:
+        space: The leaves to generate: all floating-point arrays of one entry or more.
+        rest: The network without them, taken from one draw.
+        constants: For each leaf its value if the initialiser gives the same one for
+            all keys, and else None.
+    """
+
+    space: WeightSpace = eqx.field(static=True)
+    rest: PyTree
+    constants: tuple[Float[Array, "..."] | None, ...]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many entries each leaf has."""
+        return tuple(math.prod(shape) for shape in self.space.shapes)
+
+
+def measure_target(
+    make_target: MakeTarget, *, key: PRNGKeyArray
+) -> tuple[Target, Moments]:
+    """Draws from an initialiser, and measures it.
+
+    Args:
+        make_target: The initialiser.
+        key: For the draw that what is not generated is taken from.
+
+    Returns:
+        The target and the moments of its leaves, those of constants 0.
+
+    Raises:
+        ValueError: If there is nothing to generate.
+    """
+    arrays, depends = depends_on_key(eqx.Partial(_draw, make_target))
+    shapes = eqx.filter(arrays, _is_generated)
+    space = WeightSpace.from_spec(shapes)
+    if not space.paths:
+        raise ValueError(
+            "`make_target(key)` returns no floating-point arrays, so that there is "
+            "nothing to generate."
+        )
+    chosen = jax.tree.map(
+        lambda leaf, flag: flag if _is_generated(leaf) else None, arrays, depends
+    )
+    varies = tuple(jax.tree.leaves(chosen))
+    target = Target(space, *_draw_fixed(make_target, varies, key))
+    # No closure, so that what it compiles to is found again.
+    draw = eqx.Partial(_draw_some, make_target, varies)
+    return target, initial_moments(draw, target.sizes)
+
+
+@final
+class Writer(eqx.Module):
+    """Gives a body's raw outputs the statistics of the target's own initialiser.
+
+    Entry `j` of leaf `l` is `gain_l * raw_lj + offset_l`, and leaves that the
+    initialiser gives the same value for all keys have that value added. The body sees
+    contexts that are standardised.
+
+    Attributes:
+        target: What is written.
+        gains: One for each leaf.
+        offsets: One for each leaf.
+        context_mean: Taken off a context, not to be trained.
+        context_deviation: Divides it, not to be trained.
+    """
+
+    target: Target
+    gains: Float[Array, " leaves"]
+    offsets: Float[Array, " leaves"]
+    context_mean: Float[Array, " context"]
+    context_deviation: Float[Array, " context"]
+
+    def __init__(
+        self,
+        target: Target,
+        initial: Moments,
+        body: Sampler,
+        context_size: int,
+        contexts: Float[Array, "_num _context"] | None,
+    ):
+        """Calibrates on a sample of contexts.
+
+        Args:
+            target: What is written.
+            initial: Moments of its initialiser.
+            body: Called with a standardised context and positions of leaves, gives as
+                many vectors, of the leaves' sizes.
+            context_size: Length of a context.
+            contexts: The sample; standard normal if None.
+
+        Raises:
+            ValueError: If the contexts are of another size.
+        """
+        self.target = target
+        self.context_mean = jnp.zeros(context_size)
+        self.context_deviation = jnp.ones(context_size)
+        if contexts is None:
+            # Enough for 10 % at more than four standard deviations: the variance of
+            # `n` normal numbers scatters by sqrt(2 / n).
+            many = standard_normal_sample(4096, context_size)
+            rounds = [(1024, standard_normal_sample(512, context_size)), (1, many)]
+        else:
+            if contexts.shape[1] != context_size or contexts.shape[0] < 2:
+                raise ValueError(
+                    f"`contexts` has shape {contexts.shape}; expected two contexts or "
+                    f"more, of {context_size} numbers each: (num, {context_size})."
+                )
+            contexts = jax.lax.stop_gradient(contexts.astype(self.context_mean.dtype))
+            self.context_mean = contexts.mean(0)
+            deviation = contexts.std(0)
+            # Rounding gives numbers that are all the same a deviation above 0.
+            varies = deviation > 1e-6 * jnp.abs(self.context_mean)
+            self.context_deviation = jnp.where(varies, deviation, 1.0)
+            rounds = [(1, jax.vmap(self.standardize)(contexts))]
+        raw = pooled_moments(body, target.sizes, rounds)
+        # A leaf with one entry and contexts that are all the same does not vary.
+        deviation = jnp.sqrt(jnp.where(raw.variance > 0, raw.variance, 1.0))
+        self.gains = jnp.sqrt(initial.variance) / deviation
+        self.offsets = initial.mean - self.gains * raw.mean
+
+    def standardize(self, context: Float[Array, " context"]) -> Float[Array, " _n"]:
+        """A context as the body sees it.
+
+        Args:
+            context: The context.
+
+        Returns:
+            Of mean 0 and variance 1 over the contexts of the calibration.
+
+        Raises:
+            ValueError: If the context is of another size.
+        """
+        if context.shape != self.context_mean.shape:
+            raise ValueError(
+                f"The context has shape {context.shape}; this generator takes "
+                f"{self.context_mean.shape}. A batch goes through `eqx.filter_vmap`."
+            )
+        mean = jax.lax.stop_gradient(self.context_mean)
+        deviation = jax.lax.stop_gradient(self.context_deviation)
+        return (context.astype(mean.dtype) - mean) / deviation
+
+    def __call__(self, body: Sampler, context: Float[Array, " context"]) -> Any:
+        """Writes a network.
+
+        Args:
+            body: What the writer was calibrated for.
+            context: The context.
+
+        Returns:
+            The network.
+
+        Raises:
+            ValueError: If the context is of another size.
+        """
+        space = self.target.space
+        raw = body(self.standardize(context), range(len(space.paths)))
+        leaves = []
+        for i, (vector, constant) in enumerate(
+            zip(raw, self.target.constants, strict=True)
+        ):
+            leaf = self.gains[i] * vector + self.offsets[i]
+            leaf = leaf.reshape(space.shapes[i])
+            if constant is not None:
+                base = wide(jax.lax.stop_gradient(constant))
+                leaf = leaf.astype(base.dtype) + base
+            leaves.append(leaf.astype(space.dtypes[i]))
+        weights = jax.tree.unflatten(space.treedef, leaves)
+        return eqx.combine(weights, self.target.rest)
+
+
+def _draw(make_target: MakeTarget, key: PRNGKeyArray) -> PyTree:
+    return jax.tree.map(
+        lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, make_target(key)
+    )
+
+
+@eqx.filter_jit
+def _draw_fixed(
+    make_target: MakeTarget, varies: Sequence[bool], key: PRNGKeyArray
+) -> tuple[PyTree, tuple[Array | None, ...]]:
+    """What is not generated, and the leaves that do not vary."""
+    weights, rest = eqx.partition(_draw(make_target, key), _is_generated)
+    constants = [
+        None if depends else leaf
+        for leaf, depends in zip(jax.tree.leaves(weights), varies, strict=True)
+    ]
+    return rest, tuple(constants)
+
+
+def _draw_some(
+    make_target: MakeTarget,
+    varies: Sequence[bool],
+    key: PRNGKeyArray,
+    chosen: Sequence[int],
+) -> list[Array]:
+    """Some of the leaves of one draw, with zeros for those that do not vary."""
+    leaves = jax.tree.leaves(eqx.filter(_draw(make_target, key), _is_generated))
+    return [leaves[i] if varies[i] else jnp.zeros(leaves[i].shape) for i in chosen]
+
+
+def _is_generated(leaf: Any) -> bool:
+    return is_weight(leaf) and leaf.size > 0
+
+
+def check_positive(**sizes: int) -> None:
+    """Raises a ValueError that names the sizes that are not positive."""
+    wrong = {name: size for name, size in sizes.items() if size < 1}
+    if wrong:
+        raise ValueError(f"Sizes must be positive; got {wrong}.")
