@@ -1,0 +1,224 @@
+"""The benchmark: what it reports, on zoos of a few networks and steps."""
+
+import dataclasses
+import json
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from wsl.encoders import Probing
+from wsl.zoo import Siren
+from wsl.zoo._digits_inrs import make_digits_inrs, Settings as ZooSettings
+from wsl.zoo.benchmark import (
+    ENCODERS,
+    find,
+    names_for,
+    run,
+    score,
+    Settings,
+    summary,
+    table,
+    Targets,
+    TASKS,
+)
+from wsl.zoo.benchmark.__main__ import main
+from wsl.zoo.benchmark._edit import Editor, Rewriter, targets_of, untrained
+from wsl.zoo.benchmark._encoders import Setting
+from wsl.zoo.benchmark._fit import fit
+from wsl.zoo.benchmark._predict import train_predictor
+from wsl.zoo.benchmark._run import align
+
+
+QUICK = Settings(steps=3, batch_size=4, width=8)
+
+
+def _one(networks):
+    return jax.tree.map(lambda x: x[0] if eqx.is_array(x) else x, networks)
+
+
+@pytest.fixture(scope="module")
+def zoo():
+    settings = ZooSettings(1, "independent", False, 0, 10, num_images=(12, 5, 6))
+    return make_digits_inrs(settings, cache=False)
+
+
+@pytest.fixture
+def small_tasks(zoo, monkeypatch):
+    for name in ("digits-inr", "dilation"):
+        task = dataclasses.replace(TASKS[name], make_zoo=lambda: zoo)
+        monkeypatch.setitem(TASKS, name, task)
+
+
+def test_scores_by_hand():
+    logits = np.array([[0.0, 2.0], [3.0, 1.0], [0.0, 1.0]])
+    digits = np.array([[1], [0], [0]])
+    assert score(TASKS["digits-inr"], logits, digits) == {"accuracy": 2 / 3}
+    predicted, labels = np.array([[1.0, 2.0], [3.0, 5.0]]), np.array([[1, 0], [0, 5]])
+    assert score(TASKS["sine"], predicted, labels) == {"mse_a": 4.5, "mse_b": 2.0}
+    # Of six pairs five agree in order and one does not.
+    ranks = np.array([[1.0], [2.0], [4.0], [3.0]])
+    accuracies = np.array([[0.1], [0.2], [0.3], [0.4]])
+    found = score(TASKS["digits-mlp"], ranks, accuracies)
+    assert found == {"tau": pytest.approx(4 / 6)}
+
+
+def test_targets_by_hand():
+    labels = np.array([[1.0, 0.0], [3.0, 4.0]])
+    targets = Targets.of(TASKS["sine"], labels)
+    np.testing.assert_allclose(targets(labels), [[-1, -1], [1, 1]])
+    np.testing.assert_allclose(targets.predict(np.array([[-1.0, 1.0]])), [[1, 4]])
+    assert float(targets.loss(jnp.array([1.0, 2.0]), jnp.zeros(2))) == 2.5
+    classes = Targets.of(TASKS["digits-inr"], np.array([[3], [1]]))
+    assert classes(np.array([[3], [1]])).tolist() == [3, 1]
+    even = float(classes.loss(jnp.zeros(10), jnp.asarray(3)))
+    assert even == pytest.approx(np.log(10))
+    ranking = Targets.of(TASKS["digits-mlp"], np.array([[0.5]]))
+    loss = float(ranking.loss(jnp.zeros(1), jnp.array([0.25])))
+    assert loss == pytest.approx(np.log(2))
+
+
+def test_summary_and_table_by_hand():
+    shared = {"task": "t", "parameters": 1000}
+    rows = [
+        {**shared, "encoder": "x", "seed": 0, "tau": 0.5, "seconds": 1.0},
+        {**shared, "encoder": "y", "seed": 0, "tau": 0.25, "seconds": 4.0},
+        {**shared, "encoder": "x", "seed": 1, "tau": 0.7, "seconds": 3.0},
+    ]
+    first, second = summary(rows)
+    assert first["seeds"] == [0, 1] and first["parameters"] == 1000
+    assert first["tau"] == pytest.approx(0.6)
+    assert first["tau_std"] == pytest.approx(0.02**0.5)
+    assert second["tau_std"] is None and second["seconds"] == 4.0
+    lines = table(rows).splitlines()
+    assert lines[0].split() == ["encoder", "tau", "seconds", "parameters"]
+    assert lines[1].split() == "x 0.6 ± 0.14 2 ± 1.4 1,000".split()
+    assert lines[2].split() == "y 0.25 4 1,000".split()
+
+
+def test_fit_finds_a_least_square():
+    networks = {"w": jnp.array([[1.0], [3.0], [5.0]])}
+    labels = jnp.array([2.0, 4.0, 6.0])
+    settings = Settings(steps=400, batch_size=8, learning_rate=0.1, weight_decay=0.0)
+
+    def loss(model, network, label, key):
+        return jnp.square(network["w"][0] + model["shift"] - label)
+
+    model = {"shift": jnp.array(0.0), "frozen": jnp.array(7.0)}
+    trained = {"shift": True, "frozen": False}
+    model, losses = fit(
+        model, loss, networks, labels, settings, trained=trained, key=jr.key(0)
+    )
+    assert float(model["shift"]) == pytest.approx(1.0, abs=1e-2)
+    assert float(model["frozen"]) == 7.0
+    assert losses[-1] < losses[0]
+
+
+def _network(task):
+    if task.units == "scale":
+        return eqx.nn.MLP(64, 10, 16, 2, key=jr.key(0))
+    width = 32 if task.in_size == 1 else 24
+    return Siren(task.in_size, 1, width, 2, first_frequency=10.0, key=jr.key(0))
+
+
+@pytest.mark.parametrize("name", ["digits-inr", "sine", "digits-mlp"])
+def test_every_encoder_reads_the_networks_of_a_task(name):
+    task = TASKS[name]
+    network = _network(task)
+    at = Setting.of(task, network)
+    for encoder_name in names_for(task):
+        made = eqx.filter_eval_shape(ENCODERS[encoder_name].make, at, jr.key(1))
+        vector = eqx.filter_eval_shape(lambda made, x: made(x), made, network)
+        assert vector.shape == (made.num_features,), encoder_name
+
+
+def test_only_the_head_learns_on_an_encoder_that_does_not(zoo):
+    task = TASKS["digits-inr"]
+    at = Setting.of(task, _one(zoo.networks))
+    labels = zoo.labels["digit"][:, None]
+    for name, learns in (("random-probes", False), ("probing", True)):
+        entry = ENCODERS[name]
+        model = train_predictor(entry, at, zoo.networks, labels, QUICK, key=jr.key(0))
+        start = entry.make(at, jr.split(jr.key(0), 3)[0])
+        assert isinstance(model.encoder, Probing) and isinstance(start, Probing)
+        moved = not jnp.array_equal(model.encoder.probes, start.probes)
+        assert moved == learns
+
+
+@pytest.mark.parametrize("encoder", ["flat-augmented", "flat-matched", "forward-graph"])
+def test_run_reports_a_row(encoder, small_tasks):
+    row = run("digits-inr", encoder, 0, QUICK)
+    assert row["task"] == "digits-inr" and row["encoder"] == encoder
+    assert 0 <= row["accuracy"] <= 1 and row["reads"] == 697
+    assert row["parameters"] > 0 and row["seconds"] > 0
+    if encoder.startswith("flat"):
+        assert row["flops"] == 0
+        assert row["parameters"] == 697 * 8 + 8 + 8 * 10 + 10
+
+
+def test_aligned_networks_compute_the_same(zoo):
+    at = Setting.of(TASKS["digits-inr"], _one(zoo.networks))
+    few = jax.tree.map(lambda x: x[:3] if eqx.is_array(x) else x, zoo.networks)
+    aligned = align(at.space, few, _one(few))
+    x = jnp.array([0.3, -0.4])
+    answer = eqx.filter_vmap(lambda network: network(x))
+    np.testing.assert_allclose(answer(aligned), answer(few), atol=1e-4)
+    gap = jnp.abs(aligned.layers[1].weight - few.layers[1].weight).max(axis=(1, 2))
+    assert gap[0] == 0 and gap[1] > 0 and gap[2] > 0
+
+
+def test_untrained_pictures_by_hand(zoo):
+    train, test = zoo.split("train"), zoo.split("test")
+    images = zoo.data["images"][train.labels["image"]]
+    # The brightest of nine, by loops.
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1)))
+    expected = np.max(
+        [padded[:, i : i + 8, j : j + 8] for i in range(3) for j in range(3)], axis=0
+    )
+    np.testing.assert_array_equal(targets_of(train), expected.reshape(-1, 64))
+    mean = untrained("mean-image", train, test)
+    np.testing.assert_allclose(mean[0], expected.mean(0).ravel(), rtol=1e-6)
+    shown, dilated = (untrained(name, train, test) for name in ("identity", "pixels"))
+    assert np.all(dilated >= shown) and np.any(dilated > shown)
+
+
+@pytest.mark.parametrize("encoder", ["flat", "equivariant-np", "probing"])
+def test_editors_learn(encoder, small_tasks):
+    settings = dataclasses.replace(QUICK, learning_rate=1e-2)
+    short = run("dilation", encoder, 0, dataclasses.replace(settings, steps=1))
+    long = run("dilation", encoder, 0, dataclasses.replace(settings, steps=60))
+    assert long["mse"] < short["mse"] and long["parameters"] > 0
+
+
+def test_an_editor_starts_at_the_network_itself(zoo):
+    at = Setting.of(TASKS["dilation"], _one(zoo.networks))
+    editor = Editor(at.space, zoo.networks, lambda x, *, key=None: x)
+    network = _one(zoo.networks)
+    # One hundredth of the identity is added.
+    np.testing.assert_allclose(
+        editor(network).layers[1].weight, 1.01 * network.layers[1].weight, rtol=1e-5
+    )
+    rewriter = Rewriter(at, zoo.networks, "probing", key=jr.key(0))
+    written = rewriter(network)
+    assert isinstance(written, Siren) and written.frequencies == network.frequencies
+    assert not jnp.array_equal(written.layers[1].weight, network.layers[1].weight)
+
+
+def test_command_line(small_tasks, tmp_path, capsys):
+    rows = tmp_path / "rows.jsonl"
+    main(
+        [
+            *("--task", "digits-inr", "--encoder", "statistics", "--steps", "2"),
+            *("--seeds", "0", "1", "--json", str(rows)),
+        ]
+    )
+    found = [json.loads(line) for line in rows.read_text().splitlines()]
+    assert [row["seed"] for row in found] == [0, 1]
+    assert "statistics" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="no encoder 'nothing'.*'probing'"):
+        main(["--task", "digits-inr", "--encoder", "nothing"])
+    with pytest.raises(ValueError, match="no task 'nothing'"):
+        find("nothing")

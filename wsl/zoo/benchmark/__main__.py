@@ -1,0 +1,64 @@
+"""Command line: `python -m wsl.zoo.benchmark`."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import tyro
+
+from wsl.zoo.benchmark._run import names_for, run
+from wsl.zoo.benchmark._settings import Settings
+from wsl.zoo.benchmark._table import table
+from wsl.zoo.benchmark._tasks import find, TaskName
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """Trains encoders on a zoo of networks and prints how well they read it.
+
+    The zoo is made at the first call, in seconds to minutes, and kept on disk.
+    """
+
+    task: TaskName
+    """What is asked of the encoders."""
+    encoder: tuple[str, ...] = ()
+    """Which encoders: all that the task allows if none is given."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of the training. The zoo is always the same."""
+    settings: Settings = dataclasses.field(default_factory=Settings)
+    """How to train."""
+    json: Path | None = None
+    """File for the rows, one JSON object a line; rows are added as they come."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line.
+
+    Args:
+        arguments: The command line; the program's own unless given.
+    """
+    command = tyro.cli(
+        Command,
+        prog="python -m wsl.zoo.benchmark",
+        args=arguments,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    rows = []
+    try:
+        encoders = command.encoder or names_for(find(command.task))
+        for encoder in encoders:
+            for seed in command.seeds:
+                rows.append(run(command.task, encoder, seed, command.settings))
+                if command.json is not None:
+                    with command.json.open("a") as file:
+                        file.write(json.dumps(rows[-1]) + "\n")
+            print(table(rows[-len(command.seeds) :]), flush=True)
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from error
+    if len(encoders) > 1:
+        print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

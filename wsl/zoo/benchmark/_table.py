@@ -1,0 +1,78 @@
+"""Rows as a table to read."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+_COUNTS = ("parameters", "reads", "flops")
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row for all seeds of an encoder on a task.
+
+    Args:
+        rows: Rows as [`run`][wsl.zoo.benchmark.run] gives them.
+
+    Returns:
+        For each pair of task and encoder, in the order of appearance: of each metric
+        and of `seconds` the mean, and the standard deviation over seeds (of n - 1
+        degrees of freedom; None for one seed) under the name with `_std`; counts as
+        they are; the `seeds`.
+    """
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["task"], row["encoder"]), []).append(row)
+    result = []
+    for (task, encoder), members in groups.items():
+        entry: dict[str, Any] = {"task": task, "encoder": encoder}
+        entry["seeds"] = [row["seed"] for row in members]
+        for name in members[0]:
+            if name in ("task", "encoder", "seed"):
+                continue
+            values = [row[name] for row in members]
+            if name in _COUNTS:
+                entry[name] = values[0]
+                continue
+            entry[name] = float(np.mean(values))
+            spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+            entry[f"{name}_std"] = spread
+        result.append(entry)
+    return result
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows, one line for all seeds of an encoder, in columns.
+
+    Args:
+        rows: Rows of one task.
+
+    Returns:
+        Text of several lines.
+    """
+    entries = summary(rows)
+    metrics = [name[:-4] for name in entries[0] if name.endswith("_std")]
+    columns = ["encoder", *metrics, *(c for c in _COUNTS if c in entries[0])]
+    lines = [columns]
+    for entry in entries:
+        cells = [entry["encoder"]]
+        for name in columns[1:]:
+            cells.append(_cell(entry.get(name), entry.get(f"{name}_std")))
+        lines.append(cells)
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _cell(value: float | int | None, spread: float | None) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.3g}" if spread is None else f"{value:.3g} ± {spread:.2g}"
