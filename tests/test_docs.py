@@ -22,7 +22,17 @@ def test_readme_example_runs(capsys):
     assert "groups: g0 (8)" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("page", ["symmetries.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "symmetries.md",
+        "prediction.md",
+        "generators.md",
+        "encoders/weights.md",
+        "encoders/graphs.md",
+        "encoders/probing.md",
+    ],
+)
 def test_guide_runs_and_prints_what_it_shows(page, capsys):
     text = (ROOT / "docs" / page).read_text()
     namespace = {"__name__": "guide"}

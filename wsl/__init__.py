@@ -3,11 +3,12 @@
 A `WeightSpace` says which permutations of a model's weights leave its function alone.
 `infer_weight_space` derives it from the model, `verify_symmetry` checks it on real
 numbers, `match_weights` undoes it between two networks. `wsl.nn` holds layers that
-commute with it, `wsl.encoders` turn a network's weights into a vector; `wsl.testing`,
-which is not imported here, checks layers of your own.
+commute with it, `wsl.encoders` turn a network into a vector and `wsl.generators` a
+vector into a network. Not imported here: `wsl.testing`, which checks layers of your
+own, and `wsl.zoo`, which makes trained networks to learn from.
 """
 
-from wsl import encoders as encoders, nn as nn
+from wsl import encoders as encoders, generators as generators, nn as nn
 from wsl._action import GroupElement as GroupElement
 from wsl._axes import Factor as Factor, Slot as Slot
 from wsl._infer import infer_weight_space as infer_weight_space
