@@ -1,5 +1,7 @@
 """One sweep through the network, and the phases of sines."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ import pytest
 
 from tests.wsl.nn.helpers import MLP, MOVED, RECURRENT, SAME
 from wsl import infer_weight_space, WeightSpace
-from wsl.nn import ForwardSweep, lift, lower, ScaleSymmetry, SinePhases
+from wsl.nn import ForwardSweep, lift, lower, ScaleKind, ScaleSymmetry, SinePhases
 from wsl.testing import check_invariance
 
 
@@ -127,7 +129,8 @@ def test_sweep_by_hand(getkey):
 )
 @pytest.mark.parametrize("space", [MLP, RECURRENT], ids=["mlp", "recurrent"])
 def test_sweep_ignores_permutations_and_multipliers(space, kind, activation, getkey):
-    symmetry = ScaleSymmetry.from_space(space, dict.fromkeys(space.groups, kind))
+    kinds: dict[str, ScaleKind] = dict.fromkeys(space.groups, kind)
+    symmetry = ScaleSymmetry.from_space(space, kinds)
     order = ["['w0']", "['w1']", "['w2']"] if space is MLP else None
     sweep = ForwardSweep(
         symmetry, 1, 3, activation=activation, order=order, key=getkey()
@@ -150,11 +153,12 @@ def test_sweep_ignores_permutations_and_multipliers(space, kind, activation, get
 
 
 def test_an_activation_must_commute_with_the_symmetry(getkey):
-    for kind, activation, word in (
+    cases: list[tuple[ScaleKind, Callable, str]] = [
         ("sign", jax.nn.relu, "odd"),
         ("scale", jnp.tanh, "homogeneous"),
         ("nonzero", jax.nn.relu, "odd"),
-    ):
+    ]
+    for kind, activation, word in cases:
         symmetry = ScaleSymmetry.from_space(MLP, kind)
         with pytest.raises(ValueError, match=word):
             ForwardSweep(symmetry, 1, 2, activation=activation, key=getkey())

@@ -78,9 +78,10 @@ def names_for(task: Task) -> tuple[str, ...]:
         left_out = {"flat-augmented", "flat-matched", classifiers}
         names = [name for name in ENCODERS if name not in left_out]
         return (*(name for name in UNTRAINED if name not in names), *names)
-    # Of many inputs and outputs, each fixed: millions of coefficients.
-    many = {"pixels", "equivariant"}
-    left_out = many if task.in_size > 2 else {classifiers}
+    left_out = {classifiers}
+    if task.units == "scale":
+        # Tanh is not homogeneous; with 74 ends fixed there are millions of coefficients.
+        left_out = {"pixels", "forward-graph-tanh", "equivariant"}
     return tuple(name for name in ENCODERS if name not in left_out)
 
 
