@@ -130,6 +130,8 @@ def _run_all(
         pending.put(job)
 
     def work(core: int) -> None:
+        # Of this thread; its child processes inherit it.
+        os.sched_setaffinity(0, {core})
         while True:
             try:
                 task, encoder, seeds = pending.get_nowait()
@@ -142,7 +144,6 @@ def _run_all(
                 env=_environment(),
                 check=True,
                 stdout=subprocess.DEVNULL,
-                preexec_fn=lambda: os.sched_setaffinity(0, {core}),
             )
 
     threads = [threading.Thread(target=work, args=(core,)) for core in arguments.cores]

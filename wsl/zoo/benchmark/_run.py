@@ -80,7 +80,7 @@ def names_for(task: Task) -> tuple[str, ...]:
         return (*(name for name in UNTRAINED if name not in names), *names)
     left_out = {classifiers}
     if task.units == "scale":
-        # Tanh is not homogeneous; with 74 ends fixed there are millions of coefficients.
+        # Tanh is not homogeneous; 74 fixed ends make millions of coefficients.
         left_out = {"pixels", "forward-graph-tanh", "equivariant"}
     return tuple(name for name in ENCODERS if name not in left_out)
 
