@@ -21,7 +21,7 @@ from _common import ROOT, write
 from _zoo_figure import draw
 from _zoo_peer import peer_row, PEERS
 
-from wsl.zoo.benchmark import find, names_for, summary, table, TASKS
+from wsl.zoo.benchmark import find, markdown, names_for, summary, table, TASKS
 
 
 # Rows of the most seconds are asked where they tell something: the other tasks have
@@ -93,6 +93,20 @@ def main() -> None:
     command = "python benchmarks/offline_zoo.py --nfn-python PATH"
     entries = summary(rows)
     write("offline_zoo", command, {"table": entries, "rows": rows}, draw(entries))
+    _fill_page(entries)
+
+
+def _fill_page(entries: list[dict[str, Any]]) -> None:
+    """Writes the tables into the page, each between its two comments."""
+    page = ROOT / "docs" / "benchmark.md"
+    text = page.read_text()
+    for task in TASKS:
+        mine = [entry for entry in entries if entry["task"] == task]
+        before, _, rest = text.partition(f"<!-- {task} -->\n")
+        _, end, after = rest.partition("\n<!-- end -->")
+        if mine and end:
+            text = f"{before}<!-- {task} -->\n\n{markdown(mine)}\n{end}{after}"
+    page.write_text(text)
 
 
 def _encoders(task: str) -> tuple[str, ...]:

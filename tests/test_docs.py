@@ -1,6 +1,7 @@
 """What README and docs say is so: examples run, tables name what there is."""
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 
@@ -55,6 +56,17 @@ def guide_blocks(text: str) -> list[tuple[str, str]]:
             assert pairs[-1][1] == "", "two blocks of text in a row"
             pairs[-1] = (pairs[-1][0], body)
     return pairs
+
+
+def test_the_benchmark_page_shows_the_results():
+    from wsl.zoo.benchmark import markdown
+
+    page = (ROOT / "docs" / "benchmark.md").read_text()
+    results = ROOT / "docs" / "results" / "offline_zoo.json"
+    entries = json.loads(results.read_text())["table"]
+    for task in {entry["task"] for entry in entries}:
+        shown = markdown([entry for entry in entries if entry["task"] == task])
+        assert f"<!-- {task} -->\n\n{shown}\n\n<!-- end -->" in page
 
 
 def test_a_guide_that_prints_something_else_is_noticed(capsys):

@@ -35,15 +35,15 @@ class SliceHyperNetwork(AbstractGenerator):
     biases' zeros) start there exactly, with gain 0, which gradients reach at once.
 
     A pooled variance says nothing of slices that resemble each other. A matrix that is
-    tiled from one pattern has the right variance, but its outputs do not: with plain
-    He initialisation the outputs of a 256-256 policy start with some 20 times the
-    second moment that they should have. Two things keep slices apart: the mean over
+    tiled from one pattern has the right variance, but its outputs do not: sums along it
+    are far too large, and with plain He initialisation slices resemble each other much.
+    Two things keep slices apart: the mean over
     places and contexts is taken off by the MLP's last bias, and a tenth of its first
     layer's variance comes from the context, the rest from the embedding (as one scalar
-    command beside embeddings of 8 would have it), whatever the sizes. Then 10 to 15 %
-    of a weight's variance is over contexts, nearly all of it between the entries of one
-    network too; as slices move with the context together, half of the second moment of
-    the network's outputs is over contexts.
+    command beside embeddings of 8 would have it), whatever the sizes. Then a
+    seventh or so of a weight's variance is over contexts, nearly all of it between the
+    entries of one network too; as slices move with the context together, more than half
+    of the second moment of the network's outputs is over contexts.
 
     **Deviations from the released code.** It writes a bias with every tile and averages
     over those along the inputs, which shrinks their variance; here a bias is a leaf of

@@ -269,3 +269,4 @@ ENCODERS: dict[str, Entry] = {
     ),
     "pixels": Entry(_pixels, "the image itself", trains=False),
 }
+"""The rows of the table by name."""

@@ -43,24 +43,16 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows, one line for all seeds of an encoder, in columns.
+    """The rows of one task, one line for all seeds of an encoder, in columns.
 
     Args:
-        rows: Rows of one task.
+        rows: Rows as [`run`][wsl.zoo.benchmark.run] gives them.
 
     Returns:
         Text of several lines.
     """
-    entries = summary(rows)
-    metrics = [name[:-4] for name in entries[0] if name.endswith("_std")]
-    columns = ["encoder", *metrics, *(c for c in _COUNTS if c in entries[0])]
-    lines = [columns]
-    for entry in entries:
-        cells = [entry["encoder"]]
-        for name in columns[1:]:
-            cells.append(_cell(entry.get(name), entry.get(f"{name}_std")))
-        lines.append(cells)
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    lines = _cells(summary(rows))
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return "\n".join(
         "  ".join(
             cell.ljust(width) if i == 0 else cell.rjust(width)
@@ -68,6 +60,33 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         ).rstrip()
         for line in lines
     )
+
+
+def markdown(entries: Sequence[dict[str, Any]]) -> str:
+    """The same in Markdown.
+
+    Args:
+        entries: What [`summary`][wsl.zoo.benchmark.summary] makes of one task's rows.
+
+    Returns:
+        A table.
+    """
+    head, *lines = _cells(entries)
+    rule = ["---", *["--:"] * (len(head) - 1)]
+    body = [[f"`{line[0]}`", *line[1:]] for line in lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, rule, *body])
+
+
+def _cells(entries: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Names of the columns, then the cells of each entry."""
+    first = entries[0]
+    spread = [name[:-4] for name in first if name.endswith("_std")]
+    columns = [*spread, *(name for name in _COUNTS if any(name in e for e in entries))]
+    lines = [["encoder", *columns]]
+    for entry in entries:
+        cells = [_cell(entry.get(name), entry.get(f"{name}_std")) for name in columns]
+        lines.append([entry["encoder"], *cells])
+    return lines
 
 
 def _cell(value: float | int | None, spread: float | None) -> str:

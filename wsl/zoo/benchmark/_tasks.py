@@ -99,6 +99,7 @@ TASKS: dict[TaskName, Task] = {
         ("mse",),
     ),
 }
+"""The tasks by name."""
 
 
 def find(name: str) -> Task:
