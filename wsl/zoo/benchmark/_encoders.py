@@ -27,6 +27,7 @@ from wsl.encoders import (
     Transformer,
 )
 from wsl.nn import ScaleSymmetry, SignedLog, SinePhases
+from wsl.zoo._sine import sine
 from wsl.zoo._siren import Siren
 from wsl.zoo.benchmark._tasks import Task
 
@@ -264,7 +265,7 @@ ENCODERS: dict[str, Entry] = {
     "forward-graph": Entry(_forward(None), "one forward sweep"),
     "forward-graph-tanh": Entry(_forward(jnp.tanh), "tanh sweep"),
     "forward-graph-own": Entry(
-        lambda at, key: _forward(jnp.sin if at.phases else jax.nn.relu, 128)(at, key),
+        lambda at, key: _forward(sine if at.phases else jax.nn.relu, 128)(at, key),
         "one forward sweep with the networks' own activation",
     ),
     "pixels": Entry(_pixels, "the image itself", trains=False),
