@@ -42,9 +42,9 @@ def main() -> None:
     data = np.load(arguments.file)
     settings = json.loads(str(data["settings"]))
     began = time.perf_counter()
-    train, test = _features(data, "train"), _features(data, "test")
+    train = _features(data, "train")
     normalise = _Normaliser(train, settings["signed_log"])
-    train, test = normalise(train), normalise(test)
+    train = normalise(train)
     targets = torch.from_numpy(data["targets"])
     if settings["kind"] == "classification":
         targets, out_size = targets.long(), 10
@@ -54,17 +54,20 @@ def main() -> None:
     _fit(model, train, targets, settings, np.random.default_rng(arguments.seed))
     seconds = time.perf_counter() - began
     model.eval()
-    with torch.no_grad():
-        count = len(test.weights[0])
-        parts = [
-            model(_part(test, slice(i, i + 64))).numpy() for i in range(0, count, 64)
-        ]
     np.savez(
         arguments.out,
-        predicted=np.concatenate(parts),
+        test=_predict(model, normalise(_features(data, "test"))),
+        out_of_range=_predict(model, normalise(_features(data, "out_of_range"))),
         seconds=seconds,
         parameters=sum(p.numel() for p in model.parameters()),
     )
+
+
+def _predict(model: "_Model", features: WeightSpaceFeatures) -> np.ndarray:
+    count = len(features.weights[0])
+    with torch.no_grad():
+        parts = [model(_part(features, slice(i, i + 64))) for i in range(0, count, 64)]
+    return torch.cat(parts).numpy()
 
 
 def _features(data, split: str) -> WeightSpaceFeatures:

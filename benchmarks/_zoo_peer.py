@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from _common import ROOT
 
+from wsl.zoo import Zoo
 from wsl.zoo.benchmark import find, score, Settings, Targets
 
 
@@ -33,11 +34,11 @@ def peer_row(python: str, task_name: str, name: str, seed: int) -> dict[str, Any
     """
     task, settings = find(task_name), Settings()
     zoo = task.make_zoo()
-    train, test = zoo.split(*settings.fit_on), zoo.split(settings.score_on)
-    labels, expected = (
-        np.stack([part.labels[label] for label in task.labels], axis=1)
-        for part in (train, test)
-    )
+    train = zoo.split(*settings.fit_on)
+    splits = {
+        split: zoo.split(split).by_architecture()[0] for split in settings.score_on
+    }
+    labels = _labels(train, task.labels)
     targets = Targets.of(task, labels)
     asked = {
         "kind": task.kind,
@@ -50,8 +51,8 @@ def peer_row(python: str, task_name: str, name: str, seed: int) -> dict[str, Any
         "width": settings.width,
     }
     arrays = {"settings": np.array(json.dumps(asked))}
-    for split, networks in (("train", train.groups[0]), ("test", test.groups[0])):
-        for i, layer in enumerate(networks.layers):
+    for split, part in {"train": train, **splits}.items():
+        for i, layer in enumerate(part.networks.layers):
             arrays[f"{split}|w{i}"] = np.asarray(layer.weight)
             arrays[f"{split}|b{i}"] = np.asarray(layer.bias)
     with tempfile.TemporaryDirectory() as temporary:
@@ -62,14 +63,23 @@ def peer_row(python: str, task_name: str, name: str, seed: int) -> dict[str, Any
         files = ["--file", str(given), "--out", str(found)]
         subprocess.run([*command, *files, "--seed", str(seed)], check=True)
         result = dict(np.load(found))
-    predicted = targets.predict(result["predicted"])
+    scores = {}
+    for split, part in splits.items():
+        predicted = targets.predict(result[split])
+        found = score(task, predicted, _labels(part, task.labels))
+        suffix = "" if split == settings.score_on[0] else f"_{split}"
+        scores |= {f"{metric}{suffix}": value for metric, value in found.items()}
     return {
         "task": task_name,
         "encoder": name,
         "seed": seed,
-        **score(task, predicted, expected[: len(predicted)]),
+        **scores,
         "parameters": int(result["parameters"]),
         "reads": sum(x[0].size for name, x in arrays.items() if name[:4] == "test"),
         "flops": None,
         "seconds": float(result["seconds"]),
     }
+
+
+def _labels(zoo: Zoo, names: tuple[str, ...]) -> np.ndarray:
+    return np.stack([zoo.labels[name] for name in names], axis=1)

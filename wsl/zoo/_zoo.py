@@ -85,6 +85,22 @@ class Zoo:
                 raise ValueError(f"No network is in split {name!r}; splits: {present}.")
         return self._select(np.isin(self.parts, names))
 
+    def by_architecture(self) -> "tuple[Zoo, ...]":
+        """One zoo for each architecture.
+
+        Returns:
+            Zoos of one group each, in the order of `groups`.
+        """
+        return tuple(
+            Zoo(
+                (group,),
+                {name: values[start:stop] for name, values in self.labels.items()},
+                self.parts[start:stop],
+                self.data,
+            )
+            for group, (start, stop) in zip(self.groups, self._ranges, strict=True)
+        )
+
     def batches(
         self, batch_size: int, *, key: PRNGKeyArray
     ) -> Iterator[tuple[PyTree, dict[str, np.ndarray]]]:

@@ -77,6 +77,14 @@ def test_networks_of_several_architectures():
         _ = _zoo().networks
 
 
+def test_one_zoo_for_each_architecture():
+    narrow, wide = _zoo().by_architecture()
+    assert _values(narrow.networks) == [0, 1, 2, 3]
+    assert _values(wide.networks) == [4, 5, 6]
+    np.testing.assert_array_equal(wide.labels["pair"][:, 1], [-4, -5, -6])
+    assert wide.parts.tolist() == ["train", "test", "out_of_range"]
+
+
 def test_arrays_are_what_vmap_takes():
     answers = eqx.filter_vmap(lambda x: x(jnp.ones(1)))(_zoo().split("test").groups[0])
     np.testing.assert_array_equal(answers, [[1, 1]])

@@ -95,6 +95,7 @@ class Entry:
         jitter: Deviation of the noise on the probes in training.
         learning_rate: Its own learning rate, found on validation networks.
         standardises: Whether vectors are divided by their first deviations.
+        any_size: Whether it takes networks of other sizes than it learned on.
     """
 
     make: Make
@@ -105,6 +106,7 @@ class Entry:
     jitter: float = 0.0
     learning_rate: float | None = None
     standardises: bool = True
+    any_size: bool = False
 
 
 def _box(task: Task) -> Callable[..., Array]:
@@ -182,14 +184,17 @@ ENCODERS: dict[str, Entry] = {
     "statistics": Entry(
         lambda at, key: Statistics(at.space), "7 statistics a leaf", trains=False
     ),
-    "random-probes": Entry(_probing(16), "16 random probes", trains=False),
-    "probing-8": Entry(_probing(8), "8 learned probes"),
-    "probing": Entry(_probing(16), "16 learned probes"),
+    "random-probes": Entry(
+        _probing(16), "16 random probes", trains=False, any_size=True
+    ),
+    "probing-8": Entry(_probing(8), "8 learned probes", any_size=True),
+    "probing": Entry(_probing(16), "16 learned probes", any_size=True),
     "generated-probing": Entry(
         lambda at, key: GeneratedProbing(
             at.task.in_size, at.task.out_size, 16, map_answer=_read(at.task), key=key
         ),
         "16 generated probes",
+        any_size=True,
     ),
     "interactive-probing": Entry(
         lambda at, key: InteractiveProbing(
@@ -202,6 +207,7 @@ ENCODERS: dict[str, Entry] = {
             key=key,
         ),
         "4 rounds of 4 probes",
+        any_size=True,
     ),
     "learned-validation-set": Entry(
         lambda at, key: LearnedValidationSet(
@@ -214,6 +220,7 @@ ENCODERS: dict[str, Entry] = {
             key=key,
         ),
         "128 learned probes with learned labels",
+        any_size=True,
         jitter=0.15,
         learning_rate=1e-2,
         standardises=False,

@@ -39,9 +39,12 @@ def run(task_name: str, encoder: str, seed: int, settings: Settings) -> dict[str
         settings: How to train.
 
     Returns:
-        The metrics; how many numbers learned (`parameters`) and how many of a network
-        were read (`reads`); operations an encoding (`flops`); `seconds` of training,
-        with compilation and what must be done to the networks before.
+        The metrics on the first split to score on; under their name with
+        `_out_of_range` and the like those on others, and with `_other_architecture`
+        those on networks of another size, where the encoder takes any; how many numbers
+        learned (`parameters`) and how many of a network were read (`reads`); operations
+        an encoding (`flops`); `seconds` of training, with compilation and what must be
+        done to the networks before.
 
     Raises:
         ValueError: If the task or the encoder has no such name.
@@ -52,23 +55,28 @@ def run(task_name: str, encoder: str, seed: int, settings: Settings) -> dict[str
             f"There is no encoder {encoder!r} for {task_name!r}; there are "
             f"{list(names_for(task))}."
         )
-    train, test = _splits(task, settings)
+    train, others = _splits(task, settings)
     at = Setting.of(task, _first(train))
-
     measured = _edit if task.kind == "editing" else _predict
     return {
         "task": task_name,
         "encoder": encoder,
         "seed": seed,
-        **measured(encoder, at, train, test, settings, key=jr.key(seed)),
+        **measured(encoder, at, train, dict(others), settings, key=jr.key(seed)),
     }
 
 
 @functools.cache
-def _splits(task: Task, settings: Settings) -> tuple[Zoo, Zoo]:
-    """What to train on and what to score on."""
+def _splits(task: Task, settings: Settings) -> tuple[Zoo, tuple[tuple[str, Zoo], ...]]:
+    """What to train on, and what to score on with what follows a metric's name."""
     zoo = task.make_zoo()
-    return zoo.split(*settings.fit_on), zoo.split(settings.score_on)
+    train = zoo.split(*settings.fit_on).by_architecture()[0]
+    others = []
+    for split in settings.score_on:
+        first, *rest = zoo.split(split).by_architecture()
+        others.append(("" if split == settings.score_on[0] else f"_{split}", first))
+        others += [("_other_architecture", other) for other in rest]
+    return train, tuple(others)
 
 
 def names_for(task: Task) -> tuple[str, ...]:
@@ -89,26 +97,34 @@ def _predict(
     name: str,
     at: Setting,
     train: Zoo,
-    test: Zoo,
+    others: dict[str, Zoo],
     settings: Settings,
     *,
     key: PRNGKeyArray,
 ) -> dict[str, Any]:
     entry, task = ENCODERS[name], at.task
-    networks, others = train.groups[0], test.groups[0]
-    labels, expected = (_labels(zoo, task.labels) for zoo in (train, test))
-    before = 0.0
+    networks, before = train.networks, 0.0
     if entry.aligns:
-        networks, others, before = _aligned(at.space, train, test)
+        networks, before = _aligned(at.space, train, train)
+    labels = _labels(train, task.labels)
     began = time.perf_counter()
     model = train_predictor(entry, at, networks, labels, settings, key=key)
     jax.block_until_ready(jax.tree.leaves(eqx.filter(model, eqx.is_array)))
     seconds = before + time.perf_counter() - began
 
-    out = np.asarray(map_networks(model, others))
-    predicted = Targets.of(task, labels).predict(out)
+    scores = {}
+    targets = Targets.of(task, labels)
+    for suffix, zoo in others.items():
+        if suffix == "_other_architecture" and not entry.any_size:
+            continue
+        networks = zoo.networks
+        if entry.aligns:
+            networks, _ = _aligned(at.space, zoo, train)
+        predicted = targets.predict(np.asarray(map_networks(model, networks)))
+        found = score(task, predicted, _labels(zoo, task.labels))
+        scores |= {f"{metric}{suffix}": value for metric, value in found.items()}
     return {
-        **score(task, predicted, expected[: len(out)]),
+        **scores,
         "parameters": _size(eqx.filter(model, trained_arrays(model, entry.trains))),
         "reads": model.encoder.num_reads,
         "flops": count_flops(model.encoder, at.network),
@@ -120,21 +136,26 @@ def _edit(
     name: str,
     at: Setting,
     train: Zoo,
-    test: Zoo,
+    others: dict[str, Zoo],
     settings: Settings,
     *,
     key: PRNGKeyArray,
 ) -> dict[str, Any]:
     began = time.perf_counter()
     if name in UNTRAINED:
-        editor, pictures = None, untrained(name, train, test)
+        editor, show = None, lambda zoo: untrained(name, train, zoo)
     else:
         editor = train_editor(name, at, train, settings, key=key)
-        pictures = shown_by(editor, test)
+        show = lambda zoo: shown_by(editor, zoo)
+    seconds = time.perf_counter() - began
+    errors = {
+        f"mse{suffix}": float(np.mean(np.square(show(zoo) - targets_of(zoo))))
+        for suffix, zoo in others.items()
+    }
     return {
-        "mse": float(np.mean(np.square(pictures - targets_of(test)))),
+        **errors,
         "parameters": _size(eqx.filter(editor, eqx.is_inexact_array)),
-        "seconds": time.perf_counter() - began,
+        "seconds": seconds,
     }
 
 
@@ -143,9 +164,7 @@ def _size(tree: PyTree) -> int:
 
 
 def _first(zoo: Zoo) -> PyTree:
-    return jax.tree.map(
-        lambda x: x[0] if eqx.is_array(x) else x, zoo.groups[0], is_leaf=eqx.is_array
-    )
+    return jax.tree.map(lambda x: x[0] if eqx.is_array(x) else x, zoo.networks)
 
 
 def _labels(zoo: Zoo, names: tuple[str, ...]) -> np.ndarray:
@@ -153,11 +172,11 @@ def _labels(zoo: Zoo, names: tuple[str, ...]) -> np.ndarray:
 
 
 @functools.cache
-def _aligned(space: WeightSpace, train: Zoo, test: Zoo) -> tuple[PyTree, PyTree, float]:
-    """Networks of both, matched to the first of `train`, and the seconds it took."""
-    began, reference = time.perf_counter(), _first(train)
-    aligned = [align(space, zoo.groups[0], reference) for zoo in (train, test)]
-    return *aligned, time.perf_counter() - began
+def _aligned(space: WeightSpace, zoo: Zoo, train: Zoo) -> tuple[PyTree, float]:
+    """A zoo's networks, matched to the first of `train`, and the seconds it took."""
+    began = time.perf_counter()
+    aligned = align(space, zoo.networks, _first(train))
+    return aligned, time.perf_counter() - began
 
 
 def align(space: WeightSpace, networks: PyTree, reference: PyTree) -> PyTree:

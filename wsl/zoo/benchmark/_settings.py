@@ -2,6 +2,9 @@ import dataclasses
 from typing import Literal
 
 
+Split = Literal["train", "validation", "test", "out_of_range"]
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """How the encoders are trained: the same for all of them.
@@ -16,7 +19,7 @@ class Settings:
             task is to tell classes.
         width: Width of the head's hidden layer.
         fit_on: Splits that the networks trained on are from.
-        score_on: Splits that the figures are from.
+        score_on: Splits that the figures are from, each by itself.
     """
 
     steps: int = 2000
@@ -25,5 +28,5 @@ class Settings:
     weight_decay: float = 0.1
     dropout: float = 0.2
     width: int = 128
-    fit_on: tuple[str, ...] = ("train", "validation")
-    score_on: Literal["validation", "test", "out_of_range"] = "test"
+    fit_on: tuple[Split, ...] = ("train", "validation")
+    score_on: tuple[Split, ...] = ("test", "out_of_range")

@@ -79,8 +79,10 @@ def markdown(entries: Sequence[dict[str, Any]]) -> str:
 
 def _cells(entries: Sequence[dict[str, Any]]) -> list[list[str]]:
     """Names of the columns, then the cells of each entry."""
-    first = entries[0]
-    spread = [name[:-4] for name in first if name.endswith("_std")]
+    # In the order of appearance, once each.
+    names = dict.fromkeys(name for entry in entries for name in entry)
+    spread = [name[:-4] for name in names if name.endswith("_std")]
+    spread.sort(key=lambda name: name == "seconds")
     columns = [*spread, *(name for name in _COUNTS if any(name in e for e in entries))]
     lines = [["encoder", *columns]]
     for entry in entries:
