@@ -110,10 +110,14 @@ def _figure(costs: list[dict], starts: list[dict]):
     for i, row in enumerate(starts):
         moments = row["output_moment_of_each"]
         panels[2].plot([i] * len(moments), moments, "o", alpha=0.6)
-    labels = [f"{r['generator'][:5]} {r['context_size']}" for r in starts]
+    labels = [
+        f"{row['generator'].replace('HyperNetwork', '')}, {row['context_size']}"
+        for row in starts
+    ]
     panels[2].set_xticks(range(len(starts)), labels, fontsize=8, rotation=30)
     panels[2].axhline(1, color="0.5", linewidth=1)
     panels[2].set_ylim(bottom=0)
+    panels[2].set_xlabel("generator, numbers of a context", fontsize=8)
     panels[2].set_title("outputs' second moment at the start, target 1", fontsize=10)
     return figure
 
