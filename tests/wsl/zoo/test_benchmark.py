@@ -128,7 +128,10 @@ def _network(task):
 def test_every_encoder_reads_the_networks_of_a_task(name):
     task = TASKS[name]
     network = _network(task)
-    at = Setting.of(task, network)
+    few = jax.tree.map(
+        lambda x: jnp.stack([x, 2 * x]) if eqx.is_array(x) else x, network
+    )
+    at = Setting.of(task, few)
     for encoder_name in names_for(task):
         made = eqx.filter_eval_shape(ENCODERS[encoder_name].make, at, jr.key(1))
         vector = eqx.filter_eval_shape(lambda made, x: made(x), made, network)
@@ -137,7 +140,7 @@ def test_every_encoder_reads_the_networks_of_a_task(name):
 
 def test_only_the_head_learns_on_an_encoder_that_does_not(zoo):
     task = TASKS["digits-inr"]
-    at = Setting.of(task, _one(zoo.networks))
+    at = Setting.of(task, zoo.networks)
     labels = zoo.labels["digit"][:, None]
     for name, learns in (("random-probes", False), ("probing", True)):
         entry = ENCODERS[name]
@@ -160,7 +163,7 @@ def test_run_reports_a_row(encoder, small_tasks):
 
 
 def test_aligned_networks_compute_the_same(zoo):
-    at = Setting.of(TASKS["digits-inr"], _one(zoo.networks))
+    at = Setting.of(TASKS["digits-inr"], zoo.networks)
     few = jax.tree.map(lambda x: x[:3] if eqx.is_array(x) else x, zoo.networks)
     aligned = align(at.space, few, _one(few))
     x = jnp.array([0.3, -0.4])
@@ -194,7 +197,7 @@ def test_editors_learn(encoder, small_tasks):
 
 
 def test_an_editor_starts_at_the_network_itself(zoo):
-    at = Setting.of(TASKS["dilation"], _one(zoo.networks))
+    at = Setting.of(TASKS["dilation"], zoo.networks)
     editor = Editor(at.space, zoo.networks, lambda x, *, key=None: x)
     network = _one(zoo.networks)
     # One hundredth of the identity is added.

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -26,9 +27,10 @@ from wsl.encoders import (
     Statistics,
     Transformer,
 )
-from wsl.nn import ScaleSymmetry, SignedLog, SinePhases
+from wsl.nn import lift, ScaleSymmetry, SignedLog, SinePhases, Standardize
 from wsl.zoo._sine import sine
 from wsl.zoo._siren import Siren
+from wsl.zoo.benchmark._fit import map_networks
 from wsl.zoo.benchmark._tasks import Task
 
 
@@ -38,27 +40,30 @@ class Setting:
 
     Attributes:
         task: The task.
-        network: One network, for its form.
-        space: Its weight space.
+        networks: Networks to learn from, stacked leaf by leaf.
+        network: The first of them, for its form.
+        space: Their weight space.
     """
 
     task: Task
+    networks: PyTree
     network: PyTree
     space: WeightSpace
 
     @classmethod
-    def of(cls, task: Task, network: PyTree) -> "Setting":
-        """The setting for networks like one.
+    def of(cls, task: Task, networks: PyTree) -> "Setting":
+        """The setting for networks of one architecture.
 
         Args:
             task: The task.
-            network: The network.
+            networks: Networks to learn from, stacked leaf by leaf.
 
         Returns:
-            The setting, with the network's space as inferred.
+            The setting, with the networks' space as inferred.
         """
+        network = jax.tree.map(lambda x: x[0] if eqx.is_array(x) else x, networks)
         space = infer_weight_space(network, jnp.zeros(task.in_size))
-        return cls(task, network, space)
+        return cls(task, networks, network, space)
 
     @property
     def symmetry(self) -> ScaleSymmetry:
@@ -74,9 +79,18 @@ class Setting:
         return SinePhases(self.space, dict(pairs))
 
     @property
-    def transform(self) -> Callable[[PyTree], PyTree] | None:
+    def transform(self) -> SignedLog | SinePhases:
         """What is done to weights of whatever magnitude."""
         return SignedLog() if self.phases is None else self.phases
+
+    @property
+    def standardised(self) -> Callable[[PyTree], PyTree]:
+        """The same, and each leaf's mean and deviation taken out."""
+        transform = self.transform
+        features = map_networks(
+            lambda network: transform(lift(self.space, network)), self.networks
+        )
+        return eqx.nn.Sequential([transform, Standardize.fit(self.space, features)])
 
 
 Make = Callable[[Setting, PRNGKeyArray], AbstractEncoder]
@@ -226,7 +240,7 @@ ENCODERS: dict[str, Entry] = {
         standardises=False,
     ),
     "equivariant": Entry(
-        lambda at, key: Equivariant(at.space, 64, transform=at.transform, key=key),
+        lambda at, key: Equivariant(at.space, 64, transform=at.standardised, key=key),
         "equivariant layers, ends fixed",
     ),
     "equivariant-np": Entry(
@@ -234,7 +248,7 @@ ENCODERS: dict[str, Entry] = {
             at.space,
             64,
             release=at.space.fixed,
-            transform=at.transform,
+            transform=at.standardised,
             key=key,
         ),
         "equivariant layers, ends encoded",
@@ -246,14 +260,14 @@ ENCODERS: dict[str, Entry] = {
             channels=8,
             num_layers=1,
             release=at.space.fixed,
-            transform=at.transform,
+            transform=at.standardised,
             key=key,
         ),
         "attention over weights",
     ),
     "graph": Entry(
         lambda at, key: Graph(
-            at.space, 64, channels=8, num_layers=2, transform=at.transform, key=key
+            at.space, 64, channels=8, num_layers=2, transform=at.standardised, key=key
         ),
         "message passing",
     ),

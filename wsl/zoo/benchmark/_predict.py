@@ -12,6 +12,7 @@ import optax
 from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
 
 from wsl.encoders import AbstractEncoder
+from wsl.nn import Standardize
 from wsl.zoo.benchmark._encoders import Entry, Setting
 from wsl.zoo.benchmark._fit import fit, map_networks
 from wsl.zoo.benchmark._settings import Settings
@@ -192,7 +193,12 @@ def trained_arrays(model: Predictor, trains: bool) -> PyTree:
     head = jax.tree.map(eqx.is_inexact_array, model.head)
     spec = eqx.tree_at(lambda model: model.head, none, head)
     if trains:
-        encoder = jax.tree.map(eqx.is_inexact_array, model.encoder)
+        measured = lambda x: isinstance(x, Standardize)
+        encoder = jax.tree.map(
+            lambda x: not measured(x) and eqx.is_inexact_array(x),
+            model.encoder,
+            is_leaf=measured,
+        )
         spec = eqx.tree_at(lambda model: model.encoder, spec, encoder)
     return spec
 

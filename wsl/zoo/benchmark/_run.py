@@ -56,7 +56,7 @@ def run(task_name: str, encoder: str, seed: int, settings: Settings) -> dict[str
             f"{list(names_for(task))}."
         )
     train, others = _splits(task, settings)
-    at = Setting.of(task, _first(train))
+    at = Setting.of(task, train.networks)
     measured = _edit if task.kind == "editing" else _predict
     return {
         "task": task_name,
