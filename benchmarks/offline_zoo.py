@@ -71,7 +71,9 @@ def main() -> None:
     parser.add_argument(
         "--rows", type=Path, default=ROOT / "runs" / "offline_zoo.jsonl"
     )
-    parser.add_argument("--cores", nargs="*", type=int, default=[0, 1])
+    parser.add_argument(
+        "--cores", nargs="*", type=int, default=[0, 1], help="none: only what is there"
+    )
     parser.add_argument("--row", nargs=2, help="one peer row, as called by itself")
     arguments = parser.parse_args()
     arguments.rows.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +90,7 @@ def main() -> None:
     _run_all(_jobs(arguments), arguments)
     rows = [row for row in _read(arguments.rows) if row["task"] in arguments.tasks]
     rows.sort(key=_order)
-    for task in arguments.tasks:
+    for task in dict.fromkeys(row["task"] for row in rows):
         print(f"\n{task}\n{table([row for row in rows if row['task'] == task])}")
     command = "python benchmarks/offline_zoo.py --nfn-python PATH"
     entries = summary(rows)

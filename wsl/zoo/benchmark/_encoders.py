@@ -158,7 +158,8 @@ def _read(task: Task) -> Callable[[Array], Array]:
 
 def _pixels(at: Setting, key: PRNGKeyArray) -> AbstractEncoder:
     task = at.task
-    axis = np.linspace(task.low, task.high, 2 * 8 + 1)[1::2]
+    count = round(64 ** (1 / task.in_size))
+    axis = np.linspace(task.low, task.high, 2 * count + 1)[1::2]
     grid = np.stack(np.meshgrid(*[axis] * task.in_size, indexing="ij"), axis=-1)
     grid = grid.reshape(-1, task.in_size)
     return Probing(
@@ -289,6 +290,6 @@ ENCODERS: dict[str, Entry] = {
         lambda at, key: _forward(sine if at.phases else jax.nn.relu, 128)(at, key),
         "one forward sweep with the networks' own activation",
     ),
-    "pixels": Entry(_pixels, "the image itself", trains=False),
+    "pixels": Entry(_pixels, "64 points of a grid: the image itself", trains=False),
 }
 """The rows of the table by name."""
