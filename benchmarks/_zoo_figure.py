@@ -3,72 +3,80 @@
 from typing import Any
 
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from wsl.zoo.benchmark import ENCODERS
+
 
 PANELS = {
-    ("digits-inr", "accuracy"): "digit of an INR, accuracy",
-    ("digits-inr-10", "accuracy"): "digit, 10 INRs an image, accuracy",
-    ("sine", "mse_a"): "amplitude of a sine, squared error",
-    ("sine", "mse_b"): "frequency of a sine, squared error",
-    ("digits-mlp", "tau"): "accuracy of an MLP, Kendall's τ",
-    ("dilation", "mse"): "dilated INR, squared error of pixels",
+    ("digits-inr", "accuracy"): "digit of an INR: accuracy",
+    ("digits-inr-10", "accuracy"): "digit, 10 INRs a picture: accuracy",
+    ("digits-mlp", "tau"): "accuracy of an MLP: Kendall's τ",
+    ("sine", "mse_a"): "amplitude of a sine: squared error",
+    ("sine", "mse_b"): "frequency of a sine: squared error",
+    ("dilation", "mse"): "dilated INR: squared error of pixels",
 }
-TRIVIAL = {
-    "flat",
-    "flat-augmented",
-    "flat-matched",
-    "statistics",
-    "random-probes",
-    "identity",
-    "mean-image",
-    "pixels",
+# Colour and marker of each family.
+FAMILIES = {
+    "trivial, and the ceiling": ("0.5", "s"),
+    "probing": ("C2", "^"),
+    "reads weights": ("C0", "o"),
+    "nfn 0.1.2": ("C3", "D"),
 }
 
 
 def draw(entries: list[dict[str, Any]]) -> Figure:
-    """Each encoder's figure against its seconds, one panel a metric."""
-    figure, panels = plt.subplots(2, 3, figsize=(13, 8), layout="constrained")
+    """Each encoder's figure, one panel a metric, and its seconds beside it."""
+    figure, panels = plt.subplots(2, 3, figsize=(14, 10), layout="constrained")
     for ((task, metric), title), axes in zip(PANELS.items(), panels.flat, strict=True):
-        for entry in entries:
-            if entry["task"] != task:
-                continue
-            name = entry["encoder"]
-            colour, marker = "C0", "o"
-            if name in TRIVIAL:
-                colour, marker = "0.5", "s"
-            elif name.startswith("nfn"):
-                colour, marker = "C3", "D"
-            elif "prob" in name:
-                colour, marker = "C2", "^"
-            seconds, value = max(entry["seconds"], 0.1), entry[metric]
-            axes.errorbar(
-                seconds,
-                value,
-                yerr=entry[f"{metric}_std"],
-                fmt=marker,
-                color=colour,
-                markersize=5,
-                capsize=2,
-            )
-            axes.annotate(
-                name, (seconds, value), (4, 3), textcoords="offset points", fontsize=6.5
-            )
-        axes.set_xscale("log")
-        if "mse" in metric:
-            axes.set_yscale("log")
-        axes.set_title(title, fontsize=10)
-        axes.set_xlabel("seconds of training on one core")
-        axes.grid(alpha=0.25)
+        mine = [entry for entry in entries if entry["task"] == task]
+        _panel(axes, mine, metric)
+        axes.set_title(title, fontsize=11)
     handles = [
-        Line2D([], [], ls="", marker=marker, color=colour, label=label)
-        for label, marker, colour in (
-            ("trivial, and the image as the ceiling", "s", "0.5"),
-            ("probing", "^", "C2"),
-            ("reads weights", "o", "C0"),
-            ("nfn 0.1.2", "D", "C3"),
-        )
+        Line2D([], [], ls="", marker=marker, color=colour, label=family)
+        for family, (colour, marker) in FAMILIES.items()
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=9)
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=10)
     return figure
+
+
+def _panel(axes: Axes, entries: list[dict[str, Any]], metric: str) -> None:
+    for place, entry in enumerate(entries):
+        colour, marker = FAMILIES[_family(entry["encoder"])]
+        axes.errorbar(
+            entry[metric],
+            place,
+            xerr=entry[f"{metric}_std"],
+            fmt=marker,
+            color=colour,
+            capsize=2,
+        )
+        if entry["seconds"] > 0.1:
+            axes.annotate(
+                f"{entry['seconds']:.0f} s",
+                (1.01, place),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                fontsize=8,
+                color="0.35",
+            )
+    axes.set_yticks(
+        range(len(entries)), [entry["encoder"] for entry in entries], fontsize=9
+    )
+    axes.invert_yaxis()
+    axes.grid(alpha=0.25)
+    if "mse" in metric:
+        axes.set_xscale("log")
+    else:
+        axes.set_xlim(0, 1)
+
+
+def _family(name: str) -> str:
+    if name.startswith("nfn"):
+        return "nfn 0.1.2"
+    entry = ENCODERS.get(name)
+    if entry is None or not entry.trains:
+        return "trivial, and the ceiling"
+    return "probing" if entry.any_size else "reads weights"
