@@ -81,10 +81,11 @@ def digits_inrs(
         ValueError: If an argument is not one of those above.
 
     Examples:
-        >>> zoo = wsl.zoo.digits_inrs(copies=10)
+        >>> import wsl.zoo
+        >>> zoo = wsl.zoo.digits_inrs()
         >>> train, test = zoo.split("train"), zoo.split("test")
         >>> len(train), len(test)
-        (12000, 397)
+        (1200, 397)
     """
     return make_digits_inrs(Settings(copies, initialisation, shuffle, seed), cache)
 

@@ -128,9 +128,10 @@ def test_sweep_by_hand(getkey):
     ],
 )
 @pytest.mark.parametrize("space", [MLP, RECURRENT], ids=["mlp", "recurrent"])
-def test_sweep_ignores_permutations_and_multipliers(space, kind, activation, getkey):
-    kinds: dict[str, ScaleKind] = dict.fromkeys(space.groups, kind)
-    symmetry = ScaleSymmetry.from_space(space, kinds)
+def test_sweep_ignores_permutations_and_multipliers(
+    space, kind: ScaleKind, activation, getkey
+):
+    symmetry = ScaleSymmetry.from_space(space, kind)
     order = ["['w0']", "['w1']", "['w2']"] if space is MLP else None
     sweep = ForwardSweep(
         symmetry, 1, 3, activation=activation, order=order, key=getkey()
