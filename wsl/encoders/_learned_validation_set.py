@@ -22,9 +22,9 @@ class LearnedValidationSet(AbstractEncoder):
     \[ \frac{1}{K} \sum_k \mathrm{softmax}(y_k) \cdot
        \mathrm{softmax}(\beta_\alpha f_k / r^\alpha), \]
 
-    the mean probability of the learned labels \(y_k\): with \(\alpha = 0\) as the
-    classifier means it, with \(\alpha = 1\) whatever the size of its logits, which
-    differs by orders of magnitude between training runs.
+    as log-odds. It is the mean probability of the learned labels \(y_k\): with
+    \(\alpha = 0\) as the classifier means it, with \(\alpha = 1\) whatever the size of
+    its logits, which differs by orders of magnitude between training runs.
 
     The mean over probes leaves a head nothing to memorise single answers by, which
     separate answers do. Noise on the probes in training, fresh in each step, helps as
@@ -102,7 +102,7 @@ class LearnedValidationSet(AbstractEncoder):
                 its array leaves: it is run.
 
         Returns:
-            Mean probabilities of the learned labels, one for each exponent.
+            Log-odds of the mean probabilities, one for each exponent.
 
         Raises:
             ValueError: If the network is not callable or answers with another number of

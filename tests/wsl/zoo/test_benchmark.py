@@ -26,7 +26,13 @@ from wsl.zoo.benchmark import (
     TASKS,
 )
 from wsl.zoo.benchmark.__main__ import main
-from wsl.zoo.benchmark._edit import Editor, Rewriter, targets_of, untrained
+from wsl.zoo.benchmark._edit import (
+    Editor,
+    Rewriter,
+    targets_of,
+    train_editor,
+    untrained,
+)
 from wsl.zoo.benchmark._encoders import Setting
 from wsl.zoo.benchmark._fit import fit
 from wsl.zoo.benchmark._predict import train_predictor
@@ -194,6 +200,18 @@ def test_editors_learn(encoder, small_tasks):
     unedited = run("dilation", "identity", 0, settings)
     edited = run("dilation", encoder, 0, settings)
     assert edited["mse"] < unedited["mse"] and edited["parameters"] > 0
+
+
+def test_editors_leave_alone_what_was_measured(zoo):
+    at = Setting.of(TASKS["dilation"], zoo.networks)
+    for name, learns in (("random-probes", False), ("probing", True)):
+        model = train_editor(name, at, zoo, QUICK, key=jr.key(0))
+        start = Rewriter(at, zoo.networks, name, key=jr.split(jr.key(0))[0])
+        assert isinstance(model, Rewriter)
+        assert isinstance(model.encoder, Probing) and isinstance(start.encoder, Probing)
+        moved = not jnp.array_equal(model.encoder.probes, start.encoder.probes)
+        assert moved == learns
+        np.testing.assert_array_equal(model.std, start.std)
 
 
 def test_an_editor_starts_at_the_network_itself(zoo):

@@ -222,8 +222,28 @@ def train_editor(
         return jnp.mean(jnp.square(shown[:, 0] - target))
 
     targets = jnp.asarray(targets_of(zoo))
-    editor, _ = fit(editor, loss, zoo.networks, targets, settings, key=fit_key)
+    editor, _ = fit(
+        editor,
+        loss,
+        zoo.networks,
+        targets,
+        settings,
+        trained=_trained_arrays(editor, ENCODERS[name].trains),
+        key=fit_key,
+    )
     return editor
+
+
+def _trained_arrays(editor: Editor | Rewriter, trains: bool) -> PyTree:
+    """Which arrays learn: not what was measured, nor an encoder that does not."""
+    spec = jax.tree.map(lambda _: False, editor)
+    parts = ["edit"] if isinstance(editor, Editor) else ["generator"]
+    if isinstance(editor, Rewriter) and trains:
+        parts.append("encoder")
+    for part in parts:
+        learns = jax.tree.map(eqx.is_inexact_array, getattr(editor, part))
+        spec = eqx.tree_at(lambda spec, part=part: getattr(spec, part), spec, learns)
+    return spec
 
 
 def targets_of(zoo: Zoo) -> Float[np.ndarray, "networks pixels"]:
