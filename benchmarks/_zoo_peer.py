@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from _common import ROOT
 
-from wsl.zoo import Zoo
 from wsl.zoo.benchmark import find, score, Settings, Targets
 
 
@@ -38,7 +37,7 @@ def peer_row(python: str, task_name: str, name: str, seed: int) -> dict[str, Any
     splits = {
         split: zoo.split(split).by_architecture()[0] for split in settings.score_on
     }
-    labels = _labels(train, task.labels)
+    labels = task.labels_of(train)
     targets = Targets.of(task, labels)
     asked = {
         "kind": task.kind,
@@ -66,7 +65,7 @@ def peer_row(python: str, task_name: str, name: str, seed: int) -> dict[str, Any
     scores = {}
     for split, part in splits.items():
         predicted = targets.predict(result[split])
-        found = score(task, predicted, _labels(part, task.labels))
+        found = score(task, predicted, task.labels_of(part))
         suffix = "" if split == settings.score_on[0] else f"_{split}"
         scores |= {f"{metric}{suffix}": value for metric, value in found.items()}
     return {
@@ -79,7 +78,3 @@ def peer_row(python: str, task_name: str, name: str, seed: int) -> dict[str, Any
         "flops": None,
         "seconds": float(result["seconds"]),
     }
-
-
-def _labels(zoo: Zoo, names: tuple[str, ...]) -> np.ndarray:
-    return np.stack([zoo.labels[name] for name in names], axis=1)

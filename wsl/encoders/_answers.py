@@ -1,12 +1,15 @@
-"""What the probing encoders share: the arguments' checks, and running a network."""
+"""What the probing encoders share: running a network."""
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
+
+from wsl.encoders._encoder import AbstractEncoder
 
 
 _ADVICE = "Join weights with the rest of their model by `eqx.combine` first."
@@ -15,18 +18,6 @@ _ADVICE = "Join weights with the rest of their model by `eqx.combine` first."
 def identity(x: Any) -> Any:
     """What is done to probes and answers unless something else is asked for."""
     return x
-
-
-def check_sizes(**sizes: int | tuple[int, ...]) -> None:
-    """Refuses sizes, by name, that are not positive."""
-    numbers = [
-        number
-        for size in sizes.values()
-        for number in ((size,) if isinstance(size, int) else size)
-    ]
-    if min(numbers) < 1:
-        given = ", ".join(f"{name}={size}" for name, size in sizes.items())
-        raise ValueError(f"Sizes must be positive; got {given}.")
 
 
 def shape_of(input_shape: int | tuple[int, ...]) -> tuple[int, ...]:
@@ -83,3 +74,43 @@ def answers_to(
             f"expects {output_size} numbers."
         )
     return jnp.ravel(answers)
+
+
+class AbstractFixedProbing(AbstractEncoder):
+    """What a network answers to probes that do not depend on the network.
+
+    Attributes:
+        probes: The inputs, `(num_probes, *input_shape)`, before `map_probe`.
+        output_size: How many numbers are read of one answer.
+        map_probe: Applied to each probe before the network sees it.
+        map_answer: Applied to each answer before it is read.
+    """
+
+    probes: eqx.AbstractVar[Float[Array, "num_probes ..."]]
+    output_size: eqx.AbstractVar[int]
+    map_probe: eqx.AbstractVar[Callable[[Array], Array]]
+    map_answer: eqx.AbstractVar[Callable[[Any], Array]]
+    is_invariant: ClassVar[bool] = True
+
+    @property
+    def num_reads(self) -> int:
+        """How many numbers of a network's answers it reads: as many as features."""
+        return self.num_features
+
+    def __call__(self, network: PyTree) -> Float[Array, " features"]:
+        """Encodes one network.
+
+        Args:
+            network: A callable from one input to one output. The network itself, not
+                only its array leaves: it is run.
+
+        Returns:
+            Its answers, probe after probe.
+
+        Raises:
+            ValueError: If it is not callable, or there is another number of outputs
+                to read.
+        """
+        return answers_to(
+            self.probes, network, self.output_size, self.map_probe, self.map_answer
+        )

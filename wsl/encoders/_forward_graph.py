@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from wsl._sizes import check_positive
 from wsl.encoders._encoder import AbstractEncoder
 from wsl.encoders._inputs import count_channels, features_of
 from wsl.nn import ForwardSweep, ScaleSymmetry
-from wsl.nn._graph._ops import check_positive
 
 
 @final

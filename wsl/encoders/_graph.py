@@ -1,19 +1,19 @@
 from collections.abc import Callable
-from typing import ClassVar, final, Literal
+from typing import final, Literal
 
 import equinox as eqx
 import jax.random as jr
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import PRNGKeyArray, PyTree
 
+from wsl._sizes import check_positive
 from wsl._weight_space import WeightSpace
-from wsl.encoders._encoder import AbstractEncoder
-from wsl.encoders._inputs import count_channels, features_of
+from wsl.encoders._inputs import count_channels
+from wsl.encoders._pooled import AbstractPooledEncoder
 from wsl.nn import GraphNetwork, InvariantPool
-from wsl.nn._graph._ops import check_positive
 
 
 @final
-class Graph(AbstractEncoder):
+class Graph(AbstractPooledEncoder):
     """Message passing on the network's own graph, pooled.
 
     Units are nodes, weights are edges, biases features of nodes:
@@ -33,19 +33,16 @@ class Graph(AbstractEncoder):
     Attributes:
         space: Which networks can be encoded.
         transform: What is done to the weights first.
-        network: The message-passing network.
+        layers: The message-passing network.
         pool: From its features to a vector.
         readout: From that to the result.
-        num_features: Length of the vector.
     """
 
     space: WeightSpace = eqx.field(static=True)
     transform: Callable[[PyTree], PyTree] | None
-    network: GraphNetwork
+    layers: GraphNetwork
     pool: InvariantPool
     readout: eqx.nn.Linear
-    num_features: int = eqx.field(static=True)
-    is_invariant: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -84,7 +81,7 @@ class Graph(AbstractEncoder):
         network_key, pool_key, readout_key = jr.split(key, 3)
         self.space = space
         self.transform = transform
-        self.network = GraphNetwork(
+        self.layers = GraphNetwork(
             space,
             count_channels(space, transform),
             channels,
@@ -98,25 +95,3 @@ class Graph(AbstractEncoder):
         self.readout = eqx.nn.Linear(
             self.pool.num_features, num_features, key=readout_key
         )
-        self.num_features = num_features
-
-    @property
-    def num_reads(self) -> int:
-        """How many numbers of a network it reads: all weights."""
-        return self.space.size
-
-    def __call__(self, network: PyTree) -> Float[Array, " features"]:
-        """Encodes one network.
-
-        Args:
-            network: A network of the space, or only its weights.
-
-        Returns:
-            A vector, the same for networks that differ by an element of the group.
-
-        Raises:
-            ValueError: If the network is not of the space.
-        """
-        features = features_of(self.space, self.transform, network)
-        pooled = self.pool(self.network(features))
-        return self.readout(pooled.astype(self.readout.weight.dtype))

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from wsl.encoders._answers import answers_to, check_sizes, identity, shape_of
+from wsl._sizes import check_positive
+from wsl.encoders._answers import answers_to, identity, shape_of
 from wsl.encoders._encoder import AbstractEncoder
 
 
@@ -85,7 +86,7 @@ class InteractiveProbing(AbstractEncoder):
         Raises:
             ValueError: If a size is not positive.
         """
-        check_sizes(
+        check_positive(
             input_shape=input_shape,
             output_size=output_size,
             num_rounds=num_rounds,

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from wsl.encoders._answers import answers_to, check_sizes, identity, shape_of
+from wsl._sizes import check_positive
+from wsl.encoders._answers import answers_to, identity, shape_of
 from wsl.encoders._encoder import AbstractEncoder
 
 
@@ -70,7 +71,7 @@ class LearnedValidationSet(AbstractEncoder):
         Raises:
             ValueError: If a size is not positive or there are no exponents.
         """
-        check_sizes(
+        check_positive(
             input_shape=input_shape, num_classes=num_classes, num_probes=num_probes
         )
         if not exponents:

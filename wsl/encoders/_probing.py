@@ -1,17 +1,17 @@
 from collections.abc import Callable
-from typing import Any, ClassVar, final
+from typing import Any, final
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from wsl.encoders._answers import answers_to, check_sizes, identity, shape_of
-from wsl.encoders._encoder import AbstractEncoder
+from wsl._sizes import check_positive
+from wsl.encoders._answers import AbstractFixedProbing, identity, shape_of
 
 
 @final
-class Probing(AbstractEncoder):
+class Probing(AbstractFixedProbing):
     """What the network answers to learned inputs (policy fingerprinting).
 
     The probing inputs are parameters of the encoder and learn with whatever reads its
@@ -32,7 +32,6 @@ class Probing(AbstractEncoder):
     output_size: int = eqx.field(static=True)
     map_probe: Callable[[Array], Array] = eqx.field(static=True)
     map_answer: Callable[[Any], Array] = eqx.field(static=True)
-    is_invariant: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -66,7 +65,7 @@ class Probing(AbstractEncoder):
         Raises:
             ValueError: If a size is not positive.
         """
-        check_sizes(
+        check_positive(
             input_shape=input_shape, output_size=output_size, num_probes=num_probes
         )
         if initializer is None:
@@ -81,26 +80,3 @@ class Probing(AbstractEncoder):
     def num_features(self) -> int:
         """Length of the vector: probes times numbers read of each answer."""
         return self.probes.shape[0] * self.output_size
-
-    @property
-    def num_reads(self) -> int:
-        """How many numbers of a network's answers it reads: as many as features."""
-        return self.num_features
-
-    def __call__(self, network: PyTree) -> Float[Array, " features"]:
-        """Encodes one network.
-
-        Args:
-            network: A callable from one input to one output. The network itself, not
-                only its array leaves: it is run.
-
-        Returns:
-            Its answers, probe after probe.
-
-        Raises:
-            ValueError: If it is not callable, or there is another number of outputs
-                to read.
-        """
-        return answers_to(
-            self.probes, network, self.output_size, self.map_probe, self.map_answer
-        )

@@ -5,6 +5,7 @@ import equinox as eqx
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from wsl._sizes import check_positive
 from wsl.encoders._encoder import AbstractEncoder
 from wsl.encoders._inputs import count_channels, features_of
 from wsl.nn import (
@@ -13,7 +14,6 @@ from wsl.nn import (
     ScaleMessagePassing,
     ScaleSymmetry,
 )
-from wsl.nn._graph._ops import check_positive
 
 
 @final

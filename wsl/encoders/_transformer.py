@@ -1,19 +1,19 @@
 from collections.abc import Callable, Collection
-from typing import ClassVar, final
+from typing import final
 
 import equinox as eqx
 import jax.random as jr
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import PRNGKeyArray, PyTree
 
+from wsl._sizes import check_positive
 from wsl._weight_space import WeightSpace
-from wsl.encoders._encoder import AbstractEncoder
-from wsl.encoders._inputs import count_channels, embedding, features_of
+from wsl.encoders._inputs import count_channels, embedding
+from wsl.encoders._pooled import AbstractPooledEncoder
 from wsl.nn import ChannelNorm, InvariantPool, WeightSpaceTransformerBlock
-from wsl.nn._graph._ops import check_positive
 
 
 @final
-class Transformer(AbstractEncoder):
+class Transformer(AbstractPooledEncoder):
     """Attention between the rows and columns of weights, pooled by attention.
 
     `EquivariantLinear` of near neighbours with drawn constants and ReLU as an
@@ -37,7 +37,6 @@ class Transformer(AbstractEncoder):
         layers: From weight features to weight features.
         pool: From these to a vector.
         readout: From that to the result.
-        num_features: Length of the vector.
     """
 
     space: WeightSpace = eqx.field(static=True)
@@ -45,8 +44,6 @@ class Transformer(AbstractEncoder):
     layers: eqx.nn.Sequential
     pool: InvariantPool
     readout: eqx.nn.Linear
-    num_features: int = eqx.field(static=True)
-    is_invariant: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -107,25 +104,3 @@ class Transformer(AbstractEncoder):
         self.readout = eqx.nn.Linear(
             self.pool.num_features, num_features, key=readout_key
         )
-        self.num_features = num_features
-
-    @property
-    def num_reads(self) -> int:
-        """How many numbers of a network it reads: all weights."""
-        return self.space.size
-
-    def __call__(self, network: PyTree) -> Float[Array, " features"]:
-        """Encodes one network.
-
-        Args:
-            network: A network of the space, or only its weights.
-
-        Returns:
-            A vector, the same for networks that differ by an element of the group.
-
-        Raises:
-            ValueError: If the network is not of the space.
-        """
-        features = features_of(self.space, self.transform, network)
-        pooled = self.pool(self.layers(features))
-        return self.readout(pooled.astype(self.readout.weight.dtype))

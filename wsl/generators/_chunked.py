@@ -1,18 +1,24 @@
 from collections.abc import Sequence
-from typing import Any, final
+from typing import final
 
 import equinox as eqx
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from wsl.generators._generator import AbstractGenerator, MakeTarget
+from wsl._sizes import check_positive
+from wsl.generators._generator import MakeTarget
 from wsl.generators._shared_mlp import SharedMLP
-from wsl.generators._writer import check_positive, measure_target, Writer
+from wsl.generators._writer import (
+    AbstractBody,
+    AbstractWritingGenerator,
+    measure_target,
+    Writer,
+)
 
 
 @final
-class ChunkedHyperNetwork(AbstractGenerator):
+class ChunkedHyperNetwork(AbstractWritingGenerator):
     """One MLP that writes the flat vector of weights chunk by chunk.
 
     Each chunk has a learned embedding; the MLP reads it with the context and writes
@@ -91,26 +97,9 @@ class ChunkedHyperNetwork(AbstractGenerator):
         self.body = _ChunkedBody(mlp, embeddings, target.sizes)
         self.writer = Writer(target, initial, self.body, context_size, contexts)
 
-    def __call__(
-        self, context: Float[Array, " context"], *, key: PRNGKeyArray | None = None
-    ) -> Any:
-        """Writes one network.
-
-        Args:
-            context: What the network is to be made for.
-            key: Not used.
-
-        Returns:
-            The network.
-
-        Raises:
-            ValueError: If the context is of another size.
-        """
-        return self.writer(self.body, context)
-
 
 @final
-class _ChunkedBody(eqx.Module):
+class _ChunkedBody(AbstractBody):
     """The flat vector of weights, chunk by chunk.
 
     Attributes:

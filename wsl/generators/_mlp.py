@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from typing import Any, final
+from typing import final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -7,13 +7,19 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from wsl.generators._generator import AbstractGenerator, MakeTarget
+from wsl._sizes import check_positive
+from wsl.generators._generator import MakeTarget
 from wsl.generators._shared_mlp import SharedMLP
-from wsl.generators._writer import check_positive, measure_target, Writer
+from wsl.generators._writer import (
+    AbstractBody,
+    AbstractWritingGenerator,
+    measure_target,
+    Writer,
+)
 
 
 @final
-class MLPHyperNetwork(AbstractGenerator):
+class MLPHyperNetwork(AbstractWritingGenerator):
     """An MLP that writes all weights at once.
 
     The plainest generator. Its last layer has `width` parameters for every weight of
@@ -78,26 +84,9 @@ class MLPHyperNetwork(AbstractGenerator):
         self.body = _WholeBody(mlp, target.sizes)
         self.writer = Writer(target, initial, self.body, context_size, contexts)
 
-    def __call__(
-        self, context: Float[Array, " context"], *, key: PRNGKeyArray | None = None
-    ) -> Any:
-        """Writes one network.
-
-        Args:
-            context: What the network is to be made for.
-            key: Not used.
-
-        Returns:
-            The network.
-
-        Raises:
-            ValueError: If the context is of another size.
-        """
-        return self.writer(self.body, context)
-
 
 @final
-class _WholeBody(eqx.Module):
+class _WholeBody(AbstractBody):
     """All weights at once.
 
     Attributes:

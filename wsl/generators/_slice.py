@@ -1,5 +1,5 @@
 from collections.abc import Mapping, Sequence
-from typing import Any, final
+from typing import final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -7,15 +7,21 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from wsl._sizes import check_positive
 from wsl._weight_space import WeightSpace
-from wsl.generators._generator import AbstractGenerator, MakeTarget
+from wsl.generators._generator import MakeTarget
 from wsl.generators._shared_mlp import SharedMLP
 from wsl.generators._slices import LeafSlices, plan_slices
-from wsl.generators._writer import check_positive, measure_target, Writer
+from wsl.generators._writer import (
+    AbstractBody,
+    AbstractWritingGenerator,
+    measure_target,
+    Writer,
+)
 
 
 @final
-class SliceHyperNetwork(AbstractGenerator):
+class SliceHyperNetwork(AbstractWritingGenerator):
     r"""Writes every leaf slice by slice, with an MLP that leaves of one kind share.
 
     A weight matrix is cut into slices of 16 x 16. Each slice has a learned embedding;
@@ -112,7 +118,7 @@ class SliceHyperNetwork(AbstractGenerator):
             slice_size = (slice_size, slice_size)
         check_positive(
             context_size=context_size,
-            slice_size=min(slice_size),
+            slice_size=slice_size,
             embedding_size=embedding_size,
             width=width,
             depth=depth,
@@ -139,26 +145,9 @@ class SliceHyperNetwork(AbstractGenerator):
             for leaf, found in zip(self.leaves, self.body.embeddings, strict=True)
         }
 
-    def __call__(
-        self, context: Float[Array, " context"], *, key: PRNGKeyArray | None = None
-    ) -> Any:
-        """Writes one network.
-
-        Args:
-            context: What the network is to be made for.
-            key: Not used.
-
-        Returns:
-            The network.
-
-        Raises:
-            ValueError: If the context is of another size.
-        """
-        return self.writer(self.body, context)
-
 
 @final
-class _SliceBody(eqx.Module):
+class _SliceBody(AbstractBody):
     """Leaves slice by slice.
 
     Attributes:

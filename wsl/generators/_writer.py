@@ -1,5 +1,6 @@
 """From what a generator's body answers to the weights of its target."""
 
+import abc
 import math
 from collections.abc import Sequence
 from typing import Any, final
@@ -12,12 +13,11 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from wsl._weight_space import is_weight, WeightSpace
 from wsl.generators._dependence import depends_on_key
-from wsl.generators._generator import MakeTarget
+from wsl.generators._generator import AbstractGenerator, MakeTarget
 from wsl.generators._moments import (
     initial_moments,
     Moments,
     pooled_moments,
-    Sampler,
     standard_normal_sample,
 )
 from wsl.nn._dtypes import wide
@@ -77,6 +77,24 @@ def measure_target(
     return target, initial_moments(draw, target.sizes)
 
 
+class AbstractBody(eqx.Module):
+    """Answers to a context with numbers for each leaf, all in one scale."""
+
+    @abc.abstractmethod
+    def __call__(
+        self, context: Float[Array, " context"], leaves: Sequence[int]
+    ) -> list[Array]:
+        """Entries of some leaves.
+
+        Args:
+            context: The context, standardised.
+            leaves: Positions of the leaves.
+
+        Returns:
+            For each of them a vector as long as the leaf has entries.
+        """
+
+
 @final
 class Writer(eqx.Module):
     """Gives a body's raw outputs the statistics of the target's own initialiser.
@@ -103,7 +121,7 @@ class Writer(eqx.Module):
         self,
         target: Target,
         initial: Moments,
-        body: Sampler,
+        body: AbstractBody,
         context_size: int,
         contexts: Float[Array, "_num _context"] | None,
     ):
@@ -112,8 +130,7 @@ class Writer(eqx.Module):
         Args:
             target: What is written.
             initial: Moments of its initialiser.
-            body: Called with a standardised context and positions of leaves, gives as
-                many vectors, of the leaves' sizes.
+            body: What answers to contexts.
             context_size: Length of a context.
             contexts: The sample; standard normal if None.
 
@@ -168,7 +185,7 @@ class Writer(eqx.Module):
         deviation = jax.lax.stop_gradient(self.context_deviation)
         return (context.astype(mean.dtype) - mean) / deviation
 
-    def __call__(self, body: Sampler, context: Float[Array, " context"]) -> Any:
+    def __call__(self, body: AbstractBody, context: Float[Array, " context"]) -> Any:
         """Writes a network.
 
         Args:
@@ -195,6 +212,35 @@ class Writer(eqx.Module):
             leaves.append(leaf.astype(space.dtypes[i]))
         weights = jax.tree.unflatten(space.treedef, leaves)
         return eqx.combine(weights, self.target.rest)
+
+
+class AbstractWritingGenerator(AbstractGenerator):
+    """A body that answers to a context, and a writer that makes weights of it.
+
+    Attributes:
+        body: Writes all leaves in one scale.
+        writer: Standardises the context before, and has the affine map of each leaf.
+    """
+
+    body: eqx.AbstractVar[AbstractBody]
+    writer: eqx.AbstractVar[Writer]
+
+    def __call__(
+        self, context: Float[Array, " context"], *, key: PRNGKeyArray | None = None
+    ) -> Any:
+        """Writes one network.
+
+        Args:
+            context: What the network is to be made for.
+            key: Not used.
+
+        Returns:
+            The network.
+
+        Raises:
+            ValueError: If the context is of another size.
+        """
+        return self.writer(self.body, context)
 
 
 def _draw(make_target: MakeTarget, key: PRNGKeyArray) -> PyTree:
@@ -229,10 +275,3 @@ def _draw_some(
 
 def _is_generated(leaf: Any) -> bool:
     return is_weight(leaf) and leaf.size > 0
-
-
-def check_positive(**sizes: int) -> None:
-    """Raises a ValueError that names the sizes that are not positive."""
-    wrong = {name: size for name, size in sizes.items() if size < 1}
-    if wrong:
-        raise ValueError(f"Sizes must be positive; got {wrong}.")

@@ -166,16 +166,18 @@ def test_invariance_is_as_declared(width, depth, seed, data):
 
 
 @pytest.mark.parametrize(
-    "sizes", [(0, 1, 1), ((2, 0), 1, 1), (1, 0, 1), (1, 1, 0), (1, -1, 1)]
+    ("sizes", "said"),
+    [
+        ((0, 1, 1), "`input_shape` is 0"),
+        (((2, 0), 1, 1), "`input_shape` is (2, 0)"),
+        ((1, 0, 1), "`output_size` is 0"),
+        ((1, -1, 0), "`output_size` is -1, `num_probes` is 0"),
+    ],
 )
-def test_probing_wants_positive_sizes(sizes):
+def test_probing_wants_positive_sizes(sizes, said):
     with pytest.raises(ValueError) as caught:
         Probing(*sizes, key=jax.random.key(0))
-    shape, outputs, probes = sizes
-    assert str(caught.value) == (
-        f"Sizes must be positive; got input_shape={shape}, output_size={outputs}, "
-        f"num_probes={probes}."
-    )
+    assert str(caught.value) == f"Sizes must be positive; {said}."
 
 
 def test_probing_runs_the_network():

@@ -414,31 +414,36 @@ def test_every_round_counts(rounds):
 # Errors.
 
 
-@pytest.mark.parametrize("sizes", [(0, 1, 1), ((2, 0), 1, 1), (1, 0, 1), (1, 1, 0)])
-def test_sizes_must_be_positive(sizes: Any):
-    shape, outputs, probes = sizes
-    given = f"got input_shape={shape}, output_size={outputs}, num_"
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ((0, 1, 1), "`input_shape` is 0."),
+        (((2, 0), 1, 1), r"`input_shape` is \(2, 0\)."),
+        ((1, 0, 1), "`output_size` is 0."),
+        ((1, 1, 0), "`num_(probes|rounds)` is 0."),
+    ],
+)
+def test_sizes_must_be_positive(sizes: Any, said: str):
     kinds: Any = (Probing, GeneratedProbing)
+    interactive: Any = InteractiveProbing
     for kind in kinds:
-        with pytest.raises(ValueError) as caught:
+        with pytest.raises(ValueError, match=f"^Sizes must be positive; {said}$"):
             kind(*sizes, key=jax.random.key(0))
-        assert f"Sizes must be positive; {given}probes={probes}" in str(caught.value)
-    with pytest.raises(ValueError) as caught:
-        InteractiveProbing(shape, outputs, probes, 1, key=jax.random.key(0))
-    assert f"Sizes must be positive; {given}rounds={probes}" in str(caught.value)
+    with pytest.raises(ValueError, match=f"^Sizes must be positive; {said}$"):
+        interactive(*sizes, 1, key=jax.random.key(0))
 
 
 @pytest.mark.parametrize("name", ["code_size", "width", "depth"])
 def test_sizes_of_the_generator_must_be_positive(name):
     options: Any = {name: 0}
-    with pytest.raises(ValueError, match=f"positive; got .*{name}=0"):
+    with pytest.raises(ValueError, match=f"positive; `{name}` is 0"):
         GeneratedProbing(1, 1, 1, **options, key=jax.random.key(0))
 
 
 def test_sizes_of_the_interaction_must_be_positive():
-    with pytest.raises(ValueError, match="positive; got .*probes_per_round=0"):
+    with pytest.raises(ValueError, match="positive; `probes_per_round` is 0"):
         InteractiveProbing(1, 1, 1, 0, key=jax.random.key(0))
-    with pytest.raises(ValueError, match="positive; got .*state_size=0"):
+    with pytest.raises(ValueError, match="positive; `state_size` is 0"):
         InteractiveProbing(1, 1, 1, 1, state_size=0, key=jax.random.key(0))
 
 

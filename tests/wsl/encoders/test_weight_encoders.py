@@ -244,7 +244,7 @@ def test_odd_transforms_keep_sign_symmetry():
 _ALIVE = {
     "equivariant": (".layers", ".readout"),
     "transformer": (".layers", ".readout"),
-    "graph": (".network.lift.weights", ".network.lower.weights", ".readout"),
+    "graph": (".layers.lift.weights", ".layers.lower.weights", ".readout"),
     "scale": (".embed.weights", ".pool.head.last"),
 }
 
@@ -319,7 +319,7 @@ def test_options(basis, reduction):
 @pytest.mark.parametrize("name", ["num_features", "channels", "num_layers"])
 def test_numbers_are_positive(kind, name):
     arguments = {"num_features": 2, **_OPTIONS, name: 0}
-    with pytest.raises(ValueError, match=f"`{name}` must be 1 or more; got 0"):
+    with pytest.raises(ValueError, match=f"must be positive; `{name}` is 0"):
         _KINDS[kind](_SPACE, **arguments)
 
 

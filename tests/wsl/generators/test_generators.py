@@ -103,18 +103,18 @@ def test_errors(kind):
         generator(jnp.zeros(3))
     with pytest.raises(ValueError, match="returns no floating-point arrays"):
         make(lambda key: {"a": jnp.arange(3), "b": jax.nn.relu}, 2, key=jr.key(0))
-    with pytest.raises(ValueError, match=r"must be positive; got {'context_size': 0}"):
+    with pytest.raises(ValueError, match="must be positive; `context_size` is 0"):
         make(make_mlp, 0, key=jr.key(0))
-    with pytest.raises(ValueError, match=r"must be positive; got {'depth': 0}"):
+    with pytest.raises(ValueError, match="must be positive; `depth` is 0"):
         make(make_mlp, 2, depth=0, key=jr.key(0))
     with pytest.raises(ValueError, match=r"`contexts` has shape \(4, 3\); expected"):
         make(make_mlp, 2, contexts=jnp.ones((4, 3)), key=jr.key(0))
 
 
 def test_sizes_of_slices_and_chunks():
-    with pytest.raises(ValueError, match="got {'slice_size': 0}"):
+    with pytest.raises(ValueError, match=r"`slice_size` is \(4, 0\)"):
         KINDS["slice"](make_mlp, 2, slice_size=(4, 0), key=jr.key(0))
-    with pytest.raises(ValueError, match="got {'chunk_size': -1}"):
+    with pytest.raises(ValueError, match="`chunk_size` is -1"):
         KINDS["chunked"](make_mlp, 2, chunk_size=-1, key=jr.key(0))
 
 

@@ -220,7 +220,7 @@ def test_errors():
     encoder, decoder = generator.encoder, generator.decoder
     with pytest.raises(ValueError, match="has 3 numbers, of which the latent takes 3"):
         LatentGenerator(encoder, decoder, 3, key=jr.key(0))
-    with pytest.raises(ValueError, match="must be positive; got {'latent_size': 0}"):
+    with pytest.raises(ValueError, match="must be positive; `latent_size` is 0"):
         LatentGenerator(encoder, decoder, 0, key=jr.key(0))
     for call in (generator, lambda c: generator.encode(make_linear(jr.key(0)), c)):
         with pytest.raises(ValueError, match=r"shape \(2,\); this generator takes \(1"):

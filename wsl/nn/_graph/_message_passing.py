@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from wsl._sizes import check_positive
 from wsl._weight_space import WeightSpace
 from wsl.nn._graph._ops import (
     add,
     align,
-    check_positive,
     contained,
     draw,
     rms_norm,

@@ -11,13 +11,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from wsl.nn._graph._parameter_graph import ParameterGraph
 
 
-def check_positive(**counts: int) -> None:
-    """Raises a ValueError that names the numbers below 1."""
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"`{name}` must be 1 or more; got {count}.")
-
-
 def split_key(key: PRNGKeyArray, owners: Sized) -> list[PRNGKeyArray]:
     """A key for each of the owners, of which there may be none."""
     return [jr.fold_in(key, i) for i in range(len(owners))]

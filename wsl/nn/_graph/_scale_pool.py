@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from wsl.nn._graph._ops import align, check_positive, split_key
+from wsl._sizes import check_positive
+from wsl.nn._graph._ops import align, split_key
 from wsl.nn._graph._parameter_graph import Incidence
 from wsl.nn._graph._scale_mlp import RescaleEquivariant, ScaleInvariantMLP
 from wsl.nn._graph._scale_states import bound_states, ScaleGraphFeatures

@@ -10,11 +10,11 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from wsl._layout import layouts
+from wsl._sizes import check_positive
 from wsl._weight_space import WeightSpace
 from wsl.nn._channels import per_leaf
 from wsl.nn._graph._ops import (
     add,
-    check_positive,
     draw,
     draw_embeddings,
     split_key,

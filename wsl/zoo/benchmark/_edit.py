@@ -28,6 +28,7 @@ from wsl.zoo._siren import Siren
 from wsl.zoo._zoo import Zoo
 from wsl.zoo.benchmark._encoders import ENCODERS, Setting
 from wsl.zoo.benchmark._fit import fit, map_networks
+from wsl.zoo.benchmark._scale import trained_arrays, VectorScale
 from wsl.zoo.benchmark._settings import Settings
 
 
@@ -41,7 +42,7 @@ class Editor(eqx.Module):
     Attributes:
         space: Space of the networks.
         scales: For each leaf, the root mean square of its entries over the training
-            networks. It has no gradient.
+            networks.
         edit: From weight features to weight features, of one channel.
     """
 
@@ -64,11 +65,15 @@ class Editor(eqx.Module):
 
     def __call__(self, network: PyTree) -> PyTree:
         """Edits one network."""
-        scales = jax.lax.stop_gradient(self.scales)
-        scales = jax.tree.unflatten(self.space.treedef, scales)
+        scales = jax.tree.unflatten(self.space.treedef, self.scales)
         features = jax.tree.map(jnp.divide, lift(self.space, network), scales)
         features = jax.tree.map(jnp.multiply, self.edit(features), scales)
         return eqx.combine(lower(self.space, features), network)
+
+    def trained(self, encoder: bool) -> PyTree:
+        """Which arrays learn: the layers'. There is no encoder."""
+        del encoder
+        return trained_arrays(self, "edit")
 
 
 @final
@@ -77,14 +82,12 @@ class Rewriter(eqx.Module):
 
     Attributes:
         encoder: From the network to a vector.
-        mean: Mean of that vector over the training networks, before training.
-        std: Its standard deviation.
+        scale: Standardises that vector.
         generator: From the standardised vector to a network.
     """
 
     encoder: AbstractEncoder
-    mean: Float[Array, " features"]
-    std: Float[Array, " features"]
+    scale: VectorScale
     generator: AbstractGenerator
 
     def __init__(self, at: Setting, networks: PyTree, name: str, *, key: PRNGKeyArray):
@@ -98,10 +101,7 @@ class Rewriter(eqx.Module):
         """
         encoder_key, generator_key = jr.split(key)
         self.encoder = ENCODERS[name].make(at, encoder_key)
-        vectors = map_networks(self.encoder, networks)
-        std = jnp.std(vectors, axis=0)
-        self.mean = jnp.mean(vectors, axis=0)
-        self.std = jnp.where(std > 1e-6, std, 1.0)
+        self.scale = VectorScale.of(self.encoder, networks)
         self.generator = SliceHyperNetwork(
             lambda key: like(at.network, key=key),
             self.encoder.num_features,
@@ -112,8 +112,11 @@ class Rewriter(eqx.Module):
 
     def __call__(self, network: PyTree) -> PyTree:
         """Writes a network for another."""
-        mean, std = jax.lax.stop_gradient((self.mean, self.std))
-        return self.generator((self.encoder(network) - mean) / std)
+        return self.generator(self.scale(self.encoder(network)))
+
+    def trained(self, encoder: bool) -> PyTree:
+        """Which arrays learn: the generator's, and the encoder's if it does."""
+        return trained_arrays(self, "generator", *(["encoder"] if encoder else []))
 
 
 @final
@@ -228,22 +231,10 @@ def train_editor(
         zoo.networks,
         targets,
         settings,
-        trained=_trained_arrays(editor, ENCODERS[name].trains),
+        trained=editor.trained(ENCODERS[name].trains),
         key=fit_key,
     )
     return editor
-
-
-def _trained_arrays(editor: Editor | Rewriter, trains: bool) -> PyTree:
-    """Which arrays learn: not what was measured, nor an encoder that does not."""
-    spec = jax.tree.map(lambda _: False, editor)
-    parts = ["edit"] if isinstance(editor, Editor) else ["generator"]
-    if isinstance(editor, Rewriter) and trains:
-        parts.append("encoder")
-    for part in parts:
-        learns = jax.tree.map(eqx.is_inexact_array, getattr(editor, part))
-        spec = eqx.tree_at(lambda spec, part=part: getattr(spec, part), spec, learns)
-    return spec
 
 
 def targets_of(zoo: Zoo) -> Float[np.ndarray, "networks pixels"]:

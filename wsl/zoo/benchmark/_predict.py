@@ -12,9 +12,9 @@ import optax
 from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
 
 from wsl.encoders import AbstractEncoder
-from wsl.nn import Standardize
 from wsl.zoo.benchmark._encoders import Entry, Setting
 from wsl.zoo.benchmark._fit import fit, map_networks
+from wsl.zoo.benchmark._scale import trained_arrays, VectorScale
 from wsl.zoo.benchmark._settings import Settings
 from wsl.zoo.benchmark._tasks import Task
 
@@ -25,8 +25,7 @@ class Predictor(eqx.Module):
 
     Attributes:
         encoder: From a network to a vector.
-        mean: Mean of that vector over the training networks, before training.
-        std: Its standard deviation.
+        scale: Standardises that vector.
         dropout: Of the vector.
         head: From the standardised vector to the result.
         sees_scale: Whether the head is also given the vector divided by its root mean
@@ -34,8 +33,7 @@ class Predictor(eqx.Module):
     """
 
     encoder: AbstractEncoder
-    mean: Float[Array, " features"]
-    std: Float[Array, " features"]
+    scale: VectorScale
     dropout: eqx.nn.Dropout
     head: eqx.nn.MLP
     sees_scale: bool = eqx.field(static=True)
@@ -43,7 +41,7 @@ class Predictor(eqx.Module):
     def __init__(
         self,
         encoder: AbstractEncoder,
-        networks: PyTree,
+        scale: VectorScale,
         out_size: int,
         settings: Settings,
         *,
@@ -54,17 +52,14 @@ class Predictor(eqx.Module):
 
         Args:
             encoder: The encoder.
-            networks: Training networks, stacked leaf by leaf.
+            scale: Standardises its vectors.
             out_size: Length of the result.
             settings: Width of the head, and dropout.
             sees_scale: Whether the head is told the vector's direction and length.
             key: Source of randomness.
         """
-        vectors = map_networks(encoder, networks)
         self.encoder = encoder
-        self.mean = jnp.mean(vectors, axis=0)
-        std = jnp.std(vectors, axis=0)
-        self.std = jnp.where(std > 1e-6, std, 1.0)
+        self.scale = scale
         self.dropout = eqx.nn.Dropout(settings.dropout)
         self.sees_scale = sees_scale
         self.head = eqx.nn.MLP(
@@ -102,13 +97,16 @@ class Predictor(eqx.Module):
         Returns:
             Logits, or standardised numbers.
         """
-        read = (vector - self.mean) / self.std
-        read = self.dropout(read, key=key, inference=key is None)
+        read = self.dropout(self.scale(vector), key=key, inference=key is None)
         if self.sees_scale:
             square = jnp.mean(jnp.square(vector)) + 1e-8
             direction = vector * jax.lax.rsqrt(square)
             read = jnp.concatenate([read, direction, jnp.log(square)[None]])
         return self.head(read)
+
+    def trained(self, encoder: bool) -> PyTree:
+        """Which arrays learn: those of the head, and of the encoder if it does."""
+        return trained_arrays(self, "head", *(["encoder"] if encoder else []))
 
 
 def train_predictor(
@@ -141,20 +139,18 @@ def train_predictor(
         settings = dataclasses.replace(settings, dropout=0.0)
     if entry.learning_rate is not None:
         settings = dataclasses.replace(settings, learning_rate=entry.learning_rate)
+    if entry.standardises:
+        scale = VectorScale.of(encoder, networks)
+    else:
+        scale = VectorScale.identity(encoder.num_features)
     model = Predictor(
         encoder,
-        networks,
+        scale,
         out_size,
         settings,
         sees_scale=task.kind == "regression",
         key=head_key,
     )
-    if not entry.standardises:
-        model = eqx.tree_at(
-            lambda model: (model.mean, model.std),
-            model,
-            (jnp.zeros_like(model.mean), jnp.ones_like(model.std)),
-        )
     targets = Targets.of(task, labels)
     is_fixed = not (entry.trains or entry.augments)
     if is_fixed:
@@ -181,26 +177,10 @@ def train_predictor(
         networks,
         targets(labels),
         settings,
-        trained=trained_arrays(model, entry.trains),
+        trained=model.trained(entry.trains),
         key=fit_key,
     )
     return model
-
-
-def trained_arrays(model: Predictor, trains: bool) -> PyTree:
-    """Which arrays learn: those of the head, and of the encoder if it `trains`."""
-    none = jax.tree.map(lambda _: False, model)
-    head = jax.tree.map(eqx.is_inexact_array, model.head)
-    spec = eqx.tree_at(lambda model: model.head, none, head)
-    if trains:
-        measured = lambda x: isinstance(x, Standardize)
-        encoder = jax.tree.map(
-            lambda x: not measured(x) and eqx.is_inexact_array(x),
-            model.encoder,
-            is_leaf=measured,
-        )
-        spec = eqx.tree_at(lambda model: model.encoder, spec, encoder)
-    return spec
 
 
 @final

@@ -6,6 +6,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
@@ -23,7 +24,7 @@ from wsl.zoo.benchmark._edit import (
 )
 from wsl.zoo.benchmark._encoders import ENCODERS, Setting
 from wsl.zoo.benchmark._fit import map_networks
-from wsl.zoo.benchmark._predict import Targets, train_predictor, trained_arrays
+from wsl.zoo.benchmark._predict import Targets, train_predictor
 from wsl.zoo.benchmark._settings import Settings
 from wsl.zoo.benchmark._tasks import find, score, Task
 
@@ -58,12 +59,18 @@ def run(task_name: str, encoder: str, seed: int, settings: Settings) -> dict[str
     train, others = _splits(task, settings)
     at = Setting.of(task, train.networks)
     measured = _edit if task.kind == "editing" else _predict
+    if encoder == _CEILING:
+        measured = _measure
     return {
         "task": task_name,
         "encoder": encoder,
         "seed": seed,
         **measured(encoder, at, train, dict(others), settings, key=jr.key(seed)),
     }
+
+
+# The ceiling of a ranking by accuracy: how well other pictures tell it.
+_CEILING = "real-pictures"
 
 
 @functools.cache
@@ -90,7 +97,8 @@ def names_for(task: Task) -> tuple[str, ...]:
     if task.units == "scale":
         # Tanh is not homogeneous; 74 fixed ends make millions of coefficients.
         left_out = {"pixels", "forward-graph-tanh", "equivariant"}
-    return tuple(name for name in ENCODERS if name not in left_out)
+    names = tuple(name for name in ENCODERS if name not in left_out)
+    return (*names, _CEILING) if task.kind == "ranking" else names
 
 
 def _predict(
@@ -106,7 +114,7 @@ def _predict(
     networks, before = train.networks, 0.0
     if entry.aligns:
         networks, before = _aligned(at.space, train, train)
-    labels = _labels(train, task.labels)
+    labels = task.labels_of(train)
     began = time.perf_counter()
     model = train_predictor(entry, at, networks, labels, settings, key=key)
     jax.block_until_ready(jax.tree.leaves(eqx.filter(model, eqx.is_array)))
@@ -121,15 +129,38 @@ def _predict(
         if entry.aligns:
             networks, _ = _aligned(at.space, zoo, train)
         predicted = targets.predict(np.asarray(map_networks(model, networks)))
-        found = score(task, predicted, _labels(zoo, task.labels))
+        found = score(task, predicted, task.labels_of(zoo))
         scores |= {f"{metric}{suffix}": value for metric, value in found.items()}
     return {
         **scores,
-        "parameters": _size(eqx.filter(model, trained_arrays(model, entry.trains))),
+        "parameters": _size(eqx.filter(model, model.trained(entry.trains))),
         "reads": model.encoder.num_reads,
         "flops": count_flops(model.encoder, at.network),
         "seconds": seconds,
     }
+
+
+def _measure(
+    name: str,
+    at: Setting,
+    train: Zoo,
+    others: dict[str, Zoo],
+    settings: Settings,
+    *,
+    key: PRNGKeyArray,
+) -> dict[str, Any]:
+    del name, settings, key
+    is_other = train.data["parts"] == "validation"
+    images = jnp.asarray(train.data["images"][is_other].reshape(-1, at.task.in_size))
+    digits = train.data["digits"][is_other]
+    scores = {}
+    for suffix, zoo in others.items():
+        logits = map_networks(lambda network: jax.vmap(network)(images), zoo.networks)
+        accuracy = np.mean(np.asarray(logits).argmax(-1) == digits, axis=1)
+        found = score(at.task, accuracy[:, None], at.task.labels_of(zoo))
+        scores |= {f"{metric}{suffix}": value for metric, value in found.items()}
+    reads = len(digits) * at.task.out_size
+    return {**scores, "parameters": 0, "reads": reads, "flops": None, "seconds": 0.0}
 
 
 def _edit(
@@ -141,20 +172,23 @@ def _edit(
     *,
     key: PRNGKeyArray,
 ) -> dict[str, Any]:
-    began = time.perf_counter()
+    parameters, seconds = 0, 0.0
     if name in UNTRAINED:
-        editor, show = None, lambda zoo: untrained(name, train, zoo)
+        show = lambda zoo: untrained(name, train, zoo)
     else:
+        began = time.perf_counter()
         editor = train_editor(name, at, train, settings, key=key)
+        jax.block_until_ready(jax.tree.leaves(eqx.filter(editor, eqx.is_array)))
+        seconds = time.perf_counter() - began
+        parameters = _size(eqx.filter(editor, editor.trained(ENCODERS[name].trains)))
         show = lambda zoo: shown_by(editor, zoo)
-    seconds = time.perf_counter() - began
     errors = {
         f"mse{suffix}": float(np.mean(np.square(show(zoo) - targets_of(zoo))))
         for suffix, zoo in others.items()
     }
     return {
         **errors,
-        "parameters": _size(eqx.filter(editor, eqx.is_inexact_array)),
+        "parameters": parameters,
         "seconds": seconds,
     }
 
@@ -165,10 +199,6 @@ def _size(tree: PyTree) -> int:
 
 def _first(zoo: Zoo) -> PyTree:
     return jax.tree.map(lambda x: x[0] if eqx.is_array(x) else x, zoo.networks)
-
-
-def _labels(zoo: Zoo, names: tuple[str, ...]) -> np.ndarray:
-    return np.stack([zoo.labels[name] for name in names], axis=1)
 
 
 @functools.cache
@@ -190,4 +220,4 @@ def align(space: WeightSpace, networks: PyTree, reference: PyTree) -> PyTree:
         match = match_weights(space, reference, one, num_restarts=1, key=jr.key(i))
         stacked.append(eqx.filter(match.aligned, eqx.is_array))
     arrays = jax.tree.map(lambda *x: np.stack(x), *stacked)
-    return eqx.combine(jax.tree.map(jax.numpy.asarray, arrays), networks)
+    return eqx.combine(jax.tree.map(jnp.asarray, arrays), networks)

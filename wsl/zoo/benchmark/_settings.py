@@ -23,7 +23,7 @@ class Settings:
     """
 
     steps: int = 2000
-    batch_size: int = 32
+    batch_size: int = 64
     learning_rate: float = 3e-3
     weight_decay: float = 0.1
     dropout: float = 0.2

@@ -63,7 +63,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def markdown(entries: Sequence[dict[str, Any]]) -> str:
-    """The same in Markdown.
+    """The same in Markdown, with seconds alone and names of columns in two lines.
 
     Args:
         entries: What [`summary`][wsl.zoo.benchmark.summary] makes of one task's rows.
@@ -71,7 +71,12 @@ def markdown(entries: Sequence[dict[str, Any]]) -> str:
     Returns:
         A table.
     """
+    entries = [{**entry, "seconds_std": None} for entry in entries]
     head, *lines = _cells(entries)
+    for suffix in ("out_of_range", "other_architecture"):
+        breaks = f"<br>{suffix.replace('_', ' ')}"
+        head = [name.replace(f"_{suffix}", breaks) for name in head]
+    head = [name.replace("_", " ") for name in head]
     rule = ["---", *["--:"] * (len(head) - 1)]
     body = [[f"`{line[0]}`", *line[1:]] for line in lines]
     return "\n".join("| " + " | ".join(line) + " |" for line in [head, rule, *body])
@@ -96,4 +101,4 @@ def _cell(value: float | int | None, spread: float | None) -> str:
         return "-"
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.3g}" if spread is None else f"{value:.3g} ± {spread:.2g}"
+    return f"{value:.3g}" if spread is None else f"{value:.3g} ± {spread:.1g}"

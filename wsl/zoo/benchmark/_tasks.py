@@ -47,6 +47,10 @@ class Task:
         """Whether the metrics are scores and not errors."""
         return self.kind in ("classification", "ranking")
 
+    def labels_of(self, zoo: Zoo) -> Num[np.ndarray, "networks labels"]:
+        """What is to be told of each network of a zoo."""
+        return np.stack([zoo.labels[name] for name in self.labels], axis=1)
+
 
 def _digits_inr(**settings: Any) -> Task:
     return Task(
