@@ -51,6 +51,7 @@ def main() -> None:
     else:
         out_size = targets.shape[1]
     model = _Model(_part(train, slice(0, 2)), arguments, out_size, settings)
+    model.standardise(train)
     _fit(model, train, targets, settings, np.random.default_rng(arguments.seed))
     seconds = time.perf_counter() - began
     model.eval()
@@ -130,6 +131,8 @@ class _Model(nn.Module):
             channels = CHANNELS
         self.layers = nn.Sequential(*layers, pool(spec), nn.Flatten())
         size = CHANNELS * pool.get_num_outs(spec)
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("std", torch.ones(size))
         self.dropout = nn.Dropout(settings["dropout"])
         # As our heads for regression: direction and length of the vector too.
         self.sees_scale = settings["kind"] == "regression"
@@ -140,9 +143,21 @@ class _Model(nn.Module):
             nn.Linear(settings["width"], out_size),
         )
 
+    def standardise(self, train: WeightSpaceFeatures) -> None:
+        """Measures the first vectors, as is done for ours."""
+        count = len(train.weights[0])
+        with torch.no_grad():
+            parts = [
+                self.layers(_part(train, slice(i, i + 256)))
+                for i in range(0, count, 256)
+            ]
+        vectors = torch.cat(parts)
+        self.mean, std = vectors.mean(0), vectors.std(0, correction=0)
+        self.std = torch.where(std > 1e-6, std, torch.ones_like(std))
+
     def forward(self, features: WeightSpaceFeatures) -> torch.Tensor:
         vector = self.layers(features)
-        read = self.dropout(vector)
+        read = self.dropout((vector - self.mean) / self.std)
         if self.sees_scale:
             square = vector.square().mean(1, keepdim=True) + 1e-8
             direction = vector * square.rsqrt()

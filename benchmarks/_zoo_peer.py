@@ -44,7 +44,7 @@ def peer_row(python: str, task_name: str, name: str, seed: int) -> dict[str, Any
         "signed_log": task.units == "scale",
         "steps": settings.steps,
         "batch_size": settings.batch_size,
-        "learning_rate": settings.learning_rate,
+        "learning_rate": settings.rate_for(None),
         "weight_decay": settings.weight_decay,
         "dropout": settings.dropout if task.kind == "classification" else 0.0,
         "width": settings.width,

@@ -8,12 +8,14 @@ delete the file of rows to make all anew.
 """
 
 import argparse
+import concurrent.futures
+import dataclasses
+import hashlib
 import json
 import os
 import queue
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,15 @@ from _common import ROOT, write
 from _zoo_figure import draw
 from _zoo_peer import peer_row, PEERS
 
-from wsl.zoo.benchmark import find, markdown, names_for, summary, table, TASKS
+from wsl.zoo.benchmark import (
+    find,
+    markdown,
+    names_for,
+    Settings,
+    summary,
+    table,
+    TASKS,
+)
 
 
 # Rows of the most seconds are asked where they tell something: the other tasks have
@@ -68,9 +78,7 @@ def main() -> None:
     parser.add_argument("--nfn-python", help="a Python with torch and nfn 0.1.2")
     parser.add_argument("--tasks", nargs="*", default=list(TASKS))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
-    parser.add_argument(
-        "--rows", type=Path, default=ROOT / "runs" / "offline_zoo.jsonl"
-    )
+    parser.add_argument("--rows", type=Path, default=_rows_of(Settings()))
     parser.add_argument(
         "--cores", nargs="*", type=int, default=[0, 1], help="none: only what is there"
     )
@@ -88,14 +96,21 @@ def main() -> None:
     for task in arguments.tasks:
         find(task).make_zoo()
     _run_all(_jobs(arguments), arguments)
-    rows = [row for row in _read(arguments.rows) if row["task"] in arguments.tasks]
-    rows.sort(key=_order)
+    # All there are, of other tasks too.
+    rows = sorted(_read(arguments.rows), key=_order)
     for task in dict.fromkeys(row["task"] for row in rows):
         print(f"\n{task}\n{table([row for row in rows if row['task'] == task])}")
     command = "python benchmarks/offline_zoo.py --nfn-python PATH"
     entries = summary(rows)
     write("offline_zoo", command, {"table": entries, "rows": rows}, draw(entries))
     _fill_page(entries)
+
+
+def _rows_of(settings: Settings) -> Path:
+    """Rows of other settings are in other files."""
+    described = json.dumps(dataclasses.asdict(settings), sort_keys=True)
+    digest = hashlib.sha256(described.encode()).hexdigest()[:8]
+    return ROOT / "runs" / f"offline_zoo-{digest}.jsonl"
 
 
 def _fill_page(entries: list[dict[str, Any]]) -> None:
@@ -162,11 +177,10 @@ def _run_all(
                 stdout=subprocess.DEVNULL,
             )
 
-    threads = [threading.Thread(target=work, args=(core,)) for core in arguments.cores]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    if arguments.cores:
+        with concurrent.futures.ThreadPoolExecutor(len(arguments.cores)) as pool:
+            # A row that fails ends it all.
+            list(pool.map(work, arguments.cores))
 
 
 def _command(

@@ -31,6 +31,8 @@ class LearnedValidationSet(AbstractEncoder):
     separate answers do. Noise on the probes in training, fresh in each step, helps as
     augmentation does (`equinox.tree_at` on `probes`).
 
+    Ours; probing by learned inputs is that of Harb et al. 2020.
+
     Attributes:
         probes: The learned inputs, `(num_probes, *input_shape)`.
         labels: The learned labels y, as logits, `(num_probes, num_classes)`.

@@ -23,7 +23,7 @@ class Statistics(AbstractEncoder):
     100 %, interpolated linearly. There is nothing to learn. Any permutation of any
     leaf's entries gives the same vector, far more than a network's symmetries: which
     weights meet at one unit is lost. A strong baseline for how well networks were
-    trained, and no baseline at all for what they compute.
+    trained.
 
     Source: Unterthiner et al. 2020 (their seven weight statistics a layer).
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PyTree
 
 from wsl._weight_space import WeightSpace
 from wsl.generators._generator import MakeTarget
-from wsl.generators._writer import measure_target
+from wsl.generators._writer import is_generated, measure_target
 from wsl.nn._dtypes import wide
 
 
@@ -106,5 +106,5 @@ class AnswerDistance(eqx.Module):
 
 
 def _one_channel(network: PyTree) -> PyTree:
-    weights = eqx.filter(network, lambda x: eqx.is_inexact_array(x) and x.size > 0)
+    weights = eqx.filter(network, is_generated)
     return jax.tree.map(lambda leaf: jnp.asarray(leaf)[..., None], weights)

@@ -27,7 +27,7 @@ class MLPHyperNetwork(AbstractWritingGenerator):
 
     At the start every leaf has the mean and the variance of the target's own
     initialiser, pooled over its entries and over contexts; about a third of the
-    variance is over contexts (26 to 33 % measured). The initialisation is explained at
+    variance is over contexts. The initialisation is explained at
     [`SliceHyperNetwork`][wsl.generators.SliceHyperNetwork].
 
     Attributes:

@@ -60,7 +60,7 @@ def measure_target(
         ValueError: If there is nothing to generate.
     """
     arrays, depends = depends_on_key(eqx.Partial(_draw, make_target))
-    shapes = eqx.filter(arrays, _is_generated)
+    shapes = eqx.filter(arrays, is_generated)
     space = WeightSpace.from_spec(shapes)
     if not space.paths:
         raise ValueError(
@@ -68,7 +68,7 @@ def measure_target(
             "nothing to generate."
         )
     chosen = jax.tree.map(
-        lambda leaf, flag: flag if _is_generated(leaf) else None, arrays, depends
+        lambda leaf, flag: flag if is_generated(leaf) else None, arrays, depends
     )
     varies = tuple(jax.tree.leaves(chosen))
     target = Target(space, *_draw_fixed(make_target, varies, key))
@@ -254,7 +254,7 @@ def _draw_fixed(
     make_target: MakeTarget, varies: Sequence[bool], key: PRNGKeyArray
 ) -> tuple[PyTree, tuple[Array | None, ...]]:
     """What is not generated, and the leaves that do not vary."""
-    weights, rest = eqx.partition(_draw(make_target, key), _is_generated)
+    weights, rest = eqx.partition(_draw(make_target, key), is_generated)
     constants = [
         None if depends else leaf
         for leaf, depends in zip(jax.tree.leaves(weights), varies, strict=True)
@@ -269,9 +269,10 @@ def _draw_some(
     chosen: Sequence[int],
 ) -> list[Array]:
     """Some of the leaves of one draw, with zeros for those that do not vary."""
-    leaves = jax.tree.leaves(eqx.filter(_draw(make_target, key), _is_generated))
+    leaves = jax.tree.leaves(eqx.filter(_draw(make_target, key), is_generated))
     return [leaves[i] if varies[i] else jnp.zeros(leaves[i].shape) for i in chosen]
 
 
-def _is_generated(leaf: Any) -> bool:
+def is_generated(leaf: Any) -> bool:
+    """Whether a generator writes a leaf: a floating-point array with entries."""
     return is_weight(leaf) and leaf.size > 0

@@ -1,5 +1,6 @@
 """Zoos on disk."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -50,10 +51,11 @@ def cached(
     digest = hashlib.sha256(described.encode()).hexdigest()[:16]
     path = cache_directory() / f"{name}-{digest}.npz"
     skeletons = eqx.filter_eval_shape(lambda: tuple(templates()))
-    try:
+    with contextlib.suppress(
+        OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error
+    ):
         return _read(path, described, skeletons)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        zoo = make()
+    zoo = make()
     try:
         _write(path, described, zoo)
     except OSError as error:
@@ -61,7 +63,7 @@ def cached(
             f"The zoo could not be written to {path} ({error}) and will be made again "
             "next time. Set WSL_CACHE to a directory that can be written to, or pass "
             "`cache=False`.",
-            stacklevel=3,
+            stacklevel=4,
         )
     return zoo
 

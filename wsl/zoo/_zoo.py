@@ -167,8 +167,8 @@ def map_arrays(function: Callable, networks: PyTree) -> PyTree:
     return jax.tree.map(lambda x: function(x) if eqx.is_array(x) else x, networks)
 
 
-def take(networks: PyTree, chosen: np.ndarray) -> PyTree:
-    """Some networks of a stack, in the order given."""
+def take(networks: PyTree, chosen: np.ndarray | int) -> PyTree:
+    """Some networks of a stack, in the order given, or one of them."""
     # In NumPy: JAX would compile anew for each number of networks.
     return map_arrays(lambda x: jnp.asarray(np.asarray(x)[chosen]), networks)
 

@@ -233,12 +233,16 @@ def test_editors_leave_alone_what_was_measured(zoo):
     at = Setting.of(TASKS["dilation"], zoo.networks)
     for name, learns in (("random-probes", False), ("probing", True)):
         model = train_editor(name, at, zoo, QUICK, key=jr.key(0))
-        start = Rewriter(at, zoo.networks, name, key=jr.split(jr.key(0))[0])
+        start = Rewriter(at, name, key=jr.split(jr.key(0))[0])
         assert isinstance(model, Rewriter)
         assert isinstance(model.encoder, Probing) and isinstance(start.encoder, Probing)
         moved = not jnp.array_equal(model.encoder.probes, start.encoder.probes)
         assert moved == learns
         np.testing.assert_array_equal(model.scale.std, start.scale.std)
+        # Weight decay moves what learns, and only that.
+        mine, theirs = model.generator.writer, start.generator.writer
+        np.testing.assert_array_equal(mine.context_deviation, theirs.context_deviation)
+        assert not jnp.array_equal(mine.gains, theirs.gains)
 
 
 def test_an_editor_starts_at_the_network_itself(zoo):
@@ -249,10 +253,22 @@ def test_an_editor_starts_at_the_network_itself(zoo):
     np.testing.assert_allclose(
         editor(network).layers[1].weight, 1.01 * network.layers[1].weight, rtol=1e-5
     )
-    rewriter = Rewriter(at, zoo.networks, "probing", key=jr.key(0))
+    rewriter = Rewriter(at, "probing", key=jr.key(0))
     written = rewriter(network)
     assert isinstance(written, Siren) and written.frequencies == network.frequencies
     assert not jnp.array_equal(written.layers[1].weight, network.layers[1].weight)
+
+
+def test_splits_must_not_meet():
+    with pytest.raises(ValueError, match=r"none for both at once"):
+        Settings(score_on=("validation",))
+    with pytest.raises(ValueError, match=r"name splits for both"):
+        Settings(fit_on=())
+
+
+def test_a_learning_rate_that_is_given_counts():
+    assert Settings().rate_for(None) == 3e-3 and Settings().rate_for(0.1) == 0.1
+    assert Settings(learning_rate=0.2).rate_for(0.1) == 0.2
 
 
 def test_command_line(small_tasks, tmp_path, capsys):

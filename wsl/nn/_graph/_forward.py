@@ -35,8 +35,8 @@ class ForwardSweep(eqx.Module):
     with \(A\) and \(v\) for each leaf (where several weights lie on an edge, one for
     each of them). \(\phi\) is a given activation, or learned: a
     [`ScaleEquivariantMLP`][wsl.nn.ScaleEquivariantMLP] for each set of units, of a
-    bounded state where only signs may change. Each leaf is used once, so a sweep costs
-    about `channels` times as much as running the network on one input.
+    bounded state where only signs may change. Each leaf is used once, so that the
+    cost of a sweep grows as that of running the network on `channels` inputs.
 
     At the start \(A\) is the identity, \(v\) is 1 and the states of the inputs are
     uniform between -1 and 1 (where inputs have no name, as a single one does, the

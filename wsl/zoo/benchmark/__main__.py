@@ -44,18 +44,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         args=arguments,
         config=(tyro.conf.OmitArgPrefixes,),
     )
+    known = names_for(find(command.task))
+    unknown = [name for name in command.encoder if name not in known]
+    if unknown:
+        raise SystemExit(
+            f"error: There is no encoder {unknown[0]!r} for {command.task!r}; there "
+            f"are {list(known)}."
+        )
     rows = []
-    try:
-        encoders = command.encoder or names_for(find(command.task))
-        for encoder in encoders:
-            for seed in command.seeds:
-                rows.append(run(command.task, encoder, seed, command.settings))
-                if command.json is not None:
-                    with command.json.open("a") as file:
-                        file.write(json.dumps(rows[-1]) + "\n")
-            print(table(rows[-len(command.seeds) :]), flush=True)
-    except ValueError as error:
-        raise SystemExit(f"error: {error}") from error
+    encoders = command.encoder or known
+    for encoder in encoders:
+        for seed in command.seeds:
+            rows.append(run(command.task, encoder, seed, command.settings))
+            if command.json is not None:
+                with command.json.open("a") as file:
+                    file.write(json.dumps(rows[-1]) + "\n")
+        print(table(rows[-len(command.seeds) :]), flush=True)
     if len(encoders) > 1:
         print(table(rows))
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from wsl._weight_space import WeightSpace
 from wsl.encoders import AbstractEncoder
-from wsl.generators import AbstractGenerator, SliceHyperNetwork
+from wsl.generators import SliceHyperNetwork
 from wsl.nn import (
     EquivariantLinear,
     GraphNetwork,
@@ -88,20 +88,19 @@ class Rewriter(eqx.Module):
 
     encoder: AbstractEncoder
     scale: VectorScale
-    generator: AbstractGenerator
+    generator: SliceHyperNetwork
 
-    def __init__(self, at: Setting, networks: PyTree, name: str, *, key: PRNGKeyArray):
+    def __init__(self, at: Setting, name: str, *, key: PRNGKeyArray):
         """Draws both.
 
         Args:
             at: What the encoder is made for.
-            networks: Training networks, stacked leaf by leaf.
             name: Name of the encoder.
             key: Source of randomness.
         """
         encoder_key, generator_key = jr.split(key)
         self.encoder = ENCODERS[name].make(at, encoder_key)
-        self.scale = VectorScale.of(self.encoder, networks)
+        self.scale = VectorScale.of(self.encoder, at.networks)
         self.generator = SliceHyperNetwork(
             lambda key: like(at.network, key=key),
             self.encoder.num_features,
@@ -116,7 +115,9 @@ class Rewriter(eqx.Module):
 
     def trained(self, encoder: bool) -> PyTree:
         """Which arrays learn: the generator's, and the encoder's if it does."""
-        return trained_arrays(self, "generator", *(["encoder"] if encoder else []))
+        parts = ["body", "writer.gains", "writer.offsets"]
+        names = [f"generator.{part}" for part in parts]
+        return trained_arrays(self, *names, *(["encoder"] if encoder else []))
 
 
 @final
@@ -151,14 +152,13 @@ def like(network: Siren, *, key: PRNGKeyArray) -> Siren:
 
 
 def make_editor(
-    name: str, at: Setting, networks: PyTree, settings: Settings, *, key: PRNGKeyArray
+    name: str, at: Setting, settings: Settings, *, key: PRNGKeyArray
 ) -> Editor | Rewriter:
     """The editor that goes with an encoder's name.
 
     Args:
         name: Name of an encoder.
         at: What it is made for.
-        networks: Training networks, stacked leaf by leaf.
         settings: Width of the perceptron that reads and writes flat weights.
         key: Source of randomness.
 
@@ -191,8 +191,8 @@ def make_editor(
             ]
         )
     else:
-        return Rewriter(at, networks, name, key=key)
-    return Editor(space, networks, layer)
+        return Rewriter(at, name, key=key)
+    return Editor(space, at.networks, layer)
 
 
 def train_editor(
@@ -216,7 +216,7 @@ def train_editor(
         The editor.
     """
     editor_key, fit_key = jr.split(key)
-    editor = make_editor(name, at, zoo.networks, settings, key=editor_key)
+    editor = make_editor(name, at, settings, key=editor_key)
     points = jnp.asarray(zoo.data["coordinates"])
 
     def loss(editor, network, target, key):

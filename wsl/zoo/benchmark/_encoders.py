@@ -177,7 +177,8 @@ def _forward(activation: Callable[[Array], Array] | None, channels: int = 64) ->
         64,
         channels=channels,
         activation=activation,
-        transform=at.transform,
+        # Logarithms would not commute with the scales of units.
+        transform=at.phases,
         key=key,
     )
 

@@ -84,7 +84,7 @@ def fit(
 def _optimiser(settings: Settings) -> optax.GradientTransformation:
     rate = optax.warmup_cosine_decay_schedule(
         0.0,
-        settings.learning_rate,
+        settings.rate_for(None),
         max(settings.steps // 10, 1),
         max(settings.steps, 2),
     )

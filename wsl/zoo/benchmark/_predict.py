@@ -137,8 +137,8 @@ def train_predictor(
     out_size = 10 if task.kind == "classification" else len(task.labels)
     if task.kind != "classification":
         settings = dataclasses.replace(settings, dropout=0.0)
-    if entry.learning_rate is not None:
-        settings = dataclasses.replace(settings, learning_rate=entry.learning_rate)
+    rate = settings.rate_for(entry.learning_rate)
+    settings = dataclasses.replace(settings, learning_rate=rate)
     if entry.standardises:
         scale = VectorScale.of(encoder, networks)
     else:

@@ -197,15 +197,11 @@ def _size(tree: PyTree) -> int:
     return sum(x.size for x in jax.tree.leaves(tree))
 
 
-def _first(zoo: Zoo) -> PyTree:
-    return jax.tree.map(lambda x: x[0] if eqx.is_array(x) else x, zoo.networks)
-
-
 @functools.cache
 def _aligned(space: WeightSpace, zoo: Zoo, train: Zoo) -> tuple[PyTree, float]:
     """A zoo's networks, matched to the first of `train`, and the seconds it took."""
     began = time.perf_counter()
-    aligned = align(space, zoo.networks, _first(train))
+    aligned = align(space, zoo.networks, take(train.networks, 0))
     return aligned, time.perf_counter() - began
 
 
@@ -214,9 +210,7 @@ def align(space: WeightSpace, networks: PyTree, reference: PyTree) -> PyTree:
     count = len(jax.tree.leaves(eqx.filter(networks, eqx.is_array))[0])
     stacked = []
     for i in range(count):
-        one = jax.tree.map(
-            lambda x: x[0] if eqx.is_array(x) else x, take(networks, np.array([i]))
-        )
+        one = take(networks, i)
         match = match_weights(space, reference, one, num_restarts=1, key=jr.key(i))
         stacked.append(eqx.filter(match.aligned, eqx.is_array))
     arrays = jax.tree.map(lambda *x: np.stack(x), *stacked)

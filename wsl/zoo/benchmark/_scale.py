@@ -1,5 +1,6 @@
 """What is measured of a model before training, and what is not to learn in it."""
 
+import operator
 from typing import final
 
 import equinox as eqx
@@ -46,19 +47,21 @@ def trained_arrays(model: eqx.Module, *parts: str) -> PyTree:
 
     Args:
         model: The model.
-        *parts: Names of the attributes that do.
+        *parts: Names of the attributes that do, with dots for those of attributes.
 
     Returns:
         A filter as `equinox.partition` takes it: the floating-point arrays of those
-        attributes but for what `Standardize` has measured.
+        attributes but for what `Standardize` has measured. Weight decay would move
+        what has no gradient.
     """
     measured = lambda x: isinstance(x, Standardize)
     spec = jax.tree.map(lambda _: False, model)
     for part in parts:
+        where = operator.attrgetter(part)
         learns = jax.tree.map(
             lambda x: not measured(x) and eqx.is_inexact_array(x),
-            getattr(model, part),
+            where(model),
             is_leaf=measured,
         )
-        spec = eqx.tree_at(lambda spec, part=part: getattr(spec, part), spec, learns)
+        spec = eqx.tree_at(where, spec, learns)
     return spec

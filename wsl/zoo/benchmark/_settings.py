@@ -5,6 +5,9 @@ from typing import Literal
 Split = Literal["train", "validation", "test", "out_of_range"]
 
 
+_LEARNING_RATE = 3e-3
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """How the encoders are trained: the same for all of them.
@@ -13,7 +16,8 @@ class Settings:
         steps: Gradient steps.
         batch_size: Networks in a step.
         learning_rate: Its highest value, of AdamW; it rises for a tenth of the steps
-            and falls by a cosine.
+            and falls by a cosine. Unless given 0.003, or what an encoder has of its
+            own.
         weight_decay: Weight decay.
         dropout: Share of the encoder's vector that is left out in training, where the
             task is to tell classes.
@@ -24,9 +28,37 @@ class Settings:
 
     steps: int = 2000
     batch_size: int = 64
-    learning_rate: float = 3e-3
+    learning_rate: float | None = None
     weight_decay: float = 0.1
     dropout: float = 0.2
     width: int = 128
     fit_on: tuple[Split, ...] = ("train", "validation")
     score_on: tuple[Split, ...] = ("test", "out_of_range")
+
+    def __post_init__(self):
+        """Checks the splits.
+
+        Raises:
+            ValueError: If there are none, or networks would be scored that were
+                trained on.
+        """
+        both = sorted(set(self.fit_on) & set(self.score_on))
+        if both or not self.fit_on or not self.score_on:
+            raise ValueError(
+                f"Networks of {list(self.fit_on)} are to be trained on and those of "
+                f"{list(self.score_on)} to be scored: name splits for both, and none "
+                "for both at once."
+            )
+
+    def rate_for(self, own: float | None) -> float:
+        """The learning rate of an encoder.
+
+        Args:
+            own: The encoder's own, if it has one.
+
+        Returns:
+            What was asked for, or its own, or the default.
+        """
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return _LEARNING_RATE if own is None else own
