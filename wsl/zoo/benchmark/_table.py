@@ -101,4 +101,8 @@ def _cell(value: float | int | None, spread: float | None) -> str:
         return "-"
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.3g}" if spread is None else f"{value:.3g} ± {spread:.1g}"
+    if spread is None:
+        return f"{value:.3g}"
+    # One digit; no exponent where rounding alone, or a large number, would bring one.
+    shown = f"{spread:.0f}" if spread >= 10 or spread < 1e-12 else f"{spread:.1g}"
+    return f"{value:.3g} ± {shown}"
