@@ -104,5 +104,5 @@ def _cell(value: float | int | None, spread: float | None) -> str:
     if spread is None:
         return f"{value:.3g}"
     # One digit; no exponent where rounding alone, or a large number, would bring one.
-    shown = f"{spread:.0f}" if spread >= 10 or spread < 1e-12 else f"{spread:.1g}"
+    shown = f"{spread:.0f}" if spread >= 9.5 or spread < 1e-12 else f"{spread:.1g}"
     return f"{value:.3g} ± {shown}"
