@@ -41,9 +41,12 @@ def test_vector_is_the_functions(kind, of_network, activation, seed):
         symmetry.sample(key=keys[3], largest=3.0),
     )
     np.testing.assert_allclose(encoder(same), vector, rtol=1e-3, atol=1e-4)
-    # A control: one layer's weights negated and the others not.
+    # A control: the last layer negated and the others not. (An earlier one might have
+    # nothing but units that are off.)
     other = eqx.tree_at(
-        lambda n: n.layers[1].weight, network, -network.layers[1].weight
+        lambda n: (n.layers[2].weight, n.layers[2].bias),
+        network,
+        (-network.layers[2].weight, -network.layers[2].bias),
     )
     assert jnp.abs(encoder(other) - vector).max() > 1e-3
 
