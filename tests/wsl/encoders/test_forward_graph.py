@@ -1,5 +1,7 @@
 """The forward graph: what it is blind to, and what it sees."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -43,10 +45,11 @@ def test_vector_is_the_functions(kind, of_network, activation, seed):
     np.testing.assert_allclose(encoder(same), vector, rtol=1e-3, atol=1e-4)
     # A control: the last layer negated and the others not. (An earlier one might have
     # nothing but units that are off.)
+    last: Any = network.layers[2]
     other = eqx.tree_at(
         lambda n: (n.layers[2].weight, n.layers[2].bias),
         network,
-        (-network.layers[2].weight, -network.layers[2].bias),
+        (-last.weight, -last.bias),
     )
     assert jnp.abs(encoder(other) - vector).max() > 1e-3
 
