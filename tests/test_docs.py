@@ -28,6 +28,7 @@ def test_readme_example_runs(capsys):
     [
         "symmetries.md",
         "prediction.md",
+        "tasks.md",
         "generators.md",
         "encoders/weights.md",
         "encoders/graphs.md",

@@ -1,28 +1,34 @@
-"""What MuJoCo tasks share: the definition of a task, and MJX as one engine for it.
+"""What MuJoCo tasks share: their definition, which knows no engine.
 
 A definition says what is observed, rewarded and ended, as functions of a few physics
 arrays. It never steps anything, so that any engine can run it.
 """
 
 import abc
-import contextlib
 import importlib.resources
-import io
-from typing import final
+from typing import TYPE_CHECKING, TypeAlias
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from applications.envs._task import AbstractTask, Continuous
+from applications.envs._task import Continuous, Integrator as Integrator
 
 
-# MJX prints that its optional Warp engine, which is not used here, is missing.
-with contextlib.redirect_stdout(io.StringIO()):
-    from mujoco import mjx
+_INTEGRATORS = {
+    "euler": mujoco.mjtIntegrator.mjINT_EULER,
+    "rk4": mujoco.mjtIntegrator.mjINT_RK4,
+    "implicitfast": mujoco.mjtIntegrator.mjINT_IMPLICITFAST,
+}
+
+
+# The engine in C keeps its state in NumPy's arrays, which JAX takes as its own.
+if TYPE_CHECKING:
+    AnyArray: TypeAlias = Array
+else:
+    AnyArray = Array | np.ndarray
 
 
 class Physics(eqx.Module):
@@ -36,12 +42,16 @@ class Physics(eqx.Module):
         qacc_warmstart: Where the constraint solver starts from: the accelerations of
             the last simulation step; 0 after a reset. A solver that is stopped early
             gives other results from another start, so this is part of the state.
+        derived: The arrays that the definition asks for in `derived`, by MuJoCo's
+            names. As in MuJoCo they are one simulation step (with RK4, a stage of one)
+            behind `qpos` and `qvel`, and of the start itself after a reset.
     """
 
-    qpos: Float[Array, " positions"]
-    qvel: Float[Array, " velocities"]
-    ctrl: Float[Array, " controls"]
-    qacc_warmstart: Float[Array, " velocities"]
+    qpos: Float[AnyArray, "*batch positions"]
+    qvel: Float[AnyArray, "*batch velocities"]
+    ctrl: Float[AnyArray, "*batch controls"]
+    qacc_warmstart: Float[AnyArray, "*batch velocities"]
+    derived: dict[str, Float[AnyArray, "..."]] = eqx.field(default_factory=dict)
 
 
 class AbstractMujocoDefinition(eqx.Module):
@@ -54,12 +64,14 @@ class AbstractMujocoDefinition(eqx.Module):
         action_space: The box that actions lie in.
         horizon: The time limit, in control steps.
         frame_skip: Simulation steps in one control step.
+        derived: Names of arrays of `mjData`, beside the state, that the task reads.
     """
 
     observation_size: eqx.AbstractVar[int]
     action_space: eqx.AbstractVar[Continuous]
     horizon: eqx.AbstractVar[int]
     frame_skip: eqx.AbstractVar[int]
+    derived: eqx.AbstractVar[tuple[str, ...]]
 
     @abc.abstractmethod
     def model(self) -> mujoco.MjModel:
@@ -90,123 +102,49 @@ class AbstractMujocoDefinition(eqx.Module):
         """Whether the task ends in this state, which a step has just reached."""
 
 
-@final
-class MJXTask(AbstractTask):
-    """A MuJoCo task stepped by MJX, inside `jax.jit` and `jax.vmap`.
-
-    The state is a `Physics`, a few dozen numbers; everything else in `mjx.Data` is
-    recomputed by each simulation step before it is read.
-
-    Attributes:
-        definition: The task being stepped.
-    """
-
-    definition: AbstractMujocoDefinition
-    _model: mjx.Model
-    _template: mjx.Data
-
-    def __init__(self, definition: AbstractMujocoDefinition):
-        """Compiles the definition's model and hands it to MJX.
-
-        Args:
-            definition: What to step.
-
-        Raises:
-            ValueError: If the model has state that `Physics` does not carry.
-        """
-        model = definition.model()
-        if model.na or model.nmocap or model.neq:
-            raise ValueError(
-                f"The model has {model.na} actuator activations, {model.nmocap} mocap "
-                f"bodies and {model.neq} equality constraints. A Physics carries only "
-                "qpos, qvel, ctrl and qacc_warmstart, so all three must be 0."
-            )
-        self.definition = definition
-        # MJX commits its arrays to one device. Uncommitted copies go wherever the
-        # computation is, sharded ones too, and leave `step` with one compilation.
-        self._model, self._template = jax.tree.map(
-            lambda leaf: jnp.asarray(np.asarray(leaf)),
-            (mjx.put_model(model, impl="jax"), mjx.make_data(model, impl="jax")),
-        )
-
-    @property
-    def observation_size(self) -> int:
-        """Length of an observation."""
-        return self.definition.observation_size
-
-    @property
-    def action_space(self) -> Continuous:
-        """The box that actions lie in."""
-        return self.definition.action_space
-
-    @property
-    def horizon(self) -> int:
-        """The time limit, in control steps."""
-        return self.definition.horizon
-
-    def reset(self, *, key: PRNGKeyArray) -> Physics:
-        """Draws a start state, with zero control and a cold solver."""
-        qpos, qvel = self.definition.initial(key=key)
-        controls = jnp.zeros(self._model.nu, qvel.dtype)
-        return Physics(qpos, qvel, controls, jnp.zeros_like(qvel))
-
-    def observe(self, state: Physics) -> Float[Array, " observation"]:
-        """What the policy sees of a state."""
-        return self.definition.observe(state)
-
-    def step(
-        self, state: Physics, action: Float[Array, " action"]
-    ) -> tuple[Physics, Float[Array, ""], Bool[Array, ""]]:
-        """Advances one control step, `frame_skip` simulation steps.
-
-        Args:
-            state: The state before.
-            action: One action of `action_space`.
-
-        Returns:
-            The next state, the reward of this step, and whether the task ended here.
-        """
-        definition = self.definition
-        driven = Physics(
-            state.qpos, state.qvel, definition.control(action), state.qacc_warmstart
-        )
-        after, _ = jax.lax.scan(
-            lambda physics, _: (self._simulate(physics), None),
-            driven,
-            length=definition.frame_skip,
-        )
-        reward = definition.reward(state, after, action)
-        return after, reward, definition.terminated(after)
-
-    def _simulate(self, physics: Physics) -> Physics:
-        """One simulation step under the control that `physics` holds."""
-        data = self._template.replace(
-            qpos=physics.qpos,
-            qvel=physics.qvel,
-            ctrl=physics.ctrl,
-            qacc_warmstart=physics.qacc_warmstart,
-        )
-        # MJX mixes dtypes and ranks, and TF32 products would be too coarse for it.
-        with (
-            jax.numpy_dtype_promotion("standard"),
-            jax.numpy_rank_promotion("allow"),
-            jax.default_matmul_precision("highest"),
-        ):
-            data = mjx.step(self._model, data)
-        return Physics(data.qpos, data.qvel, physics.ctrl, data.qacc_warmstart)
-
-
-def gymnasium_xml(name: str) -> str:
-    """The MuJoCo XML that the installed `gymnasium` package holds for a robot.
+def gymnasium_spec(name: str, integrator: Integrator | None = None) -> mujoco.MjSpec:
+    """The robot that the installed `gymnasium` package holds, to be edited.
 
     Args:
-        name: The file's name, without `.xml`.
+        name: Name of the XML file, without `.xml`.
+        integrator: How to integrate; None for the file's own way.
 
     Returns:
-        The text of the file.
+        The specification.
+
+    Raises:
+        ValueError: If the integrator has another name.
     """
+    if integrator is not None and integrator not in _INTEGRATORS:
+        raise ValueError(
+            f"There is no integrator {integrator!r}; there are {list(_INTEGRATORS)}."
+        )
     assets = importlib.resources.files("gymnasium") / "envs" / "mujoco" / "assets"
-    return (assets / f"{name}.xml").read_text()
+    spec = mujoco.MjSpec.from_string((assets / f"{name}.xml").read_text())
+    if integrator is not None:
+        spec.option.integrator = _INTEGRATORS[integrator]
+    return spec
+
+
+def gymnasium_model(name: str, integrator: Integrator | None = None) -> mujoco.MjModel:
+    """The same, compiled as it is.
+
+    Args:
+        name: As of `gymnasium_spec`.
+        integrator: As of `gymnasium_spec`.
+
+    Returns:
+        The model.
+    """
+    spec = gymnasium_spec(name, integrator)
+    # The compiler warns of this attribute; what it asks for instead comes to the same.
+    mass = spec.compiler.settotalmass
+    spec.compiler.settotalmass = -1
+    model = spec.compile()
+    if mass > 0:
+        mujoco.mj_setTotalmass(model, mass)
+        mujoco.mj_setConst(model, mujoco.MjData(model))
+    return model
 
 
 def to_body_frame(

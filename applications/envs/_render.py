@@ -1,11 +1,12 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from applications.envs._task import AbstractTask
+from applications.envs._task import AbstractEnvironment
 
 
 _FRAMES_PER_SECOND = 25
@@ -13,7 +14,7 @@ _HEIGHT, _WIDTH = 240, 320
 
 
 def render(
-    task: AbstractTask,
+    task: AbstractEnvironment,
     policy: Callable[[Float[Array, " observation"]], Float[Array, " outputs"]],
     path: Path,
     *,
@@ -40,16 +41,17 @@ def render(
     import mujoco
     from PIL import Image
 
-    from applications.envs._mujoco import MJXTask
+    from applications.envs._mujoco import AbstractMujocoDefinition
+    from applications.envs.native import NativeTask
 
-    if not isinstance(task, MJXTask):
+    definition = getattr(task, "definition", None)
+    if not isinstance(definition, AbstractMujocoDefinition):
         raise ValueError(f"{type(task).__name__} has no MuJoCo model to draw.")
-    definition = task.definition
     model = definition.model()
     data = mujoco.MjData(model)
     control_step = model.opt.timestep * definition.frame_skip
     every = max(1, round(1 / (_FRAMES_PER_SECOND * control_step)))
-    positions = _positions(task, policy, key=key)
+    positions = _positions(NativeTask(definition), policy, key=key)
     try:
         renderer = mujoco.Renderer(model, _HEIGHT, _WIDTH)
     except Exception as error:  # each GL backend has errors of its own
@@ -75,23 +77,17 @@ def render(
 
 
 def _positions(
-    task: AbstractTask,
+    task: Any,
     policy: Callable[[Float[Array, " observation"]], Float[Array, " outputs"]],
     *,
     key: PRNGKeyArray,
 ) -> list[np.ndarray]:
     """Positions before each control step of one episode, and after the last."""
-
-    @eqx.filter_jit
-    def step(state):
-        action = task.action_space.select(policy(task.observe(state)))
-        after, _, terminated = task.step(state, action)
-        return after, terminated
-
+    act = eqx.filter_jit(lambda seen: task.action_space.select(policy(seen)))
     state = task.reset(key=key)
     positions = [np.asarray(state.qpos)]
     for _ in range(task.horizon):
-        state, terminated = step(state)
+        state, _, terminated = task.step(state, act(task.observe(state)))
         if not np.isfinite(state.qpos).all():
             break
         positions.append(np.asarray(state.qpos))

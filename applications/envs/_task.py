@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 
 State: TypeAlias = Any
+Integrator: TypeAlias = Literal["euler", "rk4", "implicitfast"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,11 @@ class Continuous:
         """The action for a policy's output: the output itself."""
         return output
 
+    def clip(self, action: Float[Array, " action"]) -> Float[Array, " action"]:
+        """The nearest action inside the box."""
+        low = jnp.asarray(self.low, action.dtype)
+        return jnp.clip(action, low, jnp.asarray(self.high, action.dtype))
+
 
 @dataclasses.dataclass(frozen=True)
 class Discrete:
@@ -64,17 +70,27 @@ class Discrete:
 ActionSpace: TypeAlias = Continuous | Discrete
 
 
-class AbstractTask(eqx.Module):
+class AbstractEnvironment(eqx.Module):
+    """What a policy is made for, however it is stepped.
+
+    Attributes:
+        observation_size: Length of an observation.
+        action_space: What actions are.
+        horizon: The time limit, in control steps.
+    """
+
+    observation_size: eqx.AbstractVar[int]
+    action_space: eqx.AbstractVar[ActionSpace]
+    horizon: eqx.AbstractVar[int]
+
+
+class AbstractTask(AbstractEnvironment):
     """An episodic task as pure functions of an explicit state.
 
     Everything is written for one episode and safe under `jax.jit` and `jax.vmap`.
     The state is any pytree of arrays. `step` ends an episode only where the task
     says so (`terminated`); the time limit `horizon` is the rollout's business.
     """
-
-    observation_size: eqx.AbstractVar[int]
-    action_space: eqx.AbstractVar[ActionSpace]
-    horizon: eqx.AbstractVar[int]
 
     @abc.abstractmethod
     def reset(self, *, key: PRNGKeyArray) -> State:

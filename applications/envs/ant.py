@@ -1,4 +1,4 @@
-"""Ant: a four-legged robot told to walk forward at 2 m/s."""
+"""Ants told to walk forward at 2 m/s: driven by torques, and by servos."""
 
 from typing import final
 
@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from applications.envs._mujoco import (
     AbstractMujocoDefinition,
-    gymnasium_xml,
+    gymnasium_spec,
     Physics,
     to_body_frame,
 )
@@ -25,6 +25,14 @@ _OBSERVATION_LIMIT = 100.0
 _ACTION_LIMIT = 1.0
 _LOWEST, _HIGHEST = 0.2, 1.0  # m, of the torso
 _HOME = (0.0, 0.0, 0.75, 1.0, 0.0, 0.0, 0.0) + 8 * (0.0,)
+# The same library's robot since the end of January 2026.
+_SERVO_JOINTS = (0.0, 1.2, 0.0, -1.2, 0.0, -1.2, 0.0, 1.2)  # rad
+_SERVO_HOME = (0.0, 0.0, 0.61, 1.0, 0.0, 0.0, 0.0, *_SERVO_JOINTS)
+_SERVO_RANGE = 0.3  # rad
+_SERVO_GAIN, _SERVO_DAMPING = 20.0, 0.5  # N m/rad, N m s/rad
+_SERVO_TORQUE = 150.0  # N m
+_SERVO_ARMATURE, _SERVO_JOINT_DAMPING, _SERVO_FRICTION = 0.02, 0.1, 0.1
+_SERVO_TIME_STEP = 0.005  # s
 _FEET = (
     "left_ankle_geom",
     "right_ankle_geom",
@@ -56,25 +64,12 @@ class Ant(AbstractMujocoDefinition):
         default=Continuous(8 * (-_ACTION_LIMIT,), 8 * (_ACTION_LIMIT,)),
     )
     frame_skip: int = eqx.field(static=True, init=False, default=1)
+    derived: tuple[str, ...] = eqx.field(static=True, init=False, default=())
     horizon: int = eqx.field(static=True, default=1000)
 
     def model(self) -> mujoco.MjModel:
         """Compiles Gymnasium's `ant.xml` with the edits named above."""
-        spec = mujoco.MjSpec.from_string(gymnasium_xml("ant"))
-        spec.option.integrator = mujoco.mjtIntegrator.mjINT_EULER
-        spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_EULERDAMP
-        spec.option.solver = mujoco.mjtSolver.mjSOL_NEWTON
-        spec.option.iterations = 1
-        spec.option.ls_iterations = 4
-        for geom in spec.geoms:
-            geom.contype = 0
-            geom.conaffinity = 0
-        for foot in _FEET:
-            spec.add_pair(name=f"{foot}_floor", geomname1=foot, geomname2="floor")
-        for key in spec.keys:
-            spec.delete(key)
-        spec.add_key(name="home", qpos=_HOME)
-        return spec.compile()
+        return _fast_body(_HOME).compile()
 
     def initial(
         self, *, key: PRNGKeyArray
@@ -94,24 +89,11 @@ class Ant(AbstractMujocoDefinition):
             direction of gravity, all in the body frame; the last 8 controls. What is
             not finite is 0, and all is clipped to +-100.
         """
-        qpos, qvel = physics.qpos, physics.qvel
-        down = jnp.asarray([0.0, 0.0, -1.0], qpos.dtype)
-        observation = jnp.concatenate(
-            [
-                qpos[2:3],
-                qpos[7:],
-                qvel[6:],
-                to_body_frame(qpos[3:7], qvel[:3]),
-                qvel[3:6],
-                to_body_frame(qpos[3:7], down),
-                physics.ctrl,
-            ]
-        )
-        return _contain(observation, _OBSERVATION_LIMIT)
+        return _observe(physics, physics.qpos[7:])
 
     def control(self, action: Float[Array, " 8"]) -> Float[Array, " 8"]:
         """The action, clipped to +-1."""
-        return jnp.clip(action, -_ACTION_LIMIT, _ACTION_LIMIT)
+        return self.action_space.clip(action)
 
     def reward(
         self, before: Physics, after: Physics, action: Float[Array, " 8"]
@@ -122,14 +104,135 @@ class Ant(AbstractMujocoDefinition):
         the velocity in the body frame: 1e-7 at rest, 0.02 at 1 m/s, 1 at 2 m/s. What
         is not finite is 0.
         """
-        velocity = to_body_frame(after.qpos[3:7], after.qvel[:3])[:2]
-        miss = jnp.asarray(_COMMAND, velocity.dtype) - velocity
-        return _contain(jnp.exp(-jnp.sum(miss**2) / _TEMPERATURE), _REWARD_LIMIT)
+        return _nearness(after)
 
     def terminated(self, physics: Physics) -> Bool[Array, ""]:
         """Whether the torso is lower than 0.2 m or higher than 1.0 m."""
-        height = physics.qpos[2]
-        return (height < _LOWEST) | (height > _HIGHEST)
+        return _is_out(physics)
+
+
+@final
+class AntServo(AbstractMujocoDefinition):
+    """The Ant of later versions of RL-X: lighter joints, driven by servos.
+
+    As `Ant`, but joints have little armature and damping and some friction, an action
+    is where the servo of each joint is to go, in units of 0.3 rad around its home,
+    the robot starts standing on bent legs, and a control step is four simulation steps
+    of 0.005 s. Actions are in the joints' order.
+
+    Attributes:
+        horizon: The time limit, in control steps of 0.02 s.
+    """
+
+    observation_size: int = eqx.field(static=True, init=False, default=34)
+    action_space: Continuous = eqx.field(
+        static=True,
+        init=False,
+        default=Continuous(8 * (-_ACTION_LIMIT,), 8 * (_ACTION_LIMIT,)),
+    )
+    frame_skip: int = eqx.field(static=True, init=False, default=4)
+    derived: tuple[str, ...] = eqx.field(static=True, init=False, default=())
+    horizon: int = eqx.field(static=True, default=1000)
+
+    def model(self) -> mujoco.MjModel:
+        """Compiles Gymnasium's `ant.xml` with the edits named above."""
+        spec = _fast_body(_SERVO_HOME)
+        spec.option.timestep = _SERVO_TIME_STEP
+        for actuator in list(spec.actuators):
+            spec.delete(actuator)
+        joints = [
+            joint for joint in spec.joints if joint.type != mujoco.mjtJoint.mjJNT_FREE
+        ]
+        for joint in joints:
+            joint.armature = _SERVO_ARMATURE
+            joint.damping = (_SERVO_JOINT_DAMPING, 0.0, 0.0)
+            joint.frictionloss = _SERVO_FRICTION
+            servo = spec.add_actuator(
+                name=joint.name,
+                target=joint.name,
+                trntype=mujoco.mjtTrn.mjTRN_JOINT,
+                forcelimited=True,
+                forcerange=(-_SERVO_TORQUE, _SERVO_TORQUE),
+            )
+            servo.set_to_position(kp=_SERVO_GAIN, kv=_SERVO_DAMPING)
+        return spec.compile()
+
+    def initial(
+        self, *, key: PRNGKeyArray
+    ) -> tuple[Float[Array, " 15"], Float[Array, " 14"]]:
+        """At rest, 0.61 m high, the ankles bent by 1.2 rad. Nothing is drawn."""
+        return jnp.asarray(_SERVO_HOME), jnp.zeros(14)
+
+    def observe(self, physics: Physics) -> Float[Array, " 34"]:
+        """What the policy sees.
+
+        Returns:
+            As of `Ant`, with joint angles from their home (rad), and as last controls
+            where the servos were to go (rad; 0 after a reset).
+        """
+        home = jnp.asarray(_SERVO_JOINTS, physics.qpos.dtype)
+        return _observe(physics, physics.qpos[7:] - home)
+
+    def control(self, action: Float[Array, " 8"]) -> Float[Array, " 8"]:
+        """Where the servos are to go, in rad."""
+        home = jnp.asarray(_SERVO_JOINTS, action.dtype)
+        return home + _SERVO_RANGE * self.action_space.clip(action)
+
+    def reward(
+        self, before: Physics, after: Physics, action: Float[Array, " 8"]
+    ) -> Float[Array, ""]:
+        """Nearness to the commanded velocity, as of `Ant`."""
+        return _nearness(after)
+
+    def terminated(self, physics: Physics) -> Bool[Array, ""]:
+        """Whether the torso is lower than 0.2 m or higher than 1.0 m."""
+        return _is_out(physics)
+
+
+def _fast_body(home: tuple[float, ...]) -> mujoco.MjSpec:
+    """Gymnasium's Ant, simulated faster, with one keyframe."""
+    spec = gymnasium_spec("ant", "euler")
+    spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_EULERDAMP
+    spec.option.solver = mujoco.mjtSolver.mjSOL_NEWTON
+    spec.option.iterations = 1
+    spec.option.ls_iterations = 4
+    for geom in spec.geoms:
+        geom.contype = 0
+        geom.conaffinity = 0
+    for foot in _FEET:
+        spec.add_pair(name=f"{foot}_floor", geomname1=foot, geomname2="floor")
+    for key in spec.keys:
+        spec.delete(key)
+    spec.add_key(name="home", qpos=home)
+    return spec
+
+
+def _observe(physics: Physics, joints: Float[Array, " 8"]) -> Float[Array, " 34"]:
+    qpos, qvel = physics.qpos, physics.qvel
+    down = jnp.asarray([0.0, 0.0, -1.0], qpos.dtype)
+    observation = jnp.concatenate(
+        [
+            qpos[2:3],
+            joints,
+            qvel[6:],
+            to_body_frame(qpos[3:7], qvel[:3]),
+            qvel[3:6],
+            to_body_frame(qpos[3:7], down),
+            physics.ctrl,
+        ]
+    )
+    return _contain(observation, _OBSERVATION_LIMIT)
+
+
+def _nearness(physics: Physics) -> Float[Array, ""]:
+    velocity = to_body_frame(physics.qpos[3:7], physics.qvel[:3])[:2]
+    miss = jnp.asarray(_COMMAND, velocity.dtype) - velocity
+    return _contain(jnp.exp(-jnp.sum(miss**2) / _TEMPERATURE), _REWARD_LIMIT)
+
+
+def _is_out(physics: Physics) -> Bool[Array, ""]:
+    height = physics.qpos[2]
+    return (height < _LOWEST) | (height > _HIGHEST)
 
 
 def _contain(x: Float[Array, "..."], limit: float) -> Float[Array, "..."]:

@@ -10,7 +10,8 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from applications.envs._mujoco import (
     AbstractMujocoDefinition,
-    gymnasium_xml,
+    gymnasium_model,
+    Integrator,
     Physics,
 )
 from applications.envs._task import Continuous
@@ -32,6 +33,7 @@ class InvertedPendulum(AbstractMujocoDefinition):
 
     Attributes:
         horizon: The time limit, in control steps.
+        integrator: How to integrate; None for Gymnasium's way, RK4.
     """
 
     observation_size: int = eqx.field(static=True, init=False, default=4)
@@ -41,11 +43,13 @@ class InvertedPendulum(AbstractMujocoDefinition):
         default=Continuous((-_ACTION_LIMIT,), (_ACTION_LIMIT,)),
     )
     frame_skip: int = eqx.field(static=True, init=False, default=2)
+    derived: tuple[str, ...] = eqx.field(static=True, init=False, default=())
     horizon: int = eqx.field(static=True, default=1000)
+    integrator: Integrator | None = eqx.field(static=True, default=None)
 
     def model(self) -> mujoco.MjModel:
-        """Compiles Gymnasium's `inverted_pendulum.xml`, unchanged."""
-        return mujoco.MjModel.from_xml_string(gymnasium_xml("inverted_pendulum"))
+        """Compiles Gymnasium's `inverted_pendulum.xml`."""
+        return gymnasium_model("inverted_pendulum", self.integrator)
 
     def initial(
         self, *, key: PRNGKeyArray
@@ -62,7 +66,7 @@ class InvertedPendulum(AbstractMujocoDefinition):
 
     def control(self, action: Float[Array, " 1"]) -> Float[Array, " 1"]:
         """The action, clipped to +-3 as the simulator would do itself."""
-        return jnp.clip(action, -_ACTION_LIMIT, _ACTION_LIMIT)
+        return self.action_space.clip(action)
 
     def reward(
         self, before: Physics, after: Physics, action: Float[Array, " 1"]

@@ -10,7 +10,8 @@ Value Functions", on the start-state value function of Faccio et al. (2021),
 4. θ takes gradient steps up V(θ), and is clipped to a box after each.
 """
 
-from typing import final
+from collections.abc import Callable
+from typing import Any, final
 
 import equinox as eqx
 import jax
@@ -20,20 +21,21 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from applications.archive import Archive, Record
-from applications.envs import AbstractTask
+from applications.envs import AbstractEnvironment, AbstractTask
 from applications.epvf.config import Config
-from applications.policy import FlatView, MLPPolicy
+from applications.policy import FlatView, MLPPolicy, Moments, standardised
 from applications.rollout import Episode, rollout
 from applications.runs import schedule
 from applications.value import (
     correlation,
     fit,
     labels,
+    make_encoder,
     predict,
     update_of,
     value_function,
 )
-from wsl.encoders import AbstractEncoder, Conditioned, Flat, Probing
+from wsl.encoders import Conditioned
 
 
 # With many policies, start states over which each gradient of V(s, θ) is averaged.
@@ -49,6 +51,7 @@ class State(eqx.Module):
         value: The value function.
         value_optimiser: Adam's moments for it.
         archive: Perturbed policies and their returns.
+        seen: Moments of all observations so far.
         iteration: How many iterations are done.
         key: Source of the randomness to come.
     """
@@ -58,7 +61,22 @@ class State(eqx.Module):
     value: Conditioned
     value_optimiser: optax.OptState
     archive: Archive[Record]
+    seen: Moments
     iteration: Int[Array, ""]
+    key: PRNGKeyArray
+
+
+class Trial(eqx.Module):
+    """The policies that an iteration tries.
+
+    Attributes:
+        population: Weights of the perturbed ones, then of some unperturbed ones.
+        acting: The same, with the standardisation of observations put into them.
+        key: Draws their episodes.
+    """
+
+    population: Float[Array, "policies weights"]
+    acting: Float[Array, "policies weights"]
     key: PRNGKeyArray
 
 
@@ -75,11 +93,11 @@ class EPVF(eqx.Module):
         view: From vectors θ to policies and back.
     """
 
-    task: AbstractTask
+    task: AbstractEnvironment
     config: Config = eqx.field(static=True)
     view: FlatView[MLPPolicy]
 
-    def __init__(self, task: AbstractTask, config: Config):
+    def __init__(self, task: AbstractEnvironment, config: Config):
         """Prepares the algorithm.
 
         Args:
@@ -105,8 +123,12 @@ class EPVF(eqx.Module):
 
         def draw(index):
             own_key = jr.fold_in(policy_key, index)
-            policy = MLPPolicy(self.task, config.hidden, key=own_key)
-            return self.view.to_vector(policy)
+            drawn = [
+                MLPPolicy(self.task, hidden, key=own_key).resized(config.hidden)
+                for hidden in config.all_hidden
+            ]
+            vectors = jnp.stack([self.view.to_vector(policy) for policy in drawn])
+            return vectors[index % len(drawn)]
 
         policies = jax.vmap(draw)(jnp.arange(count))
         value = self._make_value(key=value_key)
@@ -123,12 +145,13 @@ class EPVF(eqx.Module):
             value,
             self._value_optimiser.init(eqx.filter(value, eqx.is_array)),
             Archive.empty(record, config.archive),
+            Moments.empty(self.task.observation_size),
             jnp.zeros((), jnp.int32),
             run_key,
         )
 
     def step(self, state: State) -> tuple[State, Metrics]:
-        """One iteration.
+        """One iteration, on a task that JAX can step.
 
         Args:
             state: The state before.
@@ -137,11 +160,104 @@ class EPVF(eqx.Module):
             The state after, and scalar metrics under the names that
             `metrics.jsonl` has.
         """
-        config = self.config
-        noise_key, rollout_key, fit_key, ascent_key, next_key = jr.split(state.key, 5)
+        assert isinstance(self.task, AbstractTask)
+        trial = self.propose(state)
+        episodes = rollout(
+            self.task,
+            self.view.to_policy,
+            trial.acting,
+            episodes=self.config.episodes,
+            chunk=self.config.chunk,
+            key=trial.key,
+        )
+        return self.learn(state, trial, episodes)
 
+    def compile(self, state: State) -> Callable[[State], tuple[State, Metrics]]:
+        """Compiles `step`; on a task of the C engine, all but the physics.
+
+        Args:
+            state: A state, for its form.
+
+        Returns:
+            One iteration. The state that it is given is used up.
+        """
+        if isinstance(self.task, AbstractTask):
+            # The task may hold arrays of its own (a physics model); only the state's
+            # buffers are given away.
+            jitted: Any = eqx.filter_jit(_apply, donate="all-except-first")
+            compiled = jitted.lower(self.step, state).compile()
+            return lambda state: compiled(self.step, state)
+
+        # Here, for mujoco takes long to import.
+        from applications.envs.native import NativeTask
+        from applications.rollout.native import NativeRollout
+
+        assert isinstance(self.task, NativeTask)
+        run = NativeRollout(
+            self.task,
+            self.view.to_policy,
+            episodes=self.config.episodes,
+            **self._block_size(),
+        )
+        proposed: Any = eqx.filter_jit(lambda state: self.propose(state))
+        learned: Any = eqx.filter_jit(
+            lambda tried, state: self.learn(state, *tried), donate="all-except-first"
+        )
+        propose = proposed.lower(state).compile()
+        trial = propose(state)
+        run.compile(trial.acting)
+        episodes = run.shape(trial.acting)
+        learn = learned.lower((trial, episodes), state).compile()
+
+        def step(state: State) -> tuple[State, Metrics]:
+            trial = propose(state)
+            return learn((trial, run(trial.acting, key=trial.key)), state)
+
+        return step
+
+    def _block_size(self) -> dict[str, int]:
+        """How many episodes a thread of the C engine runs at once, if that is given."""
+        chunk = self.config.chunk
+        return {} if chunk is None else {"block": chunk * self.config.episodes}
+
+    def propose(self, state: State) -> Trial:
+        """The policies to try in an iteration.
+
+        Args:
+            state: The state before it.
+
+        Returns:
+            Perturbed policies, and unperturbed ones to watch.
+        """
+        noise_key, rollout_key, *_ = jr.split(state.key, 5)
         perturbed = self._perturb(state, key=noise_key)
-        fresh, metrics = self._collect(state, perturbed, key=rollout_key)
+        # The one policy again and again, or the first ones of many.
+        index = jnp.arange(self.config.eval_episodes) % state.policies.shape[0]
+        population = jnp.concatenate([perturbed, state.policies[index]])
+        acting = population
+        if self.config.normalise:
+            acting = jax.vmap(lambda x: self._acting(x, state.seen))(population)
+        return Trial(population, acting, rollout_key)
+
+    def learn(
+        self, state: State, trial: Trial, episodes: Episode
+    ) -> tuple[State, Metrics]:
+        """What an iteration does with the episodes of the policies it tried.
+
+        Args:
+            state: The state before.
+            trial: What was tried.
+            episodes: How it went, `(policies, episodes)`.
+
+        Returns:
+            As `step`.
+        """
+        config = self.config
+        _, _, fit_key, ascent_key, next_key = jr.split(state.key, 5)
+        fresh, metrics = self._record(trial, episodes)
+        seen = state.seen.join(
+            jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), episodes.seen)
+        )
         returns, valid = labels(state.value, fresh)
         predictions = predict(state.value, self.view.to_policy, fresh)
         metrics["critic_correlation"] = correlation(predictions, returns, valid)
@@ -172,6 +288,7 @@ class EPVF(eqx.Module):
             value,
             value_optimiser,
             archive,
+            seen,
             state.iteration + 1,
             next_key,
         )
@@ -187,12 +304,17 @@ class EPVF(eqx.Module):
             The unperturbed policy; of many, the one with the highest value. For
             V(s, θ) that is the mean over start states of one batch in the archive.
         """
-        if self.config.policies == "one":
-            return self.view.to_policy(state.policies[0])
-        count = min(self.config.num_envs, _STARTS_FOR_MANY)
-        starts = state.archive.entries.starts[:count, 0]
-        values = self._policy_values(state.value, state.policies, starts)
-        return self.view.to_policy(state.policies[jnp.argmax(values)])
+        best = 0
+        if self.config.policies == "many":
+            count = min(self.config.num_envs, _STARTS_FOR_MANY)
+            starts = state.archive.entries.starts[:count, 0]
+            values = self._policy_values(state.value, state.policies, starts)
+            best = jnp.argmax(values).item()
+        policy = self.view.to_policy(state.policies[best])
+        if self.config.normalise:
+            policy = standardised(policy, state.seen)
+        widths = self.config.all_hidden
+        return policy.resized(widths[best % len(widths)])
 
     # Collecting.
 
@@ -215,34 +337,17 @@ class EPVF(eqx.Module):
         )
         with jax.numpy_dtype_promotion("standard"):
             scale = scale_at(state.iteration)
-        perturbed = state.policies + scale * noise
+        perturbed = state.policies + scale * noise * self._there
         if config.clip == "perturbed":
             perturbed = jnp.clip(perturbed, -config.weight_clip, config.weight_clip)
         return perturbed
 
-    def _collect(
-        self,
-        state: State,
-        perturbed: Float[Array, "envs weights"],
-        *,
-        key: PRNGKeyArray,
-    ) -> tuple[Record, Metrics]:
-        """Rolls out perturbed and unperturbed policies, in one population."""
-        config = self.config
-        # The one policy again and again, or the first ones of many.
-        index = jnp.arange(config.eval_episodes) % state.policies.shape[0]
-        episodes = rollout(
-            self.task,
-            self.view.to_policy,
-            jnp.concatenate([perturbed, state.policies[index]]),
-            episodes=config.episodes,
-            chunk=config.chunk,
-            key=key,
-        )
-        tried: Episode = jax.tree.map(lambda leaf: leaf[: config.num_envs], episodes)
-        unperturbed: Episode = jax.tree.map(
-            lambda leaf: leaf[config.num_envs :], episodes
-        )
+    def _record(self, trial: Trial, episodes: Episode) -> tuple[Record, Metrics]:
+        """What goes into the archive, and what is said of it."""
+        count = self.config.num_envs
+        perturbed = trial.population[:count]
+        tried: Episode = jax.tree.map(lambda leaf: leaf[:count], episodes)
+        unperturbed: Episode = jax.tree.map(lambda leaf: leaf[count:], episodes)
         # Even a masked NaN would reach the gradient.
         starts = jnp.where(jnp.isfinite(tried.start), tried.start, 0.0)
         fresh = Record(perturbed, tried.total_reward, starts, tried.valid)
@@ -258,23 +363,25 @@ class EPVF(eqx.Module):
         }
         return fresh, metrics
 
+    def _acting(
+        self, weights: Float[Array, " weights"], seen: Moments
+    ) -> Float[Array, " weights"]:
+        """Weights of the policy for observations as they are."""
+        policy = standardised(self.view.to_policy(weights), seen)
+        return self.view.to_vector(policy)
+
     # The critic.
 
     def _make_value(self, *, key: PRNGKeyArray) -> Conditioned:
         config = self.config
         encoder_key, head_key = jr.split(key)
-        encoder: AbstractEncoder
-        match config.representation:
-            case "flat":
-                encoder = Flat(self.view.space)
-            case "probing":
-                encoder = Probing(
-                    self.task.observation_size,
-                    self.task.action_space.output_size,
-                    config.num_probes,
-                    initializer=jax.nn.initializers.normal(config.probe_scale),
-                    key=encoder_key,
-                )
+        encoder = make_encoder(
+            config.representation,
+            self.task,
+            MLPPolicy(self.task, config.hidden, key=jr.key(0)),
+            config.encoder_options,
+            key=encoder_key,
+        )
         return value_function(
             encoder,
             config.critic_width,
@@ -322,6 +429,7 @@ class EPVF(eqx.Module):
             policies, optimiser = carry
             starts = archive.sample(count, key=key).starts[:, 0]
             gradient = jax.grad(total_value)(policies, starts)
+            gradient = gradient * self._there
             change, optimiser = update_of(self._policy_optimiser, -gradient, optimiser)
             policies = eqx.apply_updates(policies, change)
             if config.clip != "none":
@@ -335,6 +443,20 @@ class EPVF(eqx.Module):
         )
         return policies, optimiser
 
+    @property
+    def _there(self) -> Float[Array, "policies weights"]:
+        """1 for each weight that its policy has; 0 for those of wider ones."""
+        config = self.config
+        policy = self.view.to_policy(jnp.ones(self.view.space.size))
+        masks = jnp.stack(
+            [
+                self.view.to_vector(policy.resized(hidden).resized(config.hidden))
+                for hidden in config.all_hidden
+            ]
+        )
+        count = config.num_envs if config.policies == "many" else 1
+        return masks[jnp.arange(count) % len(masks)]
+
     # The optimisers.
 
     @property
@@ -346,3 +468,7 @@ class EPVF(eqx.Module):
     @property
     def _value_optimiser(self) -> optax.GradientTransformation:
         return optax.adam(self.config.critic_lr)
+
+
+def _apply(step: Callable[[State], Any], state: State) -> Any:
+    return step(state)

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Annotated, Literal
 
+from applications.envs import Integrator
 from applications.runs import (
     AtLeast,
     check_settings,
@@ -14,7 +15,7 @@ from applications.runs import (
     UserError,
     Widths,
 )
-from applications.value import TargetKind
+from applications.value import EncoderOptions, Representation, TargetKind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +26,14 @@ class Config(RunSettings):
     at the end.
     """
 
-    representation: Literal["flat", "probing"] = "flat"
-    """What the critic reads: a policy's weights, or its answers to learned states."""
+    representation: Representation = "flat"
+    """What the critic reads: weights, as an encoder of that name does, or answers."""
 
     hidden: Widths = (16, 16)
     """Width of each hidden layer of the policy."""
+
+    sizes: Widths = ()
+    """Hidden widths of different policies, in turn, up to --hidden; with many."""
 
     policies: Literal["one", "many"] = "one"
     """Improve one policy, or as many differently initialised ones as environments."""
@@ -60,6 +64,15 @@ class Config(RunSettings):
 
     horizon: OptionalCount = None
     """Time limit of an episode in control steps. The task's own unless given."""
+
+    integrator: Integrator | None = None
+    """How MuJoCo tasks are integrated. The task's own way unless given."""
+
+    normalise: bool = False
+    """Standardise observations by running statistics over the whole population."""
+
+    survival_bonus: bool = True
+    """Learn from the reward for not falling too. Evaluation always counts it."""
 
     episodes: Count = 1
     """Episodes of each perturbed policy in each iteration."""
@@ -95,10 +108,22 @@ class Config(RunSettings):
     """Condition the critic on the start state too: V(s, θ)."""
 
     num_probes: Count = 16
-    """Learned probing states of the probing representation."""
+    """Learned probing states of the probing representations."""
+
+    probe_rounds: Count = 4
+    """Rounds in which interactive probing shows them."""
 
     probe_scale: Rate = 1.0
     """Standard deviation of the probing states at the start."""
+
+    encoder_features: Count = 64
+    """Length of the vector that encoders of weights give the critic; flat gives all."""
+
+    encoder_channels: Count = 8
+    """Channels of its states."""
+
+    encoder_layers: Count = 2
+    """How many layers or rounds of messages it has."""
 
     def __post_init__(self):
         """Checks every setting.
@@ -107,12 +132,46 @@ class Config(RunSettings):
             UserError: With the flag, its value and what it may be.
         """
         check_settings(self)
+        if (
+            self.representation == "interactive-probing"
+            and self.num_probes % self.probe_rounds
+        ):
+            raise UserError(
+                f"--num-probes {self.num_probes} cannot be shared out among "
+                f"--probe-rounds {self.probe_rounds}."
+            )
+        if self.sizes and self.policies != "many":
+            raise UserError("--sizes are of several policies: add --policies many.")
+        if self.sizes and max(self.sizes) > min(self.hidden, default=0):
+            raise UserError(
+                f"--sizes {max(self.sizes)} is wider than --hidden "
+                f"{min(self.hidden, default=0)}. Widen --hidden."
+            )
         capacity = self.archive * self.num_envs
         if self.batch_size is not None and self.batch_size > capacity:
             raise UserError(
                 f"--batch-size {self.batch_size} is more than the {capacity} policies "
                 "that the archive can hold. Lower it, or raise --archive."
             )
+
+    @property
+    def all_hidden(self) -> tuple[tuple[int, ...], ...]:
+        """Widths of the hidden layers of each kind of policy."""
+        if not self.sizes:
+            return (self.hidden,)
+        return tuple(len(self.hidden) * (size,) for size in self.sizes)
+
+    @property
+    def encoder_options(self) -> EncoderOptions:
+        """Sizes of the encoder."""
+        return EncoderOptions(
+            features=self.encoder_features,
+            channels=self.encoder_channels,
+            layers=self.encoder_layers,
+            probes=self.num_probes,
+            rounds=self.probe_rounds,
+            probe_scale=self.probe_scale,
+        )
 
     @property
     def resolved_batch_size(self) -> int:

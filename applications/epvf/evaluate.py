@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import equinox as eqx
 import numpy as np
 import tyro
 
-from applications.envs import AbstractTask, render
+from applications.envs import AbstractEnvironment, render
 from applications.policy import MLPPolicy, read_policy
 from applications.rollout import evaluate
 from applications.runs import (
@@ -64,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault("MUJOCO_GL", "egl")
     task, policy = _read(replay.path)
     key = key_for(replay.seed, Purpose.REPLAY)
-    episodes = eqx.filter_jit(evaluate)(task, policy, replay.episodes, key=key)
+    episodes = evaluate(task, policy, replay.episodes, key=key)
     returns = np.asarray(episodes.total_reward)
     print(
         f"Mean return of {replay.episodes} episodes: {returns.mean():.1f} "
@@ -84,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _read(path: Path) -> tuple[AbstractTask, MLPPolicy]:
+def _read(path: Path) -> tuple[AbstractEnvironment, MLPPolicy]:
     if path.is_dir():
         path = Run(path).policy
         if not path.is_file():

@@ -1,15 +1,17 @@
 """``python -m applications.epvf.train``: trains, and leaves a run directory."""
 
 import contextlib
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
 import numpy as np
 
-from applications.envs import AbstractTask, make
+from applications.envs import AbstractEnvironment, make, resolve_physics
 from applications.epvf.algorithm import EPVF, State
 from applications.epvf.config import Config
 from applications.policy import write_policy
@@ -51,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     with Interrupt() as interrupt, contextlib.ExitStack() as stack:
         config, run = parse_settings(Config, arguments, prog=_PROG)
-        task = _make_task(config)
+        # Results belong to an engine: a run keeps the one that it began with.
+        config = dataclasses.replace(config, physics=resolve_physics(config.physics))
+        task = _make_task(config, as_trained=True)
         algorithm = EPVF(task, config)
         key = key_for(config.seed, Purpose.TRAIN)
         state = eqx.filter_jit(lambda key: algorithm.init(key=key))(key)
@@ -67,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         state, progress, rows = loop(
             run,
-            algorithm.step,
+            algorithm.compile,
             state,
             progress,
             iterations=config.iterations,
@@ -88,8 +92,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
             return 0
         key = key_for(config.seed, Purpose.EVALUATE)
-        episodes = eqx.filter_jit(evaluate)(
-            task, algorithm.policy(state), _EVALUATION_EPISODES, key=key
+        episodes = evaluate(
+            _make_task(config, as_trained=False),
+            algorithm.policy(state),
+            _EVALUATION_EPISODES,
+            key=key,
         )
         returns = np.asarray(episodes.total_reward)
         write_json(
@@ -109,11 +116,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _make_task(config: Config) -> AbstractTask:
+def _make_task(config: Config, *, as_trained: bool) -> AbstractEnvironment:
+    """The task; `as_trained` with the reward that is learned from."""
+    options = _task_options(config)
+    if as_trained and not config.survival_bonus:
+        options["survival_bonus"] = False
     try:
-        return make(config.env, horizon=config.horizon)
+        return make(config.env, physics=config.physics, **options)
     except ValueError as error:
         raise UserError(str(error)) from error
+
+
+def _task_options(config: Config) -> dict[str, Any]:
+    given = {"horizon": config.horizon, "integrator": config.integrator}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _load(run: Run, state: State, config: Config) -> tuple[State, Progress]:
@@ -175,7 +191,7 @@ def _save_policy(run: Run, algorithm: EPVF, state: State) -> None:
             file,
             algorithm.policy(state),
             task=config.env,
-            task_options={"horizon": config.horizon},
+            task_options=_task_options(config) | {"physics": config.physics},
         ),
     )
 

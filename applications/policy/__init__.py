@@ -6,3 +6,7 @@ from applications.policy._file import (
 )
 from applications.policy._flat_view import FlatView as FlatView
 from applications.policy._mlp import MLPPolicy as MLPPolicy
+from applications.policy._moments import (
+    Moments as Moments,
+    standardised as standardised,
+)

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import equinox as eqx
 import jax.random as jr
 
-from applications.envs import AbstractTask, make
+from applications.envs import AbstractEnvironment, make
 from applications.policy._mlp import MLPPolicy
 
 
@@ -45,7 +45,7 @@ def write_policy(
     file.write(weights)
 
 
-def read_policy(path: Path) -> tuple[AbstractTask, MLPPolicy]:
+def read_policy(path: Path) -> tuple[AbstractEnvironment, MLPPolicy]:
     """Reads a policy file.
 
     Args:

@@ -1,11 +1,11 @@
-from typing import final
+from typing import Any, final
 
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from applications.envs import AbstractTask, ActionSpace, Continuous
+from applications.envs import AbstractEnvironment, ActionSpace, Continuous
 
 
 @final
@@ -25,7 +25,7 @@ class MLPPolicy(eqx.Module):
     action_space: ActionSpace = eqx.field(static=True)
 
     def __init__(
-        self, task: AbstractTask, hidden: tuple[int, ...], *, key: PRNGKeyArray
+        self, task: AbstractEnvironment, hidden: tuple[int, ...], *, key: PRNGKeyArray
     ):
         """Draws a policy for a task.
 
@@ -43,6 +43,34 @@ class MLPPolicy(eqx.Module):
             )
         )
         self.action_space = task.action_space
+
+    def resized(self, hidden: tuple[int, ...]) -> "MLPPolicy":
+        """The policy with more hidden units, which do nothing, or with fewer.
+
+        Args:
+            hidden: Width of each hidden layer.
+
+        Returns:
+            A policy of these widths. Weights to and from new units are 0, so that it
+            does the same, and making it as narrow as before gives the policy back;
+            units beyond the new width are lost.
+        """
+        sizes = (self.layers[0].in_features, *hidden, self.layers[-1].out_features)
+        layers = []
+        layer: Any
+        for layer, fan_in, fan_out in zip(
+            self.layers, sizes[:-1], sizes[1:], strict=True
+        ):
+            like = eqx.nn.Linear(fan_in, fan_out, key=jr.key(0))
+            kept = slice(min(fan_out, layer.out_features))
+            within = slice(min(fan_in, layer.in_features))
+            weight = jnp.zeros((fan_out, fan_in), layer.weight.dtype)
+            bias = jnp.zeros(fan_out, layer.weight.dtype)
+            weight = weight.at[kept, within].set(layer.weight[kept, within])
+            bias = bias.at[kept].set(layer.bias[kept])
+            where = lambda layer: (layer.weight, layer.bias)
+            layers.append(eqx.tree_at(where, like, (weight, bias)))
+        return eqx.tree_at(lambda policy: policy.layers, self, tuple(layers))
 
     def __call__(
         self, observation: Float[Array, " observation"]

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from applications.envs import AbstractTask
+from applications.envs import AbstractEnvironment, AbstractTask
+from applications.policy import Moments
 
 
 class Episode(eqx.Module):
@@ -18,12 +19,14 @@ class Episode(eqx.Module):
         valid: Whether simulation and policy stayed finite to its end. Otherwise it
             ended at the first number that is not, and the return stops before.
         start: The first observation.
+        seen: Moments of the observations that the policy acted on.
     """
 
     total_reward: Float[Array, "*batch"]
     length: Int[Array, "*batch"]
     valid: Bool[Array, "*batch"]
     start: Float[Array, "*batch observation"]
+    seen: Moments
 
 
 def run_episode(
@@ -48,24 +51,27 @@ def run_episode(
     start = task.observe(state)
 
     def running(carry):
-        _, _, length, ended, _ = carry
+        _, _, length, ended, _, _ = carry
         return ~ended & (length < task.horizon)
 
     def step(carry):
-        state, total, length, _, _ = carry
-        output = policy(task.observe(state))
+        state, total, length, _, _, seen = carry
+        observation = task.observe(state)
+        output = policy(observation)
         after, reward, terminated = task.step(state, task.action_space.select(output))
-        finite = _all_finite((output, after, reward))
+        finite = all_finite((output, after, reward))
         # A broken step changes nothing. The last finite state stays, so that no solver
         # iterates on NaN while the other episodes of a batch go on.
         state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state)
         total = total + jnp.where(finite, reward, jnp.zeros_like(reward))
-        return state, total, length + 1, terminated | ~finite, ~finite
+        seen = seen.add(contained(observation))
+        return state, total, length + 1, terminated | ~finite, ~finite, seen
 
     no, zero = jnp.zeros((), bool), jnp.zeros((), jnp.int32)
-    carry = (state, jnp.zeros((), start.dtype), zero, no, no)
-    _, total, length, _, broken = jax.lax.while_loop(running, step, carry)
-    return Episode(total, length, ~broken, start)
+    seen = Moments.empty(start.size)
+    carry = (state, jnp.zeros((), start.dtype), zero, no, no, seen)
+    _, total, length, _, broken, seen = jax.lax.while_loop(running, step, carry)
+    return Episode(total, length, ~broken, start, seen)
 
 
 def rollout(
@@ -120,7 +126,7 @@ def rollout(
 
 
 def evaluate(
-    task: AbstractTask,
+    task: AbstractEnvironment,
     policy: Callable[[Float[Array, " observation"]], Float[Array, " outputs"]],
     episodes: int,
     *,
@@ -137,15 +143,37 @@ def evaluate(
     Returns:
         Episodes, with a batch shape `(episodes,)`.
     """
-    return jax.vmap(lambda key: run_episode(task, policy, key=key))(
-        jr.split(key, episodes)
-    )
+    if not isinstance(task, AbstractTask):
+        # Here, for mujoco takes long to import.
+        from applications.envs.native import NativeTask
+        from applications.rollout.native import evaluate_native
+
+        assert isinstance(task, NativeTask)
+        return evaluate_native(task, policy, episodes, key=key)
+    # As of the first policy of a population, whatever steps it.
+    keys = jr.split(jr.fold_in(key, 0), episodes)
+    return _evaluate(task, policy, keys)
 
 
-def _all_finite(tree: PyTree) -> Bool[Array, ""]:
+@eqx.filter_jit
+def _evaluate(
+    task: AbstractTask,
+    policy: Callable[[Float[Array, " observation"]], Float[Array, " outputs"]],
+    keys: Array,
+) -> Episode:
+    return jax.vmap(lambda key: run_episode(task, policy, key=key))(keys)
+
+
+def all_finite(tree: PyTree) -> Bool[Array, ""]:
+    """Whether all floating-point numbers of a pytree are finite."""
     checks = [
         jnp.all(jnp.isfinite(leaf))
         for leaf in jax.tree.leaves(tree)
         if jnp.issubdtype(leaf.dtype, jnp.inexact)
     ]
     return jnp.stack(checks).all()
+
+
+def contained(observation: Float[Array, " observation"]) -> Float[Array, " _size"]:
+    """With 0 for what is not finite, whose moments would spoil all others."""
+    return jnp.where(jnp.isfinite(observation), observation, 0.0)

@@ -10,6 +10,15 @@ from applications.runs._command import (
     new_directory as new_directory,
     parse_settings as parse_settings,
 )
+from applications.runs._comparison import (
+    bootstrap_interval as bootstrap_interval,
+    comparison_table as comparison_table,
+    Curve as Curve,
+    draw_comparison as draw_comparison,
+    interquartile_mean as interquartile_mean,
+    read_curve as read_curve,
+    summarise as summarise,
+)
 from applications.runs._errors import (
     exit_on_user_error as exit_on_user_error,
     UserError as UserError,

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeVar
 
-import equinox as eqx
-
 from applications.runs._checkpoint import Progress, save_checkpoint
 from applications.runs._errors import UserError
 from applications.runs._metrics import MetricsLog, Row
@@ -48,7 +46,7 @@ class Interrupt:
 
 def loop(
     run: Run,
-    step: Callable[[State], tuple[State, dict[str, Any]]],
+    compile: Callable[[State], Callable[[State], tuple[State, dict[str, Any]]]],
     state: State,
     progress: Progress,
     *,
@@ -64,9 +62,9 @@ def loop(
 
     Args:
         run: Where everything is written.
-        step: One iteration: from a state to the next and metrics, scalars by name. One
-            of them is `env_steps`, the control steps of this iteration. It is compiled
-            here; the state's buffers are given to it.
+        compile: From a state to one iteration: a function from a state, whose buffers
+            it may use up, to the next and metrics, scalars by name. One of them is
+            `env_steps`, the control steps of this iteration.
         state: Where to start from.
         progress: How far the run is with that state.
         iterations: Iterations of the whole run.
@@ -98,15 +96,12 @@ def loop(
             save(state)
             return state, progress, log.rows
         began, seconds_before = time.perf_counter(), progress.seconds
-        # The step may hold arrays of its own (a physics model); only the state's
-        # buffers are given away.
-        jitted: Any = eqx.filter_jit(_apply, donate="all-except-first")
-        compiled = jitted.lower(step, state).compile()
+        step = compile(state)
         compile_seconds = time.perf_counter() - began
         saved = None
         while progress.iteration < iterations and not interrupt.requested:
             iteration_began = time.perf_counter()
-            state, metrics = compiled(step, state)
+            state, metrics = step(state)
             metrics = {name: value.item() for name, value in metrics.items()}
             now = time.perf_counter()
             seconds = now - iteration_began
@@ -136,10 +131,6 @@ def loop(
         if saved != progress:
             checkpoint()
         return state, progress, log.rows
-
-
-def _apply(step: Callable[[State], Any], state: State) -> Any:
-    return step(state)
 
 
 def _check_finite(row: Row, names: tuple[str, ...]) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import optax
 from beartype.door import is_bearable
 
+from applications.envs import PhysicsEngine
 from applications.runs._errors import UserError
 
 
@@ -47,7 +48,12 @@ class RunSettings:
     """What every trainer can be told; each adds its own fields."""
 
     env: str = "cartpole"
-    """Task to learn: ant, cartpole or inverted_pendulum."""
+    """Task to learn: ant, ant_servo, ant_v5, cartpole, half_cheetah, hopper,
+    inverted_double_pendulum, inverted_pendulum, lqr, mountain_car_continuous, reacher,
+    swimmer or walker2d."""
+
+    physics: PhysicsEngine = "auto"
+    """What steps MuJoCo tasks: mjx in JAX, or mujoco in C, which auto takes on CPUs."""
 
     num_envs: Count = 128
     """Parallel environments: policies tried in each iteration."""

@@ -7,6 +7,11 @@ from applications.value._fit import (
     TargetKind as TargetKind,
     update_of as update_of,
 )
+from applications.value._representation import (
+    EncoderOptions as EncoderOptions,
+    make_encoder as make_encoder,
+    Representation as Representation,
+)
 from applications.value._targets import (
     RankTargets as RankTargets,
     StandardTargets as StandardTargets,

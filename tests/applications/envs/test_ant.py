@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from mujoco import mjx
 
-from applications.envs._mujoco import MJXTask, Physics, to_body_frame
-from applications.envs.ant import Ant
+from applications.envs._mujoco import Physics, to_body_frame
+from applications.envs.ant import Ant, AntServo
+from applications.envs.mjx import MJXTask
 
 
 _STEPS = 40
@@ -309,3 +310,41 @@ def test_a_broken_state_stays_visible(task, actions):
         assert np.all(np.isfinite(rewards))
         observations = jax.vmap(task.observe)(states)
     assert np.all(np.isfinite(observations))
+
+
+def test_servo_model():
+    definition = AntServo()
+    model = definition.model()
+    assert (model.nq, model.nv, model.nu, model.na) == (15, 14, 8, 0)
+    assert model.opt.timestep * definition.frame_skip == pytest.approx(0.02)
+    assert [model.actuator(i).name for i in range(8)] == [
+        f"{part}_{leg}" for leg in (1, 2, 3, 4) for part in ("hip", "ankle")
+    ]
+    # Force = 20 (control - angle) - 0.5 velocity, at most 150 N m.
+    np.testing.assert_array_equal(model.actuator_gainprm[:, 0], 20)
+    np.testing.assert_array_equal(model.actuator_biasprm[:, 1:3], 8 * [[-20, -0.5]])
+    np.testing.assert_array_equal(model.actuator_forcerange, 8 * [[-150, 150]])
+    np.testing.assert_array_equal(model.actuator_gear[:, 0], 1)
+    np.testing.assert_array_equal(model.dof_armature, 6 * [0] + 8 * [0.02])
+    np.testing.assert_allclose(model.dof_damping, 6 * [0] + 8 * [0.1])
+    assert not model.dof_dampingpoly.any()
+    np.testing.assert_allclose(model.dof_frictionloss, 6 * [0] + 8 * [0.1])
+    # As of the Ant: masses, and contacts of the feet alone.
+    np.testing.assert_array_equal(model.body_mass, Ant().model().body_mass)
+    assert model.npair == 4
+
+
+def test_servo_by_hand():
+    definition = AntServo()
+    qpos, qvel = definition.initial(key=jax.random.key(0))
+    assert float(qpos[2]) == pytest.approx(0.61)
+    bent = [0, 1.2, 0, -1.2, 0, -1.2, 0, 1.2]
+    np.testing.assert_allclose(qpos[7:], bent, rtol=1e-6)
+    physics = Physics(qpos, qvel, jnp.zeros(8), jnp.zeros(14))
+    seen = definition.observe(physics)
+    # Angles from home are zero there; the Ant would see them bent.
+    np.testing.assert_allclose(seen[1:9], 0, atol=1e-6)
+    np.testing.assert_allclose(Ant().observe(physics)[1:9], bent, rtol=1e-6)
+    action = jnp.array([1.0, -0.5, 3.0, 0, 0, 0, 0, 0])
+    expected = np.array(bent) + [0.3, -0.15, 0.3, 0, 0, 0, 0, 0]
+    np.testing.assert_allclose(definition.control(action), expected, rtol=1e-6)

@@ -1,18 +1,14 @@
 """InvertedPendulum against Gymnasium's, whole episodes at a time."""
 
-import importlib.util
-import sys
-import types
-
 import equinox as eqx
-import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from applications.envs._mujoco import MJXTask, Physics
+from applications.envs._mujoco import Physics
 from applications.envs.inverted_pendulum import InvertedPendulum
+from applications.envs.mjx import MJXTask
 
 
 @eqx.filter_jit
@@ -30,13 +26,8 @@ def task():
 
 
 @pytest.fixture
-def reference(monkeypatch):
-    """Gymnasium's environment. Its renderer, unused here, wants imageio imported."""
-    if importlib.util.find_spec("imageio") is None:
-        monkeypatch.setitem(sys.modules, "imageio", types.ModuleType("imageio"))
-    env = gymnasium.make("InvertedPendulum-v5")
-    yield env.unwrapped
-    env.close()
+def reference(gymnasium_env):
+    return gymnasium_env("InvertedPendulum-v5")
 
 
 @pytest.mark.parametrize(

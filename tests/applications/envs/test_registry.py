@@ -13,21 +13,51 @@ import pytest
 from applications.envs import AbstractTask, make, names
 
 
+# Others are tested against Gymnasium; MJX takes long to compile each.
+_IN_JAX = ("ant", "cartpole", "inverted_pendulum", "lqr", "mountain_car_continuous")
+
+
 def test_names():
-    assert names() == ("ant", "cartpole", "inverted_pendulum")
+    assert names() == (
+        "ant",
+        "ant_servo",
+        "ant_v5",
+        "cartpole",
+        "half_cheetah",
+        "hopper",
+        "inverted_double_pendulum",
+        "inverted_pendulum",
+        "lqr",
+        "mountain_car_continuous",
+        "reacher",
+        "swimmer",
+        "walker2d",
+    )
+    assert set(_IN_JAX) < set(names())
 
 
 def test_unknown_task():
     with pytest.raises(ValueError) as caught:
         make("x")
     assert str(caught.value) == (
-        "Unknown task 'x'. Known tasks: ant, cartpole, inverted_pendulum."
+        f"Unknown task 'x'. Known tasks: {', '.join(names())}."
     )
 
 
 @pytest.mark.parametrize("name", names())
-def test_every_task_steps_under_jit_and_compiles_once(name):
-    task = make(name)
+def test_every_task_steps_on_the_c_engine(name):
+    task = make(name, physics="mujoco")
+    state = task.reset(key=jax.random.key(0))
+    for _ in range(3):
+        action = task.action_space.select(jnp.zeros(task.action_space.output_size))
+        state, reward, terminated = task.step(state, action)
+        assert task.observe(state).shape == (task.observation_size,)
+        assert reward.shape == terminated.shape == ()
+
+
+@pytest.mark.parametrize("name", _IN_JAX)
+def test_tasks_step_under_jit_and_compile_once(name):
+    task = make(name, physics="mjx")
     assert isinstance(task, AbstractTask)
     assert make(name, horizon=None).horizon == task.horizon
     assert make(name, horizon=7).horizon == 7
@@ -51,7 +81,7 @@ def test_every_task_steps_under_jit_and_compiles_once(name):
     compiled = []
     cache: Any = step
     # The second call steps an equal task from the first call's own result.
-    for stepped in (task, make(name)):
+    for stepped in (task, make(name, physics="mjx")):
         before = state
         state, observation, reward, terminated = step(stepped, before, output)
         compiled.append(cache._cached._cache_size())

@@ -130,7 +130,7 @@ def test_bad_flags(flags, message, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "flags", [("--num-envs", "many"), ("--representation", "graph"), ("--nonsense",)]
+    "flags", [("--num-envs", "many"), ("--representation", "x"), ("--nonsense",)]
 )
 def test_flags_that_do_not_parse(flags, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)

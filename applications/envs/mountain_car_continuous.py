@@ -1,0 +1,72 @@
+"""MountainCarContinuous: a car too weak for the hill that it is to climb."""
+
+from typing import final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from applications.envs._task import AbstractTask, Continuous
+
+
+# Gymnasium 1.4.0, MountainCarContinuous-v0.
+_LEFT_END, _RIGHT_END = -1.2, 0.6
+_GOAL = 0.45
+_FASTEST = 0.07
+_POWER, _SLOPE = 0.0015, 0.0025
+_FIRST, _LAST = -0.6, -0.4
+
+
+@final
+class MountainCarContinuous(AbstractTask):
+    """Gymnasium's `MountainCarContinuous-v0`, in closed form.
+
+    The state is also the observation: position and velocity, in units of the task.
+    Each step costs a tenth of the action's square, before it is clipped to +-1; the
+    goal, at 0.45 to the right, pays 100 and ends the episode.
+
+    Reference: Moore (1990), "Efficient Memory-based Learning for Robot Control".
+
+    Attributes:
+        horizon: The time limit, in steps.
+    """
+
+    observation_size: int = eqx.field(static=True, init=False, default=2)
+    action_space: Continuous = eqx.field(
+        static=True, init=False, default=Continuous((-1.0,), (1.0,))
+    )
+    horizon: int = eqx.field(static=True, default=999)
+
+    def reset(self, *, key: PRNGKeyArray) -> Float[Array, " 2"]:
+        """Draws a start state: at rest, uniform in [-0.6, -0.4)."""
+        position = jax.random.uniform(key, minval=_FIRST, maxval=_LAST)
+        return jnp.stack([position, jnp.zeros_like(position)])
+
+    def observe(self, state: Float[Array, " 2"]) -> Float[Array, " 2"]:
+        """The state itself."""
+        return state
+
+    def step(
+        self, state: Float[Array, " 2"], action: Float[Array, " 1"]
+    ) -> tuple[Float[Array, " 2"], Float[Array, ""], Bool[Array, ""]]:
+        """Advances one step.
+
+        Args:
+            state: Position and velocity.
+            action: Force, as a fraction of the engine's own.
+
+        Returns:
+            The next state, the reward, and whether the car is at the goal.
+        """
+        position, velocity = state
+        force = self.action_space.clip(action)[0]
+        velocity = velocity + force * _POWER - _SLOPE * jnp.cos(3 * position)
+        velocity = jnp.clip(velocity, -_FASTEST, _FASTEST)
+        position = jnp.clip(position + velocity, _LEFT_END, _RIGHT_END)
+        # The wall on the left stops the car.
+        stopped = (position == _LEFT_END) & (velocity < 0)
+        velocity = jnp.where(stopped, 0.0, velocity)
+        terminated = (position >= _GOAL) & (velocity >= 0)
+        reward = 100.0 * terminated.astype(state.dtype) - 0.1 * action[0] ** 2
+        return jnp.stack([position, velocity]), reward, terminated

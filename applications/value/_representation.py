@@ -1,0 +1,156 @@
+"""Encoders of policies by name: what a critic reads of them."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PRNGKeyArray, PyTree
+
+from applications.envs import AbstractEnvironment
+from wsl import infer_weight_space, WeightSpace
+from wsl.encoders import (
+    AbstractEncoder,
+    Equivariant,
+    Flat,
+    ForwardGraph,
+    GeneratedProbing,
+    Graph,
+    InteractiveProbing,
+    Probing,
+    ScaleEquivariantGraph,
+    Statistics,
+    Transformer,
+)
+from wsl.nn import ScaleSymmetry
+
+
+Representation: TypeAlias = Literal[
+    "flat",
+    "statistics",
+    "equivariant",
+    "transformer",
+    "graph",
+    "scale-graph",
+    "forward-graph",
+    "probing",
+    "generated-probing",
+    "interactive-probing",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderOptions:
+    """Sizes of encoders; each looks at those it has a use for.
+
+    Attributes:
+        features: Length of the vector of those that read weights.
+        channels: Channels of their states.
+        layers: How many layers or rounds they have.
+        probes: How many states the policy is shown.
+        rounds: In how many rounds, where probes depend on answers.
+        probe_scale: Standard deviation of the states at the start.
+    """
+
+    features: int = 64
+    channels: int = 8
+    layers: int = 2
+    probes: int = 16
+    rounds: int = 4
+    probe_scale: float = 1.0
+
+
+def make_encoder(
+    name: Representation,
+    task: AbstractEnvironment,
+    policy: PyTree,
+    options: EncoderOptions,
+    *,
+    key: PRNGKeyArray,
+) -> AbstractEncoder:
+    """Draws an encoder of policies.
+
+    Args:
+        name: Its name.
+        task: What the policies act in.
+        policy: One of them, with hidden units of tanh.
+        options: Sizes.
+        key: Source of randomness.
+
+    Returns:
+        The encoder.
+
+    Raises:
+        ValueError: If the probes cannot be shared out among the rounds.
+    """
+    seen, acts = task.observation_size, task.action_space.output_size
+    channels, layers = options.channels, options.layers
+    initializer = jax.nn.initializers.normal(options.probe_scale)
+
+    def space() -> WeightSpace:
+        return infer_weight_space(policy, jnp.zeros(seen))
+
+    def symmetry() -> ScaleSymmetry:
+        # Tanh is odd: hidden units may change their sign.
+        return ScaleSymmetry.from_space(space(), "sign")
+
+    def interactive() -> AbstractEncoder:
+        each, left = divmod(options.probes, options.rounds)
+        if left:
+            raise ValueError(
+                f"{options.probes} probes cannot be shared out among "
+                f"{options.rounds} rounds."
+            )
+        return InteractiveProbing(
+            seen, acts, options.rounds, each, initializer=initializer, key=key
+        )
+
+    kinds: dict[str, Callable[[], AbstractEncoder]] = {
+        "flat": lambda: Flat(WeightSpace.from_spec(policy)),
+        "statistics": lambda: Statistics(WeightSpace.from_spec(policy)),
+        "equivariant": lambda: Equivariant(
+            space(),
+            options.features,
+            channels=channels,
+            num_layers=layers,
+            key=key,
+        ),
+        "transformer": lambda: Transformer(
+            space(),
+            options.features,
+            channels=channels,
+            num_layers=layers,
+            key=key,
+        ),
+        "graph": lambda: Graph(
+            space(),
+            options.features,
+            channels=channels,
+            num_layers=layers,
+            key=key,
+        ),
+        "scale-graph": lambda: ScaleEquivariantGraph(
+            symmetry(),
+            options.features,
+            channels=channels,
+            num_layers=layers,
+            bidirectional=False,
+            key=key,
+        ),
+        "forward-graph": lambda: ForwardGraph(
+            symmetry(),
+            options.features,
+            channels=channels,
+            activation=jnp.tanh,
+            key=key,
+        ),
+        "probing": lambda: Probing(
+            seen, acts, options.probes, initializer=initializer, key=key
+        ),
+        "generated-probing": lambda: GeneratedProbing(
+            seen, acts, options.probes, initializer=initializer, key=key
+        ),
+        "interactive-probing": interactive,
+    }
+    return kinds[name]()

@@ -1,0 +1,218 @@
+"""How many control steps a second populations of policies take, engine by engine.
+
+Every policy has weights of its own: two hidden layers of 64 tanh units. The limit is
+MuJoCo's `rollout` on all threads, fed with controls drawn beforehand: physics and
+nothing else. All figures of an environment and a size are taken in turns, several
+times over, and medians are given, with their ratio to the limit of the same run.
+
+    python benchmarks/rollout_throughput.py [--env ant --num-envs 1024 --json FILE]
+"""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import gymnasium
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import matplotlib.pyplot as plt
+import mujoco
+import mujoco.rollout
+import numpy as np
+from _common import machine, write
+from matplotlib.figure import Figure
+
+from applications.envs import AbstractTask, make
+from applications.envs.native import NativeTask
+from applications.policy import FlatView, MLPPolicy
+from applications.rollout import rollout
+from applications.rollout.native import NativeRollout
+
+
+ENVS = ("ant", "hopper", "swimmer", "cartpole")
+SIZES = (64, 256, 1024, 4096)
+GYMNASIUM = {"hopper": "Hopper-v5", "swimmer": "Swimmer-v5", "cartpole": "CartPole-v1"}
+HIDDEN = (64, 64)
+# Control steps of a measurement, roughly; fewer on engines that are slower.
+STEPS = {"limit": 200_000, "native": 200_000, "jax": 60_000, "gymnasium": 6_000}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--env", nargs="*", default=list(ENVS), choices=ENVS)
+    parser.add_argument("--num-envs", nargs="*", type=int, default=list(SIZES))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="write there and draw nothing")
+    arguments = parser.parse_args()
+    rows = []
+    for env in arguments.env:
+        for size in arguments.num_envs:
+            rows.append(_measure(env, size, arguments.repeats))
+            print(json.dumps(rows[-1]), flush=True)
+    if arguments.json is not None:
+        record = {"machine": machine(), "rows": rows}
+        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+        return
+    command = "python benchmarks/rollout_throughput.py"
+    write("rollout_throughput", command, {"rows": rows}, _figure(rows))
+
+
+def _measure(env: str, size: int, repeats: int) -> dict[str, Any]:
+    kinds = _kinds(env, size)
+    rates: dict[str, list[float]] = {name: [] for name in kinds}
+    for run in kinds.values():
+        run()  # compiles
+    for _ in range(repeats):
+        for name, run in kinds.items():
+            began = time.perf_counter()
+            steps = run()
+            rates[name].append(steps / (time.perf_counter() - began))
+    medians = {name: float(np.median(rate)) for name, rate in rates.items()}
+    row = {"env": env, "num_envs": size, "threads": len(os.sched_getaffinity(0))}
+    row["steps_per_second"] = medians
+    if "limit" in medians:
+        row["ratio_to_limit"] = {
+            name: rate / medians["limit"]
+            for name, rate in medians.items()
+            if name != "limit"
+        }
+    return row
+
+
+def _kinds(env: str, size: int) -> dict[str, Callable[[], int]]:
+    """What is measured: from a name to a function that runs and counts its steps."""
+    if env == "cartpole":
+        task = make(env, horizon=_horizon("jax", size))
+        view, population = _population(task, size)
+        return {
+            "jax": _jax(task, view, population),
+            "gymnasium": _gymnasium(env, view, population),
+        }
+    native = make(env, physics="mujoco", horizon=_horizon("native", size))
+    pure = make(env, physics="mjx", horizon=_horizon("jax", size))
+    assert isinstance(native, NativeTask) and isinstance(pure, AbstractTask)
+    view, population = _population(native, size)
+    kinds = {"limit": _limit(native, size)}
+    run = NativeRollout(native, view.to_policy)
+
+    def steps() -> int:
+        return int(np.sum(run(population, key=jr.key(0)).length))
+
+    kinds["native"] = steps
+    kinds["jax"] = _jax(pure, view, population)
+    if env in GYMNASIUM and size <= 256:
+        kinds["gymnasium"] = _gymnasium(env, view, population)
+    return kinds
+
+
+def _horizon(kind: str, size: int) -> int:
+    return max(STEPS[kind] // size, 10)
+
+
+def _population(task: Any, size: int) -> tuple[FlatView, jax.Array]:
+    view = FlatView(MLPPolicy(task, HIDDEN, key=jr.key(0)))
+
+    def draw(key):
+        return view.to_vector(MLPPolicy(task, HIDDEN, key=key))
+
+    return view, jax.jit(jax.vmap(draw))(jr.split(jr.key(1), size))
+
+
+def _limit(task: NativeTask, size: int) -> Callable[[], int]:
+    """`mujoco.rollout` with controls drawn beforehand, no policy and no reward."""
+    model, skip = task.model, task.definition.frame_skip
+    threads = len(os.sched_getaffinity(0))
+    steps = _horizon("limit", size)
+    data = [mujoco.MjData(model) for _ in range(threads)]
+    state = np.zeros((size, mujoco.mj_stateSize(model, _FULL)))
+    for i in range(size):
+        start = task.reset(key=jr.key(i % 8))
+        data[0].qpos[:], data[0].qvel[:] = start.qpos, start.qvel
+        mujoco.mj_getState(model, data[0], state[i], _FULL)
+    random = np.random.default_rng(0)
+    low, high = task.action_space.low, task.action_space.high
+    control = random.uniform(low, high, (size, steps, model.nu)).repeat(skip, axis=1)
+    pool = mujoco.rollout.Rollout(nthread=threads)
+
+    def run() -> int:
+        pool.rollout(model, data, state, control)
+        return size * steps
+
+    return run
+
+
+_FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS.value
+
+
+def _jax(task: Any, view: FlatView, population: jax.Array) -> Callable[[], int]:
+    """Our rollout inside `jax.jit`: MJX, or a task in closed form."""
+    compiled = eqx.filter_jit(
+        lambda population: rollout(task, view.to_policy, population, key=jr.key(0))
+    )
+
+    def run() -> int:
+        return int(jnp.sum(compiled(population).length))
+
+    return run
+
+
+def _gymnasium(env: str, view: FlatView, population: jax.Array) -> Callable[[], int]:
+    """Gymnasium's vector environment in this process, the policies in one XLA call."""
+    size = len(population)
+    made = gymnasium.make_vec(GYMNASIUM[env], num_envs=size, vectorization_mode="sync")
+    steps = _horizon("gymnasium", size)
+
+    @jax.jit
+    def act(population, seen):
+        def one(weights, seen):
+            policy = view.to_policy(weights)
+            return policy.action_space.select(policy(seen))
+
+        return jax.vmap(one)(population, seen)
+
+    def run() -> int:
+        seen, _ = made.reset(seed=0)
+        for _ in range(steps):
+            actions = np.asarray(act(population, seen.astype(np.float32)))
+            seen, *_ = made.step(actions)
+        return size * steps
+
+    return run
+
+
+def _figure(rows: list[dict[str, Any]]) -> Figure:
+    envs = list(dict.fromkeys(row["env"] for row in rows))
+    figure, panels = plt.subplots(
+        1, len(envs), figsize=(4 * len(envs), 3.6), layout="constrained", squeeze=False
+    )
+    labels = {
+        "limit": "open loop: physics alone",
+        "native": "ours, C engine",
+        "jax": "ours, in JAX",
+        "gymnasium": "Gymnasium, vectorised",
+    }
+    for axes, env in zip(panels[0], envs, strict=True):
+        mine = [row for row in rows if row["env"] == env]
+        for i, (name, label) in enumerate(labels.items()):
+            points = [
+                (row["num_envs"], row["steps_per_second"][name])
+                for row in mine
+                if name in row["steps_per_second"]
+            ]
+            if points:
+                axes.plot(*zip(*points, strict=True), "o-", color=f"C{i}", label=label)
+        axes.set(title=env, xscale="log", yscale="log", xlabel="policies")
+        axes.grid(alpha=0.25)
+    panels[0][0].set_ylabel("control steps a second")
+    panels[0][0].legend(fontsize=8)
+    return figure
+
+
+if __name__ == "__main__":
+    main()

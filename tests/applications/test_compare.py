@@ -1,0 +1,91 @@
+"""Comparing runs: statistics by hand, groups by settings, and what is written."""
+
+import json
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from applications.compare import main
+from applications.runs import bootstrap_interval, interquartile_mean, Run
+
+
+def _run(directory, config, returns):
+    run = Run.create(directory, {"env": "toy", "seed": 0, "lr": 1.0} | config)
+    rows = [
+        {"iteration": i + 1, "env_steps": 10 * (i + 1), "seconds": 0.5 * (i + 1)}
+        | {"return_policy": value}
+        for i, value in enumerate(returns)
+    ]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (run.directory / "metrics.jsonl").write_text(text)
+    return run.directory
+
+
+def test_interquartile_mean_by_hand():
+    # Of eight the two lowest and the two highest are left out.
+    values = np.array([0.0, -99.0, 1.0, 2.0, 3.0, 4.0, 99.0, 98.0])
+    assert interquartile_mean(values) == 2.5
+    # Of five one at each end, of three none.
+    assert interquartile_mean(np.array([9.0, 1.0, 2.0, 3.0, -7.0])) == 2.0
+    assert interquartile_mean(np.array([1.0, 2.0, 6.0])) == 3.0
+    # Over runs, point by point.
+    both = np.stack([values, 2 * values], axis=1)
+    np.testing.assert_array_equal(interquartile_mean(both), [2.5, 5.0])
+
+
+def test_interval_agrees_with_scipy():
+    values = np.random.default_rng(0).normal(size=20)
+    low, high = bootstrap_interval(values)
+    theirs = scipy.stats.bootstrap(
+        (values,),
+        lambda x, axis: scipy.stats.trim_mean(x, 0.25, axis=axis),
+        method="percentile",
+        n_resamples=5000,
+        rng=np.random.default_rng(1),
+    ).confidence_interval
+    np.testing.assert_allclose([low, high], [theirs.low, theirs.high], atol=0.06)
+    # Control: more spread, a wider interval.
+    wide = bootstrap_interval(3 * values)
+    assert wide[1] - wide[0] > 2 * (high - low)
+    # Runs that agree leave no doubt.
+    assert bootstrap_interval(np.ones(5)) == (1.0, 1.0)
+
+
+def test_groups_and_table(tmp_path, capsys):
+    runs = [
+        _run(tmp_path / "a", {"lr": 1.0}, [0, 2, 4]),
+        _run(tmp_path / "b", {"lr": 1.0, "seed": 1}, [0, 4, 8]),
+        _run(tmp_path / "c", {"lr": 2.0}, [1, None, 1]),
+    ]
+    out = tmp_path / "pictures" / "all.png"
+    code = main([*map(str, runs), "--out", str(out), "--last", "2"])
+    assert code == 0 and out.is_file()
+    found = json.loads(out.with_suffix(".json").read_text())["groups"]
+    assert [group["runs"] for group in found] == ["lr 1.0", "lr 2.0"]
+    assert [group["seeds"] for group in found] == [2, 1]
+    assert found[0]["final"] == [3.0, 6.0]
+    assert found[0]["interquartile_mean"] == 4.5
+    assert found[0]["interval"] == [3.0, 6.0]
+    assert found[1]["final"] == [1.0] and found[1]["env_steps"] == 30
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == "lr 1.0 2 4.5 3.0 to 6.0 30 2".split()
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("return_polcy", "has no return_polcy. Its columns: env_steps, seconds"),
+        ("empty", "is never a number"),
+    ],
+)
+def test_what_cannot_be_compared(tmp_path, capsys, metric, said):
+    run = _run(tmp_path / "a", {}, [1.0])
+    rows = json.loads((run / "metrics.jsonl").read_text()) | {"empty": None}
+    (run / "metrics.jsonl").write_text(json.dumps(rows) + "\n")
+    assert main([str(run), "--metric", metric]) == 2
+    assert said in capsys.readouterr().err
+    assert main([]) == 2
+    assert "Give the directory" in capsys.readouterr().err
+    assert main([str(tmp_path)]) == 2
+    assert "is not a run" in capsys.readouterr().err
