@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import mujoco
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 from mujoco.batch import Batch, SimulationError
 
 from applications.envs.native import NativeTask, Physics
@@ -27,9 +27,9 @@ from applications.policy import Moments
 from applications.rollout._rollout import all_finite, contained, Episode
 
 
-# Few enough that a block's weights stay near its core, many enough that calling the
+# Few enough that blocks share out evenly, many enough that calling the
 # compiled function costs little beside the physics.
-_BLOCK = 256
+_BLOCK = 512
 _SHRINK = 4
 _SMALLEST = 16
 
@@ -107,6 +107,8 @@ class NativeRollout:
         self._block = block
         self._threads = threads
         self._compiled: set[tuple[int, ...]] = set()
+        # Of policies, what is no array, and so the same for all.
+        self._rest: PyTree = None
         self._draw = jax.jit(self._draw_rows, static_argnums=3)
         self._begin = jax.jit(self._first_rows)
         self._advance = jax.jit(self._next_rows)
@@ -157,15 +159,17 @@ class NativeRollout:
         """
         if population.shape in self._compiled:
             return
+        form = eqx.filter_eval_shape(self._make_policy, population[0])
+        self._rest = eqx.filter(form, _is_form, inverse=True)
         size = self._block_of(population)
-        weights, qpos, qvel = self._draw(population, jr.key(0), 0, size)
+        policies, qpos, qvel = self._draw(population, jr.key(0), 0, size)
         data = mujoco.MjData(self._task.model)
         derived = {
             name: jnp.zeros((size, *getattr(data, name).shape))
             for name in self._task.definition.derived
         }
-        rows, _ = self._begin(weights, qpos, qvel, derived)
-        self._advance(weights, rows, qpos, qvel, derived)
+        rows, _ = self._begin(policies, qpos, qvel, derived)
+        self._advance(policies, rows, qpos, qvel, derived)
         self._compiled.add(population.shape)
 
     def shape(self, population: Float[Array, "policies weights"]) -> Episode:
@@ -206,7 +210,7 @@ class NativeRollout:
             batch = _Simulations(model, size)
         else:
             batch = Batch(model, size, 1)
-        weights, qpos, qvel = self._draw(population, key, first, size)
+        policies, qpos, qvel = self._draw(population, key, first, size)
         batch.qpos[:] = qpos
         batch.qvel[:] = qvel
         derived = {name: batch.bind(name) for name in definition.derived}
@@ -224,7 +228,7 @@ class NativeRollout:
             found = {name: single(x) for name, x in derived.items()}
             return single(batch.qpos), single(batch.qvel), found
 
-        rows, start = self._begin(weights, *read(slice(None)))
+        rows, start = self._begin(policies, *read(slice(None)))
         result = [np.array(x) for x in _told(rows)]
         # Which simulation each row is of; some at the end may be there to fill up.
         of = np.arange(size)
@@ -239,7 +243,7 @@ class NativeRollout:
                 _store(result, rows, of)
                 # The living first, in their order.
                 kept = np.argsort(~alive, kind="stable")[:smaller]
-                weights, rows = self._take((weights, rows), kept)
+                policies, rows = self._take((policies, rows), kept)
                 of = of[kept]
                 continue
             going = of[living]
@@ -249,7 +253,7 @@ class NativeRollout:
             except SimulationError as error:
                 # The others have been stepped; these end here.
                 batch.qvel[error.ids] = np.nan
-            rows = self._advance(weights, rows, *read(of))
+            rows = self._advance(policies, rows, *read(of))
 
     # Compiled.
 
@@ -259,8 +263,8 @@ class NativeRollout:
         key: PRNGKeyArray,
         first: Int[Array, ""],
         size: int,
-    ) -> tuple[Array, Array, Array]:
-        """Weights and start states of the episodes from number `first` on."""
+    ) -> tuple[PyTree[Array], Array, Array]:
+        """Policies and start states of the episodes from number `first` on."""
         # What is beyond the last one fills up.
         last = population.shape[0] * self._episodes - 1
         number = jnp.minimum(first + jnp.arange(size), last)
@@ -269,13 +273,16 @@ class NativeRollout:
             policy, episode = number // self._episodes, number % self._episodes
             keys = jr.split(jr.fold_in(key, policy), self._episodes)
             qpos, qvel = self._task.definition.initial(key=keys[episode])
-            return population[policy], qpos, qvel
+            made = self._make_policy(population[policy])
+            # Once an episode: at every step, to cut the vector up would cost more than
+            # to act.
+            return eqx.filter(made, eqx.is_array), qpos, qvel
 
         return jax.vmap(draw)(number)
 
     def _first_rows(
         self,
-        weights: Float[Array, "rows weights"],
+        policies: PyTree[Array],
         qpos: Float[Array, "rows positions"],
         qvel: Float[Array, "rows velocities"],
         derived: dict[str, Float[Array, "rows ..."]],
@@ -284,7 +291,7 @@ class NativeRollout:
         size = len(qpos)
         ctrl = jnp.zeros((size, self._task.model.nu), qpos.dtype)
         physics = Physics(qpos, qvel, ctrl, jnp.zeros_like(qvel), derived)
-        start, action, ctrl, sound = self._act(weights, physics)
+        start, action, ctrl, sound = self._act(policies, physics)
         yes = jnp.ones(size, bool)
         zero = jnp.zeros(size, qpos.dtype)
         empty = Moments.empty(start.shape[1])
@@ -297,7 +304,7 @@ class NativeRollout:
 
     def _next_rows(
         self,
-        weights: Float[Array, "rows weights"],
+        policies: PyTree[Array],
         rows: _Rows,
         qpos: Float[Array, "rows positions"],
         qvel: Float[Array, "rows velocities"],
@@ -311,7 +318,7 @@ class NativeRollout:
         finite = rows.sound & jax.vmap(all_finite)((after, reward))
         earned = jnp.where(rows.alive & finite, reward, 0.0)
         length = rows.length + rows.alive.astype(jnp.int32)
-        observation, action, ctrl, sound = self._act(weights, after)
+        observation, action, ctrl, sound = self._act(policies, after)
         alive = rows.alive & finite & ~ended & (length < self._task.horizon)
 
         def count(seen, observation, alive):
@@ -328,21 +335,25 @@ class NativeRollout:
         )
 
     def _act(
-        self, weights: Float[Array, "rows weights"], physics: Physics
+        self, policies: PyTree[Array], physics: Physics
     ) -> tuple[Array, Array, Array, Array]:
         """Observations, actions, controls, and whether outputs are finite."""
         definition = self._task.definition
 
-        def act(weights, physics):
+        def act(policy, physics):
             observation = definition.observe(physics)
-            output = self._make_policy(weights)(observation)
+            output = eqx.combine(policy, self._rest)(observation)
             action = definition.action_space.select(output)
             sound = all_finite(output)
             # MuJoCo would print what it thinks of other controls.
             ctrl = jnp.where(sound, definition.control(action), 0.0)
             return observation, action, ctrl, sound
 
-        return jax.vmap(act)(weights, physics)
+        return jax.vmap(act)(policies, physics)
+
+
+def _is_form(leaf: Any) -> bool:
+    return isinstance(leaf, jax.ShapeDtypeStruct)
 
 
 def _told(rows: _Rows) -> tuple[Array, ...]:
