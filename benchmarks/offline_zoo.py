@@ -8,18 +8,16 @@ delete the file of rows to make all anew.
 """
 
 import argparse
-import concurrent.futures
 import dataclasses
 import hashlib
 import json
-import os
-import queue
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from _common import ROOT, write
+from _runs import environment, on_cores
 from _zoo_figure import draw
 from _zoo_peer import peer_row, PEERS
 
@@ -156,31 +154,16 @@ def _jobs(arguments: argparse.Namespace) -> list[tuple[str, str, list[int]]]:
 def _run_all(
     jobs: list[tuple[str, str, list[int]]], arguments: argparse.Namespace
 ) -> None:
-    pending: queue.Queue[tuple[str, str, list[int]]] = queue.Queue()
-    for job in jobs:
-        pending.put(job)
+    def work(job: tuple[str, str, list[int]]) -> None:
+        subprocess.run(
+            _command(*job, arguments),
+            cwd=ROOT,
+            env=environment(),
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
 
-    def work(core: int) -> None:
-        # Of this thread; its child processes inherit it.
-        os.sched_setaffinity(0, {core})
-        while True:
-            try:
-                task, encoder, seeds = pending.get_nowait()
-            except queue.Empty:
-                return
-            print(f"core {core}: {task} {encoder}, {pending.qsize()} left", flush=True)
-            subprocess.run(
-                _command(task, encoder, seeds, arguments),
-                cwd=ROOT,
-                env=_environment(),
-                check=True,
-                stdout=subprocess.DEVNULL,
-            )
-
-    if arguments.cores:
-        with concurrent.futures.ThreadPoolExecutor(len(arguments.cores)) as pool:
-            # A row that fails ends it all.
-            list(pool.map(work, arguments.cores))
+    on_cores(jobs, work, arguments.cores)
 
 
 def _command(
@@ -196,12 +179,6 @@ def _command(
         *(sys.executable, "-m", "wsl.zoo.benchmark"),
         *("--task", task, "--encoder", encoder, "--json", rows, "--seeds", *numbers),
     ]
-
-
-def _environment() -> dict[str, str]:
-    """Compiled anew each time, by one thread."""
-    kept = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
-    return {**kept, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

@@ -1,9 +1,15 @@
 """How many control steps a second populations of policies take, engine by engine.
 
 Every policy has weights of its own: two hidden layers of 64 tanh units. The limit is
-MuJoCo's `rollout` on all threads, fed with controls drawn beforehand: physics and
-nothing else. All figures of an environment and a size are taken in turns, several
-times over, and medians are given, with their ratio to the limit of the same run.
+MuJoCo's `rollout` on all threads, fed with the controls that the same policies gave
+beforehand: the physics of these episodes and nothing else. Fed with random controls it
+is another, often faster, for other motions meet other contacts. All figures of an
+environment and a size are taken in turns, several times over, and medians are given,
+with their ratio to the limit of the same run.
+
+Startup is the time from the start of Python to the end of the first control step of all
+policies, in a process of its own: with an empty compilation cache and once more with
+what that left there. Short episodes are such that end after 8 steps of 1,000.
 
     python benchmarks/rollout_throughput.py [--env ant --num-envs 1024 --json FILE]
 """
@@ -27,9 +33,10 @@ import mujoco.rollout
 import numpy as np
 from _common import machine, write
 from matplotlib.figure import Figure
+from mujoco.batch import Batch
 
 from applications.envs import AbstractTask, make
-from applications.envs.native import NativeTask
+from applications.envs.native import NativeTask, Physics
 from applications.policy import FlatView, MLPPolicy
 from applications.rollout import rollout
 from applications.rollout.native import NativeRollout
@@ -40,7 +47,7 @@ SIZES = (64, 256, 1024, 4096)
 GYMNASIUM = {"hopper": "Hopper-v5", "swimmer": "Swimmer-v5", "cartpole": "CartPole-v1"}
 HIDDEN = (64, 64)
 # Control steps of a measurement, roughly; fewer on engines that are slower.
-STEPS = {"limit": 200_000, "native": 200_000, "jax": 60_000, "gymnasium": 6_000}
+STEPS = {"limit": 200_000, "native": 200_000, "jax": 20_000, "gymnasium": 6_000}
 
 
 def main() -> None:
@@ -80,7 +87,7 @@ def _measure(env: str, size: int, repeats: int) -> dict[str, Any]:
         row["ratio_to_limit"] = {
             name: rate / medians["limit"]
             for name, rate in medians.items()
-            if name != "limit"
+            if not name.startswith("limit")
         }
     return row
 
@@ -98,7 +105,10 @@ def _kinds(env: str, size: int) -> dict[str, Callable[[], int]]:
     pure = make(env, physics="mjx", horizon=_horizon("jax", size))
     assert isinstance(native, NativeTask) and isinstance(pure, AbstractTask)
     view, population = _population(native, size)
-    kinds = {"limit": _limit(native, size)}
+    kinds = {
+        "limit": _limit(native, _given(native, view, population)),
+        "limit_random": _limit(native, _random(native, size)),
+    }
     run = NativeRollout(native, view.to_policy)
 
     def steps() -> int:
@@ -124,24 +134,58 @@ def _population(task: Any, size: int) -> tuple[FlatView, jax.Array]:
     return view, jax.jit(jax.vmap(draw))(jr.split(jr.key(1), size))
 
 
-def _limit(task: NativeTask, size: int) -> Callable[[], int]:
-    """`mujoco.rollout` with controls drawn beforehand, no policy and no reward."""
-    model, skip = task.model, task.definition.frame_skip
+def _given(task: NativeTask, view: FlatView, population: jax.Array) -> np.ndarray:
+    """The controls of the policies, `(policies, steps, controls)`, from `_starts`."""
+    size, definition = len(population), task.definition
+    batch = Batch(task.model, size, len(os.sched_getaffinity(0)))
+    batch.qpos[:], batch.qvel[:] = _starts(task, size)
+
+    @jax.jit
+    def act(qpos, qvel, ctrl):
+        def one(weights, qpos, qvel, ctrl):
+            seen = definition.observe(Physics(qpos, qvel, ctrl, jnp.zeros_like(qvel)))
+            action = definition.action_space.select(view.to_policy(weights)(seen))
+            return definition.control(action)
+
+        return jax.vmap(one)(population, qpos, qvel, ctrl)
+
+    controls = []
+    for _ in range(_horizon("limit", size)):
+        single = (x.astype(np.float32) for x in (batch.qpos, batch.qvel, batch.ctrl))
+        controls.append(np.asarray(act(*single)))
+        batch.ctrl[:] = controls[-1]
+        batch.step(nstep=definition.frame_skip)
+    return np.stack(controls, axis=1)
+
+
+def _random(task: NativeTask, size: int) -> np.ndarray:
+    """Controls drawn uniformly, `(policies, steps, controls)`."""
+    random = np.random.default_rng(0)
+    low, high = task.model.actuator_ctrlrange.T
+    return random.uniform(low, high, (size, _horizon("limit", size), task.model.nu))
+
+
+def _starts(task: NativeTask, size: int) -> tuple[np.ndarray, np.ndarray]:
+    keys = jr.split(jr.key(0), size)
+    qpos, qvel = jax.vmap(lambda key: task.definition.initial(key=key))(keys)
+    return np.asarray(qpos), np.asarray(qvel)
+
+
+def _limit(task: NativeTask, controls: np.ndarray) -> Callable[[], int]:
+    """`mujoco.rollout` with these controls, no policy and no reward."""
+    model = task.model
+    size, steps, _ = controls.shape
     threads = len(os.sched_getaffinity(0))
-    steps = _horizon("limit", size)
     data = [mujoco.MjData(model) for _ in range(threads)]
     state = np.zeros((size, mujoco.mj_stateSize(model, _FULL)))
-    for i in range(size):
-        start = task.reset(key=jr.key(i % 8))
-        data[0].qpos[:], data[0].qvel[:] = start.qpos, start.qvel
+    for i, (qpos, qvel) in enumerate(zip(*_starts(task, size), strict=True)):
+        data[0].qpos[:], data[0].qvel[:] = qpos, qvel
         mujoco.mj_getState(model, data[0], state[i], _FULL)
-    random = np.random.default_rng(0)
-    low, high = task.action_space.low, task.action_space.high
-    control = random.uniform(low, high, (size, steps, model.nu)).repeat(skip, axis=1)
+    held = controls.repeat(task.definition.frame_skip, axis=1).astype(np.float64)
     pool = mujoco.rollout.Rollout(nthread=threads)
 
     def run() -> int:
-        pool.rollout(model, data, state, control)
+        pool.rollout(model, data, state, held)
         return size * steps
 
     return run
@@ -192,7 +236,8 @@ def _figure(rows: list[dict[str, Any]]) -> Figure:
         1, len(envs), figsize=(4 * len(envs), 3.6), layout="constrained", squeeze=False
     )
     labels = {
-        "limit": "open loop: physics alone",
+        "limit": "physics alone, same controls",
+        "limit_random": "physics alone, random controls",
         "native": "ours, C engine",
         "jax": "ours, in JAX",
         "gymnasium": "Gymnasium, vectorised",

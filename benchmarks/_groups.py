@@ -1,0 +1,100 @@
+"""Tables and pictures of runs in groups: a task, and what was varied on it."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from applications.runs import bootstrap_interval, interquartile_mean
+
+
+# Iterations at the end over which the perturbed policies' returns are averaged.
+_LAST_POINTS = 10
+
+
+def summarise(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row a group.
+
+    Args:
+        runs: What `_runs.result_of` gives, with `return_perturbed_mean`.
+
+    Returns:
+        Each seed's return, interquartile mean and its interval, the perturbed
+        policies' return at the end, and medians of steps and seconds.
+    """
+    table = []
+    for group in dict.fromkeys(tuple(run["group"]) for run in runs):
+        mine = [run for run in runs if tuple(run["group"]) == group]
+        returns = np.array([run["mean_return"] for run in mine])
+        low, high = bootstrap_interval(returns)
+        row: dict[str, Any] = {
+            "group": list(group),
+            "mean_returns": returns.tolist(),
+            "interquartile_mean": float(interquartile_mean(returns)),
+            "interval": [float(low), float(high)],
+            "env_steps": float(np.median([run["steps"] for run in mine])),
+            "seconds": float(np.median([run["wall_seconds"] for run in mine])),
+        }
+        if "return_perturbed_mean" in mine[0]:
+            row["perturbed_at_the_end"] = [_at_the_end(run) for run in mine]
+        table.append(row)
+    return table
+
+
+def _at_the_end(run: dict[str, Any]) -> float:
+    values = [value for value in run["return_perturbed_mean"] if value is not None]
+    return float(np.mean(values[-_LAST_POINTS:]))
+
+
+def markdown(table: list[dict[str, Any]]) -> str:
+    """The rows as a Markdown table.
+
+    Args:
+        table: What `summarise` gives.
+
+    Returns:
+        The lines.
+    """
+    lines = [
+        "| task | | steps | seconds | mean returns of the seeds | IQM (95 %) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in table:
+        task, name = row["group"]
+        returns = ", ".join(f"{value:.0f}" for value in row["mean_returns"])
+        low, high = row["interval"]
+        lines.append(
+            f"| `{task}` | {name} | {row['env_steps'] / 1e6:.1f} M "
+            f"| {row['seconds']:.0f} | {returns} "
+            f"| {row['interquartile_mean']:.0f} ({low:.0f} to {high:.0f}) |"
+        )
+    return "\n".join(lines)
+
+
+def draw_dots(table: list[dict[str, Any]], title: str) -> Figure:
+    """A panel a task, a line a group: dots for seeds, a bar for the IQM's interval.
+
+    Args:
+        table: What `summarise` gives.
+        title: Of the picture.
+
+    Returns:
+        The picture.
+    """
+    tasks = list(dict.fromkeys(row["group"][0] for row in table))
+    names = list(dict.fromkeys(row["group"][1] for row in table))
+    size = (3.4 * len(tasks) + 1.2, 0.32 * len(names) + 1.4)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
+    for axes, task in zip(panels, tasks, strict=True):
+        for row in (row for row in table if row["group"][0] == task):
+            y = names.index(row["group"][1])
+            axes.plot(row["mean_returns"], [y] * len(row["mean_returns"]), "o", ms=4)
+            axes.plot(row["interval"], [y, y], color="gray", linewidth=3, alpha=0.4)
+            axes.plot(row["interquartile_mean"], y, "|", color="black", ms=12)
+        axes.set(title=task, xlabel="return of 100 fresh episodes")
+        axes.grid(alpha=0.3)
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].invert_yaxis()
+    figure.suptitle(title)
+    return figure

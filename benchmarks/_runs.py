@@ -1,0 +1,155 @@
+"""Many training runs, each in a process of its own on one core, kept in `runs/`.
+
+A run that is done is not made again, and one that was broken off goes on, so that a
+benchmark of hours can be stopped and started.
+"""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import os
+import queue
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from _common import curves, ROOT
+
+
+Job = TypeVar("Job")
+# Of a curve: what a picture can show.
+_POINTS = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """One run.
+
+    Attributes:
+        group: What it is a seed of, such as `("swimmer", "epvf")`.
+        flags: The command line, without seed and directory.
+        seed: The seed.
+        module: The trainer.
+    """
+
+    group: tuple[str, ...]
+    flags: str
+    seed: int
+    module: str = "applications.epvf.train"
+
+    @property
+    def command(self) -> str:
+        """What a user would type."""
+        return f"python -m {self.module} {self.flags} --seed {self.seed}"
+
+    @property
+    def directory(self) -> Path:
+        """Where it is kept; other flags, another place."""
+        digest = hashlib.sha256(self.command.encode()).hexdigest()[:8]
+        return ROOT / "runs" / "benchmarks" / "-".join((*self.group, digest))
+
+
+def train_all(trainings: Sequence[Training], cores: Sequence[int]) -> None:
+    """Runs what is not done yet, one on each core at a time.
+
+    Args:
+        trainings: The runs.
+        cores: Numbers of the cores.
+
+    Raises:
+        CalledProcessError: If a run fails.
+    """
+    pending = [run for run in trainings if not _is_done(run)]
+    on_cores(pending, _train, cores)
+
+
+def on_cores(
+    jobs: Sequence[Job], work: Callable[[Job], None], cores: Sequence[int]
+) -> None:
+    """Does jobs, each on one core, as many at a time as there are cores.
+
+    Args:
+        jobs: What is to be done, in this order.
+        work: Does one; processes that it starts stay on its core.
+        cores: Numbers of the cores.
+    """
+    pending: queue.Queue[Job] = queue.Queue()
+    for job in jobs:
+        pending.put(job)
+
+    def keep_working(core: int) -> None:
+        # Of this thread; its child processes inherit it.
+        os.sched_setaffinity(0, {core})
+        while True:
+            try:
+                job = pending.get_nowait()
+            except queue.Empty:
+                return
+            print(f"core {core}, {pending.qsize()} left: {job}", flush=True)
+            work(job)
+
+    if not cores:
+        return
+    with concurrent.futures.ThreadPoolExecutor(len(cores)) as pool:
+        # A job that fails ends it all.
+        list(pool.map(keep_working, cores))
+
+
+def result_of(training: Training, *metrics: str) -> dict[str, Any] | None:
+    """What came of a run.
+
+    Args:
+        training: The run.
+        metrics: Columns of its metrics to keep, beside environment steps and seconds.
+
+    Returns:
+        Its command, evaluation, steps, seconds and curves; None if it is not done.
+    """
+    if not _is_done(training):
+        return None
+    lines = (training.directory / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    evaluation = json.loads(_evaluation(training).read_text())
+    shown = np.unique(np.linspace(0, len(rows) - 1, _POINTS).round().astype(int))
+    return {
+        "group": list(training.group),
+        "seed": training.seed,
+        "command": training.command,
+        "mean_return": evaluation["mean"],
+        "std_return": evaluation["std"],
+        "steps": rows[-1]["env_steps"],
+        "wall_seconds": round(rows[-1]["seconds"], 1),
+        **curves([rows[i] for i in shown], "env_steps", "seconds", *metrics),
+    }
+
+
+def environment() -> dict[str, str]:
+    """Of a process that compiles anew, by one thread."""
+    kept = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    return {**kept, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+def _train(run: Training) -> None:
+    begun = (run.directory / "config.json").is_file()
+    where = ["--resume" if begun else "--run-dir", str(run.directory)]
+    flags = [*shlex.split(run.flags), "--seed", str(run.seed)]
+    subprocess.run(
+        [sys.executable, "-m", run.module, *flags, *where],
+        cwd=ROOT,
+        env=environment(),
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def _evaluation(run: Training) -> Path:
+    return run.directory / "evaluation.json"
+
+
+def _is_done(run: Training) -> bool:
+    return _evaluation(run).is_file()
