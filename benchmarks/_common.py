@@ -104,6 +104,25 @@ def write(name: str, command: str, result: dict[str, Any], figure: Any) -> None:
     print(f"Written: docs/results/{name}.json, docs/results/{name}.png")
 
 
+def fill(page: str, name: str, text: str) -> None:
+    """Writes a table into a page of the docs, between two comments.
+
+    Args:
+        page: The page's file name.
+        name: The first comment holds it; the second one is `end`.
+        text: What is to stand there.
+
+    Raises:
+        ValueError: If the page has no such place.
+    """
+    path = ROOT / "docs" / page
+    before, begin, rest = path.read_text().partition(f"<!-- {name} -->\n")
+    _, end, after = rest.partition("\n<!-- end -->")
+    if not end:
+        raise ValueError(f"docs/{page} has no place for {name}.")
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+
+
 def smooth(values: list[float], width: int) -> np.ndarray:
     """Mean over the last `width` values, fewer at the start."""
     total = np.concatenate([[0.0], np.cumsum(values)])

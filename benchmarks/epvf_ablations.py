@@ -7,7 +7,7 @@ Every run has one core. Runs are kept, so this can be stopped and started again.
 
 import argparse
 
-from _common import write
+from _common import fill, write
 from _groups import draw_dots, markdown, summarise
 from _runs import result_of, train_all, Training
 
@@ -36,6 +36,7 @@ def main() -> None:
     runs = [run for run in found if run is not None]
     table = summarise(runs)
     print(markdown(table))
+    fill("learning.md", "ablations", markdown(table))
     write(
         "epvf_ablations",
         "python benchmarks/epvf_ablations.py",

@@ -8,7 +8,7 @@ Every run has one core. Runs are kept, so this can be stopped and started again.
 import argparse
 from typing import get_args
 
-from _common import write
+from _common import fill, write
 from _groups import draw_dots, markdown, summarise
 from _runs import result_of, train_all, Training
 
@@ -42,6 +42,7 @@ def main() -> None:
     runs = [run for run in found if run is not None]
     table = summarise(runs)
     print(markdown(table))
+    fill("learning.md", "representations", markdown(table))
     write(
         "epvf_representations",
         "python benchmarks/epvf_representations.py",

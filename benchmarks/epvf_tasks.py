@@ -9,7 +9,7 @@ import argparse
 from typing import Any
 
 import numpy as np
-from _common import write
+from _common import fill, write
 from _groups import markdown, summarise
 from _runs import result_of, train_all, Training
 from matplotlib.figure import Figure
@@ -52,6 +52,7 @@ def main() -> None:
             row["solved_at"] = solved
             row["seeds_solved"] = sum(x >= solved for x in row["mean_returns"])
     print(markdown(table))
+    fill("learning.md", "tasks", markdown(table))
     command = "python benchmarks/epvf_tasks.py"
     write("epvf_tasks", command, {"table": table, "runs": runs}, _draw(runs))
 

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from _common import ROOT, write
+from _common import fill, ROOT, write
 from _runs import environment, on_cores
 from _zoo_figure import draw
 from _zoo_peer import peer_row, PEERS
@@ -112,16 +112,11 @@ def _rows_of(settings: Settings) -> Path:
 
 
 def _fill_page(entries: list[dict[str, Any]]) -> None:
-    """Writes the tables into the page, each between its two comments."""
-    page = ROOT / "docs" / "benchmark.md"
-    text = page.read_text()
+    """Writes the tables into the page."""
     for task in TASKS:
         mine = [entry for entry in entries if entry["task"] == task]
-        before, _, rest = text.partition(f"<!-- {task} -->\n")
-        _, end, after = rest.partition("\n<!-- end -->")
-        if mine and end:
-            text = f"{before}<!-- {task} -->\n\n{markdown(mine)}\n{end}{after}"
-    page.write_text(text)
+        if mine:
+            fill("benchmark.md", task, markdown(mine))
 
 
 def _encoders(task: str) -> tuple[str, ...]:

@@ -15,8 +15,12 @@ what that left there. Short episodes are such that end after 8 steps of 1,000.
 """
 
 import argparse
+import importlib.util
 import json
 import os
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +35,7 @@ import matplotlib.pyplot as plt
 import mujoco
 import mujoco.rollout
 import numpy as np
-from _common import machine, write
+from _common import fill, machine, ROOT, write
 from matplotlib.figure import Figure
 from mujoco.batch import Batch
 
@@ -62,12 +66,18 @@ def main() -> None:
         for size in arguments.num_envs:
             rows.append(_measure(env, size, arguments.repeats))
             print(json.dumps(rows[-1]), flush=True)
+    result: dict[str, Any] = {"rows": rows}
+    result["short_episodes"] = _short_episodes()
+    print(json.dumps(result["short_episodes"]), flush=True)
+    result["startup_seconds"] = _startup()
+    print(json.dumps(result["startup_seconds"]), flush=True)
     if arguments.json is not None:
-        record = {"machine": machine(), "rows": rows}
+        record = {"machine": machine(), **result}
         arguments.json.write_text(json.dumps(record, indent=1) + "\n")
         return
+    fill("learning.md", "throughput", _markdown(rows))
     command = "python benchmarks/rollout_throughput.py"
-    write("rollout_throughput", command, {"rows": rows}, _figure(rows))
+    write("rollout_throughput", command, result, _figure(rows))
 
 
 def _measure(env: str, size: int, repeats: int) -> dict[str, Any]:
@@ -118,6 +128,8 @@ def _kinds(env: str, size: int) -> dict[str, Callable[[], int]]:
     kinds["jax"] = _jax(pure, view, population)
     if env in GYMNASIUM and size <= 256:
         kinds["gymnasium"] = _gymnasium(env, view, population)
+    if env == "ant" and importlib.util.find_spec("brax"):
+        kinds["brax"] = _brax(size)
     return kinds
 
 
@@ -230,6 +242,128 @@ def _gymnasium(env: str, view: FlatView, population: jax.Array) -> Callable[[], 
     return run
 
 
+def _brax(size: int) -> Callable[[], int]:
+    """Brax's own ant, another model, with policies of its sizes in one XLA call."""
+    import brax.envs  # pyright: ignore[reportMissingImports]
+
+    env = brax.envs.get_environment("ant")
+    steps = _horizon("jax", size)
+    sizes = (env.observation_size, *HIDDEN, env.action_size)
+
+    def one(key):
+        reset_key, *keys = jr.split(key, len(sizes))
+        layers = [
+            eqx.nn.Linear(a, b, key=own)
+            for a, b, own in zip(sizes[:-1], sizes[1:], keys, strict=True)
+        ]
+
+        def step(state, _):
+            x = state.obs
+            for layer in layers:
+                x = jnp.tanh(layer(x))
+            return env.step(state, x), None
+
+        state, _ = jax.lax.scan(step, env.reset(reset_key), length=steps)
+        return jnp.sum(state.obs)
+
+    compiled = jax.jit(jax.vmap(one))
+    keys = jr.split(jr.key(1), size)
+
+    def run() -> int:
+        jax.block_until_ready(compiled(keys))
+        return size * steps
+
+    return run
+
+
+def _short_episodes(size: int = 1024, repeats: int = 5) -> dict[str, Any]:
+    """Double pendulums, which fall at once: with time for 1,000 steps and for 8."""
+    runs = {}
+    for horizon in (1000, 8):
+        task = make("inverted_double_pendulum", physics="mujoco", horizon=horizon)
+        assert isinstance(task, NativeTask)
+        view, population = _population(task, size)
+        runs[horizon] = (NativeRollout(task, view.to_policy), population)
+    seconds: dict[int, list[float]] = {horizon: [] for horizon in runs}
+    lengths = {}
+    for _ in range(repeats + 1):
+        for horizon, (run, population) in runs.items():
+            began = time.perf_counter()
+            lengths[horizon] = np.asarray(run(population, key=jr.key(0)).length)
+            seconds[horizon].append(time.perf_counter() - began)
+    # The first ones compile.
+    medians = {horizon: float(np.median(all_[1:])) for horizon, all_ in seconds.items()}
+    return {
+        "num_envs": size,
+        "mean_length": float(lengths[1000].mean()),
+        "longest": int(lengths[1000].max()),
+        "seconds_with_1000_steps": medians[1000],
+        "seconds_with_8_steps": medians[8],
+    }
+
+
+# The first control step of 1,024 ants, in a process of its own.
+_FIRST_STEP = """
+import sys
+import jax, jax.numpy as jnp, jax.random as jr
+from applications.envs import AbstractTask, make
+from applications.policy import FlatView, MLPPolicy
+from applications.rollout import rollout
+task = make("ant", physics=sys.argv[1], horizon=1)
+view = FlatView(MLPPolicy(task, (64, 64), key=jr.key(0)))
+population = jnp.zeros((1024, view.space.size))
+if isinstance(task, AbstractTask):
+    run = jax.jit(lambda x, key: rollout(task, view.to_policy, x, key=key))
+    episodes = run(population, jr.key(0))
+else:
+    from applications.rollout.native import NativeRollout
+    episodes = NativeRollout(task, view.to_policy)(population, key=jr.key(0))
+jax.block_until_ready(episodes.total_reward)
+"""
+
+
+def _startup() -> dict[str, list[float]]:
+    """Seconds to the end of a first step: cold, then twice with what is cached."""
+    seconds: dict[str, list[float]] = {}
+    for engine in ("mujoco", "mjx"):
+        with tempfile.TemporaryDirectory() as cache:
+            environment = {
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "JAX_COMPILATION_CACHE_DIR": cache,
+                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+            }
+            seconds[engine] = []
+            for _ in range(3):
+                began = time.perf_counter()
+                command = [sys.executable, "-c", _FIRST_STEP, engine]
+                subprocess.run(command, env=environment, check=True)
+                seconds[engine].append(time.perf_counter() - began)
+    return seconds
+
+
+def _markdown(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "| task | policies | physics alone | ours, C engine | share | ours, JAX "
+        "| Gymnasium | Brax |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+
+    def shown(row: dict[str, Any], name: str) -> str:
+        rates = row["steps_per_second"]
+        return f"{rates[name] / 1e3:,.1f} k" if name in rates else ""
+
+    for row in rows:
+        ratios = row.get("ratio_to_limit", {})
+        share = f"{ratios['native']:.2f}" if "native" in ratios else ""
+        lines.append(
+            f"| `{row['env']}` | {row['num_envs']:,} | {shown(row, 'limit')} "
+            f"| {shown(row, 'native')} | {share} | {shown(row, 'jax')} "
+            f"| {shown(row, 'gymnasium')} | {shown(row, 'brax')} |"
+        )
+    return "\n".join(lines)
+
+
 def _figure(rows: list[dict[str, Any]]) -> Figure:
     envs = list(dict.fromkeys(row["env"] for row in rows))
     figure, panels = plt.subplots(
@@ -241,6 +375,7 @@ def _figure(rows: list[dict[str, Any]]) -> Figure:
         "native": "ours, C engine",
         "jax": "ours, in JAX",
         "gymnasium": "Gymnasium, vectorised",
+        "brax": "Brax, its own ant",
     }
     for axes, env in zip(panels[0], envs, strict=True):
         mine = [row for row in rows if row["env"] == env]
