@@ -30,6 +30,8 @@ TASKS: dict[str, tuple[float | None, dict[str, str]]] = {
         {"epvf": "--representation probing --iterations 60"},
     ),
     "swimmer": (340.0, {"epvf": f"{_LINEAR} --iterations 60"}),
+    "half_cheetah": (None, {"epvf": f"{_LINEAR} --iterations 100"}),
+    "hopper": (None, {"epvf": f"{_LINEAR} --iterations 300 --no-survival-bonus"}),
 }
 _TRAINERS = {"epvf": "applications.epvf.train"}
 _OTHERS = "applications.baselines.train"
