@@ -1,7 +1,7 @@
 """One iteration of an algorithm, on whatever steps its task."""
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, runtime_checkable, TypeVar
 
 import equinox as eqx
 import jax
@@ -21,6 +21,7 @@ State = TypeVar("State")
 Metrics = dict[str, Any]
 
 
+@runtime_checkable
 class Trial(Protocol):
     """Policies that an iteration tries; a pytree."""
 
@@ -35,6 +36,7 @@ class Trial(Protocol):
         ...
 
 
+@runtime_checkable
 class Iterated(Protocol):
     """An algorithm that tries policies and learns from how they did; a pytree."""
 

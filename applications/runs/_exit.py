@@ -7,6 +7,7 @@ from collections.abc import Callable
 import jax
 
 from applications.runs._errors import AllStop, explain
+from applications.runs._joining import describe_loss, LOST
 from applications.runs._processes import leave
 
 
@@ -21,7 +22,8 @@ def exit_on_user_error(main: Callable[..., int]) -> Callable[..., int]:
 
     Returns:
         The same function, which answers 2 for a `UserError`, a failing disk or a full
-        memory, and 130 when the user insists on stopping at once.
+        memory, 3 if it has lost another process of the run, and 130 when the user
+        insists on stopping at once.
     """
 
     @functools.wraps(main)
@@ -39,6 +41,10 @@ def exit_on_user_error(main: Callable[..., int]) -> Callable[..., int]:
             )
             return _end_alone(130)
         except Exception as error:
+            lost = describe_loss(error)
+            if lost is not None:
+                print(f"error: {lost}", file=sys.stderr)
+                return _end_alone(LOST)
             message = explain(error)
             if message is not None:
                 print(f"error: {message}", file=sys.stderr)

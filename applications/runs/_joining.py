@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +14,17 @@ from applications.runs._errors import UserError
 from applications.runs._settings import RunSettings
 
 
-_LOST = 3
+# Exit code of a process that has lost another one.
+LOST = 3
 _SECONDS_TO_MEET = 300
+# Of a connection that breaks, in what XLA says of it.
+_BROKEN = re.compile(r"Gloo|NCCL|coordination service|CoordinationService")
+_ADDRESS = re.compile(r"\[([0-9a-fA-F.:%\w]+)\]:\d+")
 
 # Kept, for C does not.
 _Handler = ctypes.CFUNCTYPE(None, ctypes.c_int)
 _last_words = b""
+_advice = ""
 
 
 def join(settings: RunSettings) -> None:
@@ -54,6 +60,7 @@ def join(settings: RunSettings) -> None:
         raise UserError(
             f"Cannot meet the other processes at {where}: {error}"
         ) from error
+    expect_losses(settings, "DIR")
     if jax.device_count() % jax.local_device_count():
         raise UserError(
             f"This process has {jax.local_device_count()} of {jax.device_count()} "
@@ -70,13 +77,27 @@ def expect_losses(settings: RunSettings, directory: Path | str) -> None:
         settings: The command line.
         directory: The run's directory.
     """
+    global _advice
+    _advice = (
+        "Its own output may say why. This process ends too. Start all of them again "
+        f"with --resume {directory} to go on from the last checkpoint."
+    )
     if jax.process_count() > 1:
         _say_when_aborted(
             "Another process of this run has ended, or was not heard of for "
-            f"{settings.heartbeat} s. The lines above name it; where they do not, it "
-            "is process 0. Its own output may say why. This one ends too; start all "
-            f"again with --resume {directory} to go on from the last checkpoint."
+            f"{settings.heartbeat} s. The lines above name it as a task; where they do "
+            f"not, it is process 0. {_advice}"
         )
+
+
+def describe_loss(error: Exception) -> str | None:
+    """What to tell the user of an error, if it is that another process is lost."""
+    text = str(error)
+    if not jax.distributed.is_initialized() or not _BROKEN.search(text):
+        return None
+    address = _ADDRESS.search(text)
+    where = f", at {address[1]}," if address else ""
+    return f"Another process of this run{where} has ended. {_advice}"
 
 
 def find_place(
@@ -170,4 +191,4 @@ def _abort(number: int) -> None:
     # On a thread of JAX, which has no way to tell Python that a process is lost.
     del number
     os.write(2, _last_words)
-    os._exit(_LOST)
+    os._exit(LOST)
