@@ -11,7 +11,7 @@ Value Functions", on the start-state value function of Faccio et al. (2021),
 """
 
 from collections.abc import Callable
-from typing import Any, final
+from typing import final
 
 import equinox as eqx
 import jax
@@ -24,7 +24,7 @@ from applications.archive import Archive, Record
 from applications.envs import AbstractEnvironment, AbstractTask
 from applications.epvf.config import Config
 from applications.policy import FlatView, MLPPolicy, Moments, standardised
-from applications.rollout import Episode, rollout
+from applications.rollout import compile_iteration, Episode, rollout
 from applications.runs import schedule
 from applications.value import (
     correlation,
@@ -150,11 +150,13 @@ class EPVF(eqx.Module):
             run_key,
         )
 
-    def step(self, state: State) -> tuple[State, Metrics]:
+    def step(self, state: State, axis: str | None = None) -> tuple[State, Metrics]:
         """One iteration, on a task that JAX can step.
 
         Args:
             state: The state before.
+            axis: Inside `jax.shard_map`, the axis over which the population is shared
+                out.
 
         Returns:
             The state after, and scalar metrics under the names that
@@ -168,12 +170,13 @@ class EPVF(eqx.Module):
             trial.acting,
             episodes=self.config.episodes,
             chunk=self.config.chunk,
+            axis=axis,
             key=trial.key,
         )
         return self.learn(state, trial, episodes)
 
     def compile(self, state: State) -> Callable[[State], tuple[State, Metrics]]:
-        """Compiles `step`; on a task of the C engine, all but the physics.
+        """Compiles an iteration for whatever steps the task, on all devices.
 
         Args:
             state: A state, for its form.
@@ -181,44 +184,13 @@ class EPVF(eqx.Module):
         Returns:
             One iteration. The state that it is given is used up.
         """
-        if isinstance(self.task, AbstractTask):
-            # The task may hold arrays of its own (a physics model); only the state's
-            # buffers are given away.
-            jitted: Any = eqx.filter_jit(_apply, donate="all-except-first")
-            compiled = jitted.lower(self.step, state).compile()
-            return lambda state: compiled(self.step, state)
-
-        # Here, for mujoco takes long to import.
-        from applications.envs.native import NativeTask
-        from applications.rollout.native import NativeRollout
-
-        assert isinstance(self.task, NativeTask)
-        run = NativeRollout(
-            self.task,
+        return compile_iteration(
+            self,
             self.view.to_policy,
+            state,
             episodes=self.config.episodes,
-            **self._block_size(),
+            chunk=self.config.chunk,
         )
-        proposed: Any = eqx.filter_jit(lambda state: self.propose(state))
-        learned: Any = eqx.filter_jit(
-            lambda tried, state: self.learn(state, *tried), donate="all-except-first"
-        )
-        propose = proposed.lower(state).compile()
-        trial = propose(state)
-        run.compile(trial.acting)
-        episodes = run.shape(trial.acting)
-        learn = learned.lower((trial, episodes), state).compile()
-
-        def step(state: State) -> tuple[State, Metrics]:
-            trial = propose(state)
-            return learn((trial, run(trial.acting, key=trial.key)), state)
-
-        return step
-
-    def _block_size(self) -> dict[str, int]:
-        """How many episodes a thread of the C engine runs at once, if that is given."""
-        chunk = self.config.chunk
-        return {} if chunk is None else {"block": chunk * self.config.episodes}
 
     def propose(self, state: State) -> Trial:
         """The policies to try in an iteration.
@@ -468,7 +440,3 @@ class EPVF(eqx.Module):
     @property
     def _value_optimiser(self) -> optax.GradientTransformation:
         return optax.adam(self.config.critic_lr)
-
-
-def _apply(step: Callable[[State], Any], state: State) -> Any:
-    return step(state)

@@ -15,22 +15,28 @@ from applications.envs import AbstractEnvironment, make, resolve_physics
 from applications.epvf.algorithm import EPVF, State
 from applications.epvf.config import Config
 from applications.policy import write_policy
-from applications.rollout import evaluate
+from applications.rollout import evaluate, own_copy
 from applications.runs import (
     exit_on_user_error,
+    expect_losses,
     fixed,
     Interrupt,
+    is_main,
     key_for,
     load_checkpoint,
     loop,
     new_directory,
+    on_all,
+    on_main,
     parse_settings,
     plot_returns,
     Progress,
     Purpose,
+    recorded,
     Run,
     settings_from_json,
-    settings_to_json,
+    share,
+    share_arrays,
     UserError,
     write_atomically,
     write_json,
@@ -52,22 +58,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, or 2 for input that cannot be used.
     """
     with Interrupt() as interrupt, contextlib.ExitStack() as stack:
-        config, run = parse_settings(Config, arguments, prog=_PROG)
+        config, resumed = parse_settings(Config, arguments, prog=_PROG)
         # Results belong to an engine: a run keeps the one that it began with.
-        config = dataclasses.replace(config, physics=resolve_physics(config.physics))
-        task = _make_task(config, as_trained=True)
+        physics = share(resolve_physics(config.physics))
+        config = dataclasses.replace(config, physics=physics)
+        task = on_all(lambda: _make_task(config, as_trained=True))
         algorithm = EPVF(task, config)
         key = key_for(config.seed, Purpose.TRAIN)
         state = eqx.filter_jit(lambda key: algorithm.init(key=key))(key)
-        if run is None:
-            directory = config.run_dir or new_directory(Path("runs") / "epvf", config)
-            run = Run.create(directory, settings_to_json(config))
-            stack.enter_context(run.locked())
-            progress = Progress()
-        else:
-            stack.enter_context(run.locked())
-            state, progress = _load(run, state, config)
-        _introduce(algorithm, state, progress)
+        opened = on_main(lambda: _open(resumed, state, config, stack))
+        run, state, progress = opened or (None, state, Progress())
+        state = share_arrays(state)
+        progress = Progress(**share(dataclasses.asdict(progress)))
+        directory = share(None if run is None else str(run.directory))
+        expect_losses(config, directory)
+        if is_main():
+            _introduce(algorithm, state, progress)
 
         state, progress, rows = loop(
             run,
@@ -77,43 +83,65 @@ def main(arguments: Sequence[str] | None = None) -> int:
             iterations=config.iterations,
             checkpoint_every=config.checkpoint_every,
             config=fixed(config),
-            save=lambda state: _save_policy(run, algorithm, state),
+            save=lambda state: _save_policy(run, algorithm, own_copy(state)),
             describe=_describe,
             must_be_finite=("critic_loss", "weight_norm"),
             interrupt=interrupt,
         )
-        title = f"EPVF on {config.env}, {config.num_envs} environments"
-        if rows:
-            plot_returns(rows, run.plot, title=title)
-        if progress.iteration < config.iterations:
-            print(
-                f"Stopped after iteration {progress.iteration}. Go on with: "
-                f"{_PROG} --resume {run.directory}"
-            )
-            return 0
-        key = key_for(config.seed, Purpose.EVALUATE)
-        episodes = evaluate(
-            _make_task(config, as_trained=False),
-            algorithm.policy(state),
-            _EVALUATION_EPISODES,
-            key=key,
-        )
-        returns = np.asarray(episodes.total_reward)
-        write_json(
-            run.evaluation,
-            {
-                "mean": returns.mean().item(),
-                "std": returns.std().item(),
-                "returns": returns.tolist(),
-                "lengths": episodes.length.tolist(),
-            },
-        )
-        print(
-            f"Mean return of {_EVALUATION_EPISODES} fresh evaluation episodes: "
-            f"{returns.mean():.1f} (standard deviation {returns.std():.1f})"
-        )
-        print(f"Run directory: {run.directory}")
+        if run is not None:
+            _finish(run, algorithm, own_copy(state), progress, rows)
     return 0
+
+
+def _open(
+    resumed: Run | None, state: State, config: Config, stack: contextlib.ExitStack
+) -> tuple[Run, State, Progress]:
+    """The run's directory, kept from others, and where the run stands."""
+    if resumed is not None:
+        stack.enter_context(resumed.locked())
+        return resumed, *_load(resumed, state, config)
+    directory = config.run_dir or new_directory(Path("runs") / "epvf", config)
+    run = Run.create(directory, recorded(config))
+    stack.enter_context(run.locked())
+    return run, state, Progress()
+
+
+def _finish(
+    run: Run, algorithm: EPVF, state: State, progress: Progress, rows: list[Any]
+) -> None:
+    """Draws the run and, once it is done, evaluates its policy."""
+    config = algorithm.config
+    title = f"EPVF on {config.env}, {config.num_envs} environments"
+    if rows:
+        plot_returns(rows, run.plot, title=title)
+    if progress.iteration < config.iterations:
+        print(
+            f"Stopped after iteration {progress.iteration}. Go on with: "
+            f"{_PROG} --resume {run.directory}"
+        )
+        return
+    key = key_for(config.seed, Purpose.EVALUATE)
+    episodes = evaluate(
+        _make_task(config, as_trained=False),
+        algorithm.policy(state),
+        _EVALUATION_EPISODES,
+        key=key,
+    )
+    returns = np.asarray(episodes.total_reward)
+    write_json(
+        run.evaluation,
+        {
+            "mean": returns.mean().item(),
+            "std": returns.std().item(),
+            "returns": returns.tolist(),
+            "lengths": episodes.length.tolist(),
+        },
+    )
+    print(
+        f"Mean return of {_EVALUATION_EPISODES} fresh evaluation episodes: "
+        f"{returns.mean():.1f} (standard deviation {returns.std():.1f})"
+    )
+    print(f"Run directory: {run.directory}")
 
 
 def _make_task(config: Config, *, as_trained: bool) -> AbstractEnvironment:
@@ -163,11 +191,18 @@ def _introduce(algorithm: EPVF, state: State, progress: Progress) -> None:
         f"{config.env}: {count} {'policy' if count == 1 else 'policies'} of {size} "
         f"weights, critic ({config.representation}) of {critic:,}, "
         f"{config.num_envs} environments, archive of {state.archive.capacity}, "
-        f"on {jax.devices()[0].platform}.",
+        f"on {_machines()}.",
         flush=True,
     )
     if progress.iteration < config.iterations:
         print("Compiling ...", flush=True)
+
+
+def _machines() -> str:
+    platform, devices = jax.devices()[0].platform, jax.device_count()
+    several = platform if devices == 1 else f"{devices} {platform} devices"
+    processes = jax.process_count()
+    return several if processes == 1 else f"{several} of {processes} processes"
 
 
 def _describe(row: dict) -> str:
@@ -183,7 +218,8 @@ def _describe(row: dict) -> str:
     )
 
 
-def _save_policy(run: Run, algorithm: EPVF, state: State) -> None:
+def _save_policy(run: Run | None, algorithm: EPVF, state: State) -> None:
+    assert run is not None
     config = algorithm.config
     write_atomically(
         run.policy,

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -8,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from applications.envs import AbstractEnvironment, AbstractTask
 from applications.policy import Moments
+from applications.rollout._devices import share_out
 
 
 class Episode(eqx.Module):
@@ -81,20 +83,24 @@ def rollout(
     *,
     episodes: int = 1,
     chunk: int | None = None,
+    axis: str | None = None,
     key: PRNGKeyArray,
 ) -> Episode:
     """Runs a population of policies, each with its own weights.
 
     Randomness is folded from the index of the policy, so that an episode does not
-    depend on the chunk that it is in.
+    depend on the chunk that it is in, nor on the device.
 
     Args:
         task: The task.
         make_policy: From weights to a policy, for instance `FlatView.to_policy`.
         population: The weights, one policy a row.
         episodes: Episodes of each policy.
-        chunk: How many policies are simulated at once; bounds the memory. All of them
-            unless given.
+        chunk: How many policies a device simulates at once; bounds the memory. All of
+            its own unless given.
+        axis: Inside `jax.shard_map`, the axis of the mesh over which the population is
+            shared out. Every device is given all of it, runs its part and is told how
+            the others' went.
         key: Source of randomness.
 
     Returns:
@@ -110,17 +116,31 @@ def rollout(
         keys = jr.split(jr.fold_in(key, index), episodes)
         return jax.vmap(lambda key: run_episode(task, policy, key=key))(keys)
 
-    size = population.shape[0]
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk is {chunk}; it must be at least 1 policy.")
+
+    def run(rows: tuple[Array, Int[Array, " rows"]]) -> Episode:
+        return _in_chunks(run_policy, rows, chunk)
+
+    rows = (population, jnp.arange(population.shape[0]))
+    return run(rows) if axis is None else share_out(run, rows, axis)
+
+
+def _in_chunks(
+    run_policy: Callable[[Any], Episode],
+    rows: tuple[Float[Array, "rows weights"], Int[Array, " rows"]],
+    chunk: int | None,
+) -> Episode:
+    size = rows[0].shape[0]
     if chunk is None or chunk >= size:
-        return jax.vmap(run_policy)((population, jnp.arange(size)))
+        return jax.vmap(run_policy)(rows)
     # Equal chunks, so that the episode compiles once: the last one is filled up with
     # copies of the first policy, whose episodes are dropped.
     chunks = -(-size // chunk)
     chunk = -(-size // chunks)
-    index = jnp.arange(chunks * chunk)
-    rows = (population[jnp.where(index < size, index, 0)], index)
+    at = jnp.arange(chunks * chunk)
+    at = jnp.where(at < size, at, 0)
+    rows = jax.tree.map(lambda leaf: leaf[at], rows)
     episodes_of = jax.lax.map(run_policy, rows, batch_size=chunk)
     return jax.tree.map(lambda leaf: leaf[:size], episodes_of)
 

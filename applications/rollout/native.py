@@ -79,6 +79,7 @@ class NativeRollout:
         episodes: int = 1,
         block: int = _BLOCK,
         threads: int | None = None,
+        part: tuple[int, int] = (0, 1),
     ):
         """Prepares rollouts; compiles at the first one.
 
@@ -89,9 +90,11 @@ class NativeRollout:
             block: How many episodes a thread runs at once, at most.
             threads: How many threads; unless given, one for each core that this
                 process may use.
+            part: Which part of a population to run, counted from 0, and of how many
+                equal ones. The last one may be filled up.
 
         Raises:
-            ValueError: If a number is below 1.
+            ValueError: If a number is below 1, or there is no such part.
         """
         threads = _cores() if threads is None else threads
         for name, value in {
@@ -101,9 +104,12 @@ class NativeRollout:
         }.items():
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1.")
+        if not 0 <= part[0] < part[1]:
+            raise ValueError(f"There is no part {part[0]} of {part[1]}.")
         self._task = task
         self._make_policy = make_policy
         self._episodes = episodes
+        self._part = part
         self._block = block
         self._threads = threads
         self._compiled: set[tuple[int, ...]] = set()
@@ -124,13 +130,14 @@ class NativeRollout:
             key: Source of randomness.
 
         Returns:
-            Episodes, with a batch shape `(policies, episodes)`.
+            Episodes of the part, with a batch shape `(policies, episodes)`.
         """
-        count = population.shape[0]
+        count = self._count(population)
         size = count * self._episodes
         self.compile(population)
         block = self._block_of(population)
-        firsts = range(0, size, block)
+        begin = self._part[0] * size
+        firsts = range(begin, begin + size, block)
 
         def run(first: int) -> tuple[np.ndarray, ...]:
             return self._run_block(population, first, block, key=key)
@@ -173,7 +180,7 @@ class NativeRollout:
         self._compiled.add(population.shape)
 
     def shape(self, population: Float[Array, "policies weights"]) -> Episode:
-        """The form of what a population gives, without running it."""
+        """The form of what a whole population gives, without running it."""
         batch = (population.shape[0], self._episodes)
         observation = (*batch, self._task.observation_size)
 
@@ -186,8 +193,12 @@ class NativeRollout:
             Moments(like(batch), like(observation), like(observation)),
         )
 
+    def _count(self, population: Float[Array, "policies weights"]) -> int:
+        """Policies of the part."""
+        return -(-population.shape[0] // self._part[1])
+
     def _block_of(self, population: Float[Array, "policies weights"]) -> int:
-        size = population.shape[0] * self._episodes
+        size = self._count(population) * self._episodes
         return min(self._block, -(-size // self._threads))
 
     def _run_block(

@@ -1,4 +1,4 @@
-"""What every trainer shares: settings, run directory, checkpoints, metrics, loop."""
+"""What every trainer shares: settings, run directory, metrics, loop, processes."""
 
 from applications.runs._checkpoint import (
     load_checkpoint as load_checkpoint,
@@ -9,6 +9,7 @@ from applications.runs._command import (
     fixed as fixed,
     new_directory as new_directory,
     parse_settings as parse_settings,
+    recorded as recorded,
 )
 from applications.runs._comparison import (
     bootstrap_interval as bootstrap_interval,
@@ -19,18 +20,24 @@ from applications.runs._comparison import (
     read_curve as read_curve,
     summarise as summarise,
 )
-from applications.runs._errors import (
-    exit_on_user_error as exit_on_user_error,
-    UserError as UserError,
-)
+from applications.runs._errors import AllStop as AllStop, UserError as UserError
+from applications.runs._exit import exit_on_user_error as exit_on_user_error
 from applications.runs._files import (
     write_atomically as write_atomically,
     write_json as write_json,
 )
+from applications.runs._joining import expect_losses as expect_losses
 from applications.runs._keys import key_for as key_for, Purpose as Purpose
 from applications.runs._loop import Interrupt as Interrupt, loop as loop
 from applications.runs._metrics import MetricsLog as MetricsLog, read_rows as read_rows
 from applications.runs._plot import plot_returns as plot_returns
+from applications.runs._processes import (
+    is_main as is_main,
+    on_all as on_all,
+    on_main as on_main,
+    share as share,
+    share_arrays as share_arrays,
+)
 from applications.runs._run import Run as Run
 from applications.runs._settings import (
     AtLeast as AtLeast,

@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import PyTree
 
+from applications.runs._arrays import from_numpy, is_key, to_numpy
 from applications.runs._errors import UserError
 from applications.runs._files import write_atomically
 
@@ -70,10 +70,7 @@ def save_checkpoint(
     Raises:
         OSError: If it cannot be written; the checkpoints before it are untouched.
     """
-    arrays = {
-        path: np.asarray(jr.key_data(leaf) if _is_key(leaf) else leaf)
-        for path, leaf in _named_leaves(state).items()
-    }
+    arrays = {path: to_numpy(leaf) for path, leaf in _named_leaves(state).items()}
     metadata = {
         "config": config,
         "progress": dataclasses.asdict(progress),
@@ -186,7 +183,7 @@ def _restore(path: Path, like: State, arrays: dict[str, np.ndarray]) -> State:
     named = _named_leaves(like)
     restored = {}
     for name, leaf in named.items():
-        expected = jr.key_data(leaf) if _is_key(leaf) else leaf
+        expected = jr.key_data(leaf) if is_key(leaf) else leaf
         array = arrays.get(name)
         if (
             array is None
@@ -198,10 +195,7 @@ def _restore(path: Path, like: State, arrays: dict[str, np.ndarray]) -> State:
                 f"{path} does not fit this version of the program: it holds {given} "
                 f"for {name}, expected {expected.dtype}{expected.shape}."
             )
-        value = jnp.asarray(array)
-        if _is_key(leaf):
-            value = jr.wrap_key_data(value, impl=jr.key_impl(leaf))
-        restored[name] = value
+        restored[name] = from_numpy(array, leaf)
     arrays_of_like, rest = eqx.partition(like, eqx.is_array)
     treedef = jax.tree.structure(arrays_of_like)
     return eqx.combine(
@@ -212,7 +206,3 @@ def _restore(path: Path, like: State, arrays: dict[str, np.ndarray]) -> State:
 def _named_leaves(state: PyTree) -> dict[str, Any]:
     leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(state, eqx.is_array))
     return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
-
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

@@ -1,5 +1,6 @@
 """From a command line to settings and a run, new or continued."""
 
+import dataclasses
 import datetime
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any, TypeVar
 import tyro
 
 from applications.runs._errors import UserError
+from applications.runs._joining import join
+from applications.runs._processes import on_main, share
 from applications.runs._run import Run
 from applications.runs._settings import (
     flag,
@@ -19,8 +22,11 @@ from applications.runs._settings import (
 
 Settings = TypeVar("Settings", bound=RunSettings)
 
+# What is no setting of a run, but of the machines that it is on just now.
+_OF_MACHINES = frozenset({"coordinator", "num_processes", "process_id", "heartbeat"})
+
 # What may differ between a checkpoint and the run that goes on from it.
-_FREE = frozenset({"run_dir", "resume", "iterations", "checkpoint_every"})
+_FREE = _OF_MACHINES | {"run_dir", "resume", "iterations", "checkpoint_every"}
 
 
 def fixed(settings: RunSettings) -> dict[str, Any]:
@@ -28,10 +34,18 @@ def fixed(settings: RunSettings) -> dict[str, Any]:
     return {k: v for k, v in settings_to_json(settings).items() if k not in _FREE}
 
 
+def recorded(settings: RunSettings) -> dict[str, Any]:
+    """The settings that a run's `config.json` has."""
+    everything = settings_to_json(settings)
+    return {k: v for k, v in everything.items() if k not in _OF_MACHINES}
+
+
 def parse_settings(
     kind: type[Settings], arguments: Sequence[str] | None, *, prog: str
 ) -> tuple[Settings, Run | None]:
-    """Reads a trainer's command line.
+    """Reads a trainer's command line, and joins the other processes of the run.
+
+    They all have its settings from the first one, which alone sees its directory.
 
     Args:
         kind: Dataclass of the settings.
@@ -39,17 +53,32 @@ def parse_settings(
         prog: How the program is called.
 
     Returns:
-        The settings, and the run to continue if `--resume` names one. Flags that are
-        not given are then as they were.
+        The settings, and the run to continue if `--resume` names one and this is the
+        first process. Flags that are not given are then as they were.
 
     Raises:
         UserError: If the run is none, or flags differ from its settings.
     """
     settings = tyro.cli(kind, prog=prog, args=arguments)
-    if settings.resume is None:
-        return settings, None
-    if settings.run_dir is not None:
+    if settings.resume is not None and settings.run_dir is not None:
         raise UserError("--run-dir names a new run and --resume an old one: drop one.")
+    join(settings)
+    run = None
+    if settings.resume is not None:
+        found = on_main(lambda: _continued(settings, arguments, prog=prog))
+        if found is not None:
+            settings, run = found
+    own = {name: getattr(settings, name) for name in _OF_MACHINES}
+    settings = settings_from_json(kind, share(recorded(settings)))
+    return dataclasses.replace(settings, **own), run
+
+
+def _continued(
+    settings: Settings, arguments: Sequence[str] | None, *, prog: str
+) -> tuple[Settings, Run]:
+    """The settings of the run that is resumed, with what the command line changes."""
+    assert settings.resume is not None
+    kind = type(settings)
     run = Run(settings.resume)
     try:
         saved = settings_from_json(kind, run.config)

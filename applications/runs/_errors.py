@@ -1,7 +1,4 @@
 import errno
-import functools
-import sys
-from collections.abc import Callable
 
 import jax
 
@@ -10,39 +7,32 @@ class UserError(Exception):
     """Something that the user can put right; its text is one line that says how."""
 
 
-def exit_on_user_error(main: Callable[..., int]) -> Callable[..., int]:
-    """Makes the main function of a command end with one line instead of a traceback.
+class AllStop(Exception):
+    """Every process of a run stops here, for a reason that one of them tells.
 
-    Args:
-        main: Returns the exit code.
-
-    Returns:
-        The same function, which answers 2 for a `UserError`, a failing disk or a full
-        memory, and 130 when the user insists on stopping at once.
+    Attributes:
+        message: What this process says of it, if it is the one.
     """
 
-    @functools.wraps(main)
-    def guarded(*args, **kwargs) -> int:
-        try:
-            return main(*args, **kwargs)
-        except UserError as error:
-            message = str(error)
-        except OSError as error:
-            message = _describe(error)
-        except jax.errors.JaxRuntimeError as error:
-            message = _explain(error)
-            if message is None:
-                raise
-        except KeyboardInterrupt:
-            print(
-                "Stopped at once. A run goes on from its last checkpoint by --resume.",
-                file=sys.stderr,
-            )
-            return 130
-        print(f"error: {message}", file=sys.stderr)
-        return 2
+    def __init__(self, message: str | None):
+        """Keeps the message.
 
-    return guarded
+        Args:
+            message: What this process says, or None where another one does.
+        """
+        super().__init__(message)
+        self.message = message
+
+
+def explain(error: Exception) -> str | None:
+    """What to tell the user of an error, or None if it is a defect of the program."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError):
+        return _describe(error)
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        return _of_memory(error)
+    return None
 
 
 def _describe(error: OSError) -> str:
@@ -54,7 +44,7 @@ def _describe(error: OSError) -> str:
     return what
 
 
-def _explain(error: Exception) -> str | None:
+def _of_memory(error: Exception) -> str | None:
     if "RESOURCE_EXHAUSTED" not in str(error):
         return None
     return (

@@ -1,3 +1,6 @@
+import contextlib
+import functools
+import math
 import signal
 import sys
 import time
@@ -8,6 +11,7 @@ from typing import Any, TypeVar
 from applications.runs._checkpoint import Progress, save_checkpoint
 from applications.runs._errors import UserError
 from applications.runs._metrics import MetricsLog, Row
+from applications.runs._processes import any_process, check_same, on_all, on_main
 from applications.runs._progress import ProgressLine
 from applications.runs._run import Run
 
@@ -45,7 +49,7 @@ class Interrupt:
 
 
 def loop(
-    run: Run,
+    run: Run | None,
     compile: Callable[[State], Callable[[State], tuple[State, dict[str, Any]]]],
     state: State,
     progress: Progress,
@@ -61,7 +65,7 @@ def loop(
     """Repeats an algorithm's step; logs, checkpoints, shows how it goes.
 
     Args:
-        run: Where everything is written.
+        run: Where everything is written; None in a process that writes nothing.
         compile: From a state to one iteration: a function from a state, whose buffers
             it may use up, to the next and metrics, scalars by name. One of them is
             `env_steps`, the control steps of this iteration.
@@ -73,7 +77,7 @@ def loop(
         save: Writes what the run leaves besides checkpoints.
         describe: What the progress line says of a row.
         must_be_finite: Metrics without which going on is pointless.
-        interrupt: Asked after each iteration.
+        interrupt: Asked after each iteration. One process's is enough.
 
     Returns:
         The last state, how far it is, and all rows of the run.
@@ -81,25 +85,50 @@ def loop(
     Raises:
         UserError: If one of the metrics that must be finite is not.
         OSError: If something cannot be written.
+        AllStop: Instead of both, if there are several processes.
     """
-    with (
-        MetricsLog(run.directory, progress.iteration) as log,
-        ProgressLine(progress.iteration, iterations, describe) as line,
-    ):
+    with contextlib.ExitStack() as stack:
+
+        def open_logs(run: Run) -> tuple[MetricsLog, ProgressLine]:
+            return (
+                stack.enter_context(MetricsLog(run.directory, progress.iteration)),
+                stack.enter_context(
+                    ProgressLine(progress.iteration, iterations, describe)
+                ),
+            )
+
+        logs = on_all(lambda: None if run is None else open_logs(run))
+
+        def record(row: Row) -> None:
+            if logs is not None:
+                log, line = logs
+                log.append(row)
+                line.update(log.rows[-1])
+            _check_finite(row, must_be_finite)
 
         def checkpoint() -> None:
-            log.sync()
+            check_same(state)
+            on_main(write)
+
+        def write() -> None:
+            assert run is not None and logs is not None
+            logs[0].sync()
             save_checkpoint(run.checkpoints, state, progress, config)
             save(state)
 
+        def rows() -> list[Row]:
+            return [] if logs is None else logs[0].rows
+
         if progress.iteration >= iterations:
-            save(state)
-            return state, progress, log.rows
+            on_main(lambda: save(state))
+            return state, progress, rows()
         began, seconds_before = time.perf_counter(), progress.seconds
         step = compile(state)
         compile_seconds = time.perf_counter() - began
         saved = None
-        while progress.iteration < iterations and not interrupt.requested:
+        while progress.iteration < iterations:
+            if any_process(interrupt.requested):
+                break
             iteration_began = time.perf_counter()
             state, metrics = step(state)
             metrics = {name: value.item() for name, value in metrics.items()}
@@ -111,31 +140,27 @@ def loop(
                 progress.env_steps + env_steps,
                 seconds_before + now - began,
             )
-            log.append(
-                {
-                    "iteration": progress.iteration,
-                    "env_steps": progress.env_steps,
-                    **metrics,
-                    "steps_per_second": env_steps / seconds,
-                    "compile_seconds": compile_seconds,
-                    "seconds": progress.seconds,
-                }
-            )
+            row = {
+                "iteration": progress.iteration,
+                "env_steps": progress.env_steps,
+                **metrics,
+                "steps_per_second": env_steps / seconds,
+                "compile_seconds": compile_seconds,
+                "seconds": progress.seconds,
+            }
             compile_seconds = 0.0
-            row = log.rows[-1]
-            line.update(row)
-            _check_finite(row, must_be_finite)
+            on_all(functools.partial(record, row))
             if progress.iteration % checkpoint_every == 0:
                 checkpoint()
                 saved = progress
         if saved != progress:
             checkpoint()
-        return state, progress, log.rows
+        return state, progress, rows()
 
 
 def _check_finite(row: Row, names: tuple[str, ...]) -> None:
     for name in names:
-        if row[name] is None:
+        if not math.isfinite(row[name]):
             raise UserError(
                 f"{name} is not finite any more at iteration {row['iteration']}: the "
                 "learning rates are too high or the weights are not clipped. The "

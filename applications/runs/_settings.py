@@ -73,6 +73,18 @@ class RunSettings:
     checkpoint_every: Count = 10
     """Iterations from one checkpoint to the next."""
 
+    coordinator: str | None = None
+    """HOST:PORT at which several processes meet, on the machine of process 0."""
+
+    num_processes: OptionalCount = None
+    """How many processes train together. One, or what SLURM says, unless given."""
+
+    process_id: typing.Annotated[int | None, AtLeast(0)] = None
+    """Which of them this one is, counted from 0."""
+
+    heartbeat: typing.Annotated[int, AtLeast(5)] = 30
+    """Seconds without a sign of life after which a process counts as lost."""
+
 
 def flag(name: str) -> str:
     """The flag that sets a field."""

@@ -1,5 +1,7 @@
 """Populations on the C engine, against a loop over one episode at a time."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -129,5 +131,6 @@ def test_evaluate():
 def test_numbers_are_positive(name):
     task = _task("swimmer")
     view, _ = _population(task, 1)
+    numbers: dict[str, Any] = {name: 0}
     with pytest.raises(ValueError, match=f"{name} is 0; it must be at least 1"):
-        NativeRollout(task, view.to_policy, **{name: 0})
+        NativeRollout(task, view.to_policy, **numbers)
