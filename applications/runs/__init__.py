@@ -23,6 +23,10 @@ from applications.runs._errors import (
     exit_on_user_error as exit_on_user_error,
     UserError as UserError,
 )
+from applications.runs._evaluation import (
+    EVALUATION_EPISODES as EVALUATION_EPISODES,
+    write_evaluation as write_evaluation,
+)
 from applications.runs._files import (
     write_atomically as write_atomically,
     write_json as write_json,
@@ -31,11 +35,14 @@ from applications.runs._keys import key_for as key_for, Purpose as Purpose
 from applications.runs._loop import Interrupt as Interrupt, loop as loop
 from applications.runs._metrics import MetricsLog as MetricsLog, read_rows as read_rows
 from applications.runs._plot import plot_returns as plot_returns
+from applications.runs._progress import ProgressLine as ProgressLine
 from applications.runs._run import Run as Run
 from applications.runs._settings import (
     AtLeast as AtLeast,
+    AtMost as AtMost,
     check_settings as check_settings,
     Count as Count,
+    flag as flag,
     OptionalCount as OptionalCount,
     Positive as Positive,
     Rate as Rate,

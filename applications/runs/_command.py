@@ -20,7 +20,7 @@ from applications.runs._settings import (
 Settings = TypeVar("Settings", bound=RunSettings)
 
 # What may differ between a checkpoint and the run that goes on from it.
-_FREE = frozenset({"run_dir", "resume", "iterations", "checkpoint_every"})
+_FREE = frozenset({"run_dir", "resume", "iterations", "steps", "checkpoint_every"})
 
 
 def fixed(settings: RunSettings) -> dict[str, Any]:

@@ -50,7 +50,8 @@ def loop(
     state: State,
     progress: Progress,
     *,
-    iterations: int,
+    iterations: int | None = None,
+    steps: int | None = None,
     checkpoint_every: int,
     config: dict[str, Any],
     save: Callable[[State], None],
@@ -68,6 +69,7 @@ def loop(
         state: Where to start from.
         progress: How far the run is with that state.
         iterations: Iterations of the whole run.
+        steps: Instead of them, control steps after which the run ends.
         checkpoint_every: Iterations from one checkpoint to the next.
         config: The settings that checkpoints carry.
         save: Writes what the run leaves besides checkpoints.
@@ -82,9 +84,16 @@ def loop(
         UserError: If one of the metrics that must be finite is not.
         OSError: If something cannot be written.
     """
+    counted = "iteration" if steps is None else "env_steps"
+    total = iterations if steps is None else steps
+    assert total is not None
+
+    def done() -> int:
+        return getattr(progress, counted)
+
     with (
         MetricsLog(run.directory, progress.iteration) as log,
-        ProgressLine(progress.iteration, iterations, describe) as line,
+        ProgressLine(done(), total, describe, counted=counted) as line,
     ):
 
         def checkpoint() -> None:
@@ -92,14 +101,14 @@ def loop(
             save_checkpoint(run.checkpoints, state, progress, config)
             save(state)
 
-        if progress.iteration >= iterations:
+        if done() >= total:
             save(state)
             return state, progress, log.rows
         began, seconds_before = time.perf_counter(), progress.seconds
         step = compile(state)
         compile_seconds = time.perf_counter() - began
         saved = None
-        while progress.iteration < iterations and not interrupt.requested:
+        while done() < total and not interrupt.requested:
             iteration_began = time.perf_counter()
             state, metrics = step(state)
             metrics = {name: value.item() for name, value in metrics.items()}
