@@ -62,10 +62,12 @@ class Recorder:
             Stopped: If the user has asked to stop.
         """
         now = time.perf_counter() - self._began
+        # A row before the first step has the number 0.
+        first = 0 if env_steps == 0 else 1
         done, passed = env_steps - self._steps, now - self._seconds
         self._log.append(
             {
-                "iteration": len(self.rows) + 1,
+                "iteration": self.rows[-1]["iteration"] + 1 if self.rows else first,
                 "env_steps": env_steps,
                 **metrics,
                 "steps_per_second": done / passed,
