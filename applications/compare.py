@@ -30,7 +30,8 @@ from applications.runs import (
 
 
 # What does not make a run another one.
-_LEFT_OUT = frozenset({"seed", "run_dir", "resume", "checkpoint_every"})
+_LEFT_OUT = frozenset({"algorithm", "seed", "run_dir", "resume", "checkpoint_every"})
+_OF_THE_TASK = frozenset({"env", "physics", "horizon", "integrator", "survival_bonus"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,20 +86,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _labels(configs: list[dict[str, Any]]) -> list[str]:
-    """Names of runs: the settings in which any two of them differ."""
-    kept = [{k: v for k, v in c.items() if k not in _LEFT_OUT} for c in configs]
-    names = dict.fromkeys(name for config in kept for name in config)
-    differing = [
-        name for name in names if len({repr(config.get(name)) for config in kept}) > 1
-    ]
+    """Names of runs: algorithms, and settings in which runs of one differ.
 
-    def show(config: dict[str, Any]) -> str:
-        parts = [
-            f"{name} {_plain(config[name])}" for name in differing if name in config
-        ]
+    The task's own settings count wherever they differ; others, such as rates, mean
+    different things to different algorithms.
+    """
+    # Runs of EPVF name no algorithm.
+    algorithms = [config.get("algorithm", "epvf") for config in configs]
+
+    def label(config: dict[str, Any], algorithm: str) -> str:
+        peers = [c for c, a in zip(configs, algorithms, strict=True) if a == algorithm]
+
+        def differs(name: str) -> bool:
+            among = configs if name in _OF_THE_TASK else peers
+            return len({repr(one.get(name)) for one in among}) > 1
+
+        names = [name for name in config if name not in _LEFT_OUT and differs(name)]
+        parts = [algorithm] if len(set(algorithms)) > 1 else []
+        parts += [f"{name} {_plain(config[name])}" for name in names]
         return ", ".join(parts) or str(config.get("env", "run"))
 
-    return [show(config) for config in kept]
+    return [label(*one) for one in zip(configs, algorithms, strict=True)]
 
 
 def _plain(value: Any) -> str:

@@ -1,6 +1,8 @@
 """Our tasks as other libraries want them, and theirs as ours."""
 
 import contextlib
+import io
+import warnings
 from typing import Any, final
 
 import equinox as eqx
@@ -106,15 +108,15 @@ def to_gymnasium(task: AbstractEnvironment) -> GymnasiumTask:
     return GymnasiumTask(task)
 
 
-def to_brax(task: AbstractTask) -> Any:
+def to_brax(task: AbstractEnvironment) -> Any:
     """A task as an environment of Brax, for the algorithms in `brax.training`.
 
     Their actions lie within 1; here they stand for the box of the task. Of discrete
     actions the one of the largest component is taken. The time limit is not in it:
-    Brax's own wrapper has one.
+    Brax's own wrapper has one, `episode_length`, which is to be the task's `horizon`.
 
     Args:
-        task: The task, in JAX.
+        task: The task, which must be in JAX.
 
     Returns:
         A `brax.envs.base.Env`.
@@ -123,10 +125,11 @@ def to_brax(task: AbstractTask) -> Any:
         ImportError: If Brax is not installed.
         ValueError: If the task is not in JAX.
     """
-    from brax.envs.base import (  # pyright: ignore[reportMissingImports]
-        Env,
-        State as BraxState,
-    )
+    with quiet_import():
+        from brax.envs.base import (  # pyright: ignore[reportMissingImports]
+            Env,
+            State as BraxState,
+        )
 
     if not isinstance(task, AbstractTask):
         raise ValueError(
@@ -243,6 +246,14 @@ def from_playground(name: str, *, horizon: int | None = None) -> PlaygroundTask:
         action_space=box,
         horizon=horizon or limit,
     )
+
+
+@contextlib.contextmanager
+def quiet_import():
+    """Brax imports a library that warns of its own age, and MJX misses Warp aloud."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
 
 
 @contextlib.contextmanager

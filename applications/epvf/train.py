@@ -9,7 +9,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import numpy as np
 
 from applications.envs import AbstractEnvironment, make, resolve_physics
 from applications.epvf.algorithm import EPVF, State
@@ -17,6 +16,7 @@ from applications.epvf.config import Config
 from applications.policy import write_policy
 from applications.rollout import evaluate, own_copy
 from applications.runs import (
+    EVALUATION_EPISODES,
     exit_on_user_error,
     expect_losses,
     fixed,
@@ -39,12 +39,11 @@ from applications.runs import (
     share_arrays,
     UserError,
     write_atomically,
-    write_json,
+    write_evaluation,
 )
 
 
 _PROG = "python -m applications.epvf.train"
-_EVALUATION_EPISODES = 100
 
 
 @exit_on_user_error
@@ -124,24 +123,10 @@ def _finish(
     episodes = evaluate(
         _make_task(config, as_trained=False),
         algorithm.policy(state),
-        _EVALUATION_EPISODES,
+        EVALUATION_EPISODES,
         key=key,
     )
-    returns = np.asarray(episodes.total_reward)
-    write_json(
-        run.evaluation,
-        {
-            "mean": returns.mean().item(),
-            "std": returns.std().item(),
-            "returns": returns.tolist(),
-            "lengths": episodes.length.tolist(),
-        },
-    )
-    print(
-        f"Mean return of {_EVALUATION_EPISODES} fresh evaluation episodes: "
-        f"{returns.mean():.1f} (standard deviation {returns.std():.1f})"
-    )
-    print(f"Run directory: {run.directory}")
+    write_evaluation(run, episodes)
 
 
 def _make_task(config: Config, *, as_trained: bool) -> AbstractEnvironment:

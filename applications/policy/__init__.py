@@ -5,7 +5,7 @@ from applications.policy._file import (
     write_policy as write_policy,
 )
 from applications.policy._flat_view import FlatView as FlatView
-from applications.policy._mlp import MLPPolicy as MLPPolicy
+from applications.policy._mlp import Activation as Activation, MLPPolicy as MLPPolicy
 from applications.policy._moments import (
     Moments as Moments,
     standardised as standardised,

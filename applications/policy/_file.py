@@ -39,6 +39,7 @@ def write_policy(
         "task": task,
         "task_options": task_options,
         "hidden": [layer.out_features for layer in policy.layers[:-1]],
+        "activation": policy.activation,
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
     file.write(json.dumps(header).encode() + b"\n")
@@ -70,9 +71,13 @@ def read_policy(path: Path) -> tuple[AbstractEnvironment, MLPPolicy]:
     try:
         task = make(header["task"], **header["task_options"])
         hidden = tuple(header["hidden"])
+        # Files from before there was a choice do not say.
+        activation = header.get("activation", "tanh")
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} has a header without {error}.") from error
-    like = eqx.filter_eval_shape(lambda: MLPPolicy(task, hidden, key=jr.key(0)))
+    like = eqx.filter_eval_shape(
+        lambda: MLPPolicy(task, hidden, activation=activation, key=jr.key(0))
+    )
     try:
         policy = eqx.tree_deserialise_leaves(io.BytesIO(weights), like)
     except RuntimeError as error:  # of Equinox, around whatever went wrong

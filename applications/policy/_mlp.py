@@ -1,6 +1,7 @@
-from typing import Any, final
+from typing import Any, final, get_args, Literal, TypeAlias
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -8,32 +9,52 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from applications.envs import AbstractEnvironment, ActionSpace, Continuous
 
 
+Activation: TypeAlias = Literal["tanh", "relu", "swish"]
+
+
 @final
 class MLPPolicy(eqx.Module):
     """A deterministic multilayer perceptron from observations to actions.
 
-    Hidden units are tanh. For continuous actions the output is squashed by tanh into
-    the action box, as in Faccio et al. (2021); for discrete ones it holds a preference
-    for each action, of which the largest is taken.
+    Hidden units are tanh, unless it holds another library's policy. For continuous
+    actions the output is squashed by tanh into the action box, as in Faccio et al.
+    (2021); for discrete ones it holds a preference for each action, of which the
+    largest is taken.
 
     Attributes:
         layers: The linear layers.
         action_space: The kind of action.
+        activation: What hidden units are.
     """
 
     layers: tuple[eqx.nn.Linear, ...]
     action_space: ActionSpace = eqx.field(static=True)
+    activation: Activation = eqx.field(static=True)
 
     def __init__(
-        self, task: AbstractEnvironment, hidden: tuple[int, ...], *, key: PRNGKeyArray
+        self,
+        task: AbstractEnvironment,
+        hidden: tuple[int, ...],
+        *,
+        activation: Activation = "tanh",
+        key: PRNGKeyArray,
     ):
         """Draws a policy for a task.
 
         Args:
             task: What it will act in.
             hidden: Width of each hidden layer; none gives a linear policy.
+            activation: What hidden units are.
             key: Source of randomness.
+
+        Raises:
+            ValueError: If there is no such activation.
         """
+        if activation not in get_args(Activation):
+            raise ValueError(
+                f"There is no activation {activation!r}; there are "
+                f"{', '.join(get_args(Activation))}."
+            )
         sizes = (task.observation_size, *hidden, task.action_space.output_size)
         keys = jr.split(key, len(sizes) - 1)
         self.layers = tuple(
@@ -43,6 +64,7 @@ class MLPPolicy(eqx.Module):
             )
         )
         self.action_space = task.action_space
+        self.activation = activation
 
     def resized(self, hidden: tuple[int, ...]) -> "MLPPolicy":
         """The policy with more hidden units, which do nothing, or with fewer.
@@ -85,8 +107,9 @@ class MLPPolicy(eqx.Module):
             `action_space.select` makes the action of it.
         """
         x = observation
+        activation = getattr(jax.nn, self.activation)
         for layer in self.layers[:-1]:
-            x = jnp.tanh(layer(x))
+            x = activation(layer(x))
         x = self.layers[-1](x)
         if isinstance(self.action_space, Continuous):
             low = jnp.asarray(self.action_space.low, x.dtype)

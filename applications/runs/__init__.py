@@ -21,6 +21,10 @@ from applications.runs._comparison import (
     summarise as summarise,
 )
 from applications.runs._errors import AllStop as AllStop, UserError as UserError
+from applications.runs._evaluation import (
+    EVALUATION_EPISODES as EVALUATION_EPISODES,
+    write_evaluation as write_evaluation,
+)
 from applications.runs._exit import exit_on_user_error as exit_on_user_error
 from applications.runs._files import (
     write_atomically as write_atomically,
@@ -38,11 +42,14 @@ from applications.runs._processes import (
     share as share,
     share_arrays as share_arrays,
 )
+from applications.runs._progress import ProgressLine as ProgressLine
 from applications.runs._run import Run as Run
 from applications.runs._settings import (
     AtLeast as AtLeast,
+    AtMost as AtMost,
     check_settings as check_settings,
     Count as Count,
+    flag as flag,
     OptionalCount as OptionalCount,
     Positive as Positive,
     Rate as Rate,

@@ -26,7 +26,7 @@ Settings = TypeVar("Settings", bound=RunSettings)
 _OF_MACHINES = frozenset({"coordinator", "num_processes", "process_id", "heartbeat"})
 
 # What may differ between a checkpoint and the run that goes on from it.
-_FREE = _OF_MACHINES | {"run_dir", "resume", "iterations", "checkpoint_every"}
+_FREE = _OF_MACHINES | {"run_dir", "resume", "iterations", "steps", "checkpoint_every"}
 
 
 def fixed(settings: RunSettings) -> dict[str, Any]:

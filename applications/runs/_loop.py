@@ -54,7 +54,8 @@ def loop(
     state: State,
     progress: Progress,
     *,
-    iterations: int,
+    iterations: int | None = None,
+    steps: int | None = None,
     checkpoint_every: int,
     config: dict[str, Any],
     save: Callable[[State], None],
@@ -72,6 +73,7 @@ def loop(
         state: Where to start from.
         progress: How far the run is with that state.
         iterations: Iterations of the whole run.
+        steps: Instead of them, control steps after which the run ends.
         checkpoint_every: Iterations from one checkpoint to the next.
         config: The settings that checkpoints carry.
         save: Writes what the run leaves besides checkpoints.
@@ -87,13 +89,20 @@ def loop(
         OSError: If something cannot be written.
         AllStop: Instead of both, if there are several processes.
     """
+    counted = "iteration" if steps is None else "env_steps"
+    total = iterations if steps is None else steps
+    assert total is not None
+
+    def done() -> int:
+        return getattr(progress, counted)
+
     with contextlib.ExitStack() as stack:
 
         def open_logs(run: Run) -> tuple[MetricsLog, ProgressLine]:
             return (
                 stack.enter_context(MetricsLog(run.directory, progress.iteration)),
                 stack.enter_context(
-                    ProgressLine(progress.iteration, iterations, describe)
+                    ProgressLine(done(), total, describe, counted=counted)
                 ),
             )
 
@@ -119,14 +128,14 @@ def loop(
         def rows() -> list[Row]:
             return [] if logs is None else logs[0].rows
 
-        if progress.iteration >= iterations:
+        if done() >= total:
             on_main(lambda: save(state))
             return state, progress, rows()
         began, seconds_before = time.perf_counter(), progress.seconds
         step = compile(state)
         compile_seconds = time.perf_counter() - began
         saved = None
-        while progress.iteration < iterations:
+        while done() < total:
             if any_process(interrupt.requested):
                 break
             iteration_began = time.perf_counter()

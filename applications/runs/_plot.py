@@ -28,6 +28,8 @@ def plot_returns(rows: list[Row], path: Path, *, title: str) -> None:
         ("return_policy", "unperturbed policy", "tab:orange"),
     )
     for name, label, color in curves:
+        if name not in rows[-1]:  # of algorithms without a population
+            continue
         axes.plot(steps, [row[name] for row in rows], label=label, color=color)
     axes.set(title=title, xlabel="environment steps", ylabel="undiscounted return")
     axes.grid(alpha=0.3)

@@ -24,17 +24,20 @@ class ProgressLine:
         total: int,
         describe: Callable[[Row], str],
         *,
+        counted: str = "iteration",
         seconds_between_lines: float = 1.0,
     ):
         """Prepares the line.
 
         Args:
-            done: Iterations done already.
-            total: Iterations of the whole run.
+            done: Iterations done already, or what else is counted.
+            total: Those of the whole run.
             describe: What to say of an iteration's row.
+            counted: Column of a row that says how many are done.
             seconds_between_lines: Plain lines come no faster than that.
         """
         self._describe = describe
+        self._counted = counted
         self._total = total
         self._pause = seconds_between_lines
         self._last_line = -float("inf")
@@ -65,17 +68,17 @@ class ProgressLine:
         Args:
             row: Its metrics.
         """
-        iteration = row["iteration"]
+        done = min(row[self._counted], self._total)
         if self._bar is not None:
             self._bar.update(
-                self._task, completed=iteration, description=self._describe(row)
+                self._task, completed=done, description=self._describe(row)
             )
             return
         now = time.monotonic()
-        if now - self._last_line >= self._pause or iteration == self._total:
+        if now - self._last_line >= self._pause or done == self._total:
             self._last_line = now
             try:
-                print(f"{iteration}/{self._total}  {self._describe(row)}", flush=True)
+                print(f"{done}/{self._total}  {self._describe(row)}", flush=True)
             except BrokenPipeError:
                 # Nobody reads any more, as after `| head`. The run goes on.
                 sys.stdout = open(os.devnull, "w")

@@ -21,7 +21,14 @@ _SEEDS = 2**32
 
 @dataclasses.dataclass(frozen=True)
 class AtLeast:
-    """Marks, in an `Annotated` field, the least value of an integer or of each one."""
+    """Marks, in an `Annotated` field, the least value of a number or of each one."""
+
+    bound: int
+
+
+@dataclasses.dataclass(frozen=True)
+class AtMost:
+    """Marks, in an `Annotated` field, the largest value of a number."""
 
     bound: int
 
@@ -130,6 +137,8 @@ def _check_range(name: str, value: Any, mark: Any) -> None:
     match mark:
         case AtLeast(bound):
             holds, allowed = value >= bound, f"at least {bound}"
+        case AtMost(bound):
+            holds, allowed = value <= bound, f"at most {bound}"
         case Positive():
             holds, allowed = math.isfinite(value) and value > 0, "positive and finite"
         case IsSeed():

@@ -72,6 +72,26 @@ def test_groups_and_table(tmp_path, capsys):
     assert lines[1].split() == "lr 1.0 2 4.5 3.0 to 6.0 30 2".split()
 
 
+def test_names_of_runs_of_several_algorithms(tmp_path):
+    ars, epvf = {"algorithm": "ars", "top": 4}, {"critic_lr": 0.1}
+    runs = [
+        _run(tmp_path / "a", epvf, [1]),
+        # Other rates are no other task.
+        _run(tmp_path / "b", ars | {"lr": 7.0}, [2]),
+        _run(tmp_path / "c", ars | {"lr": 7.0, "top": 8}, [3]),
+        _run(tmp_path / "d", epvf | {"env": "other"}, [4]),
+    ]
+    out = tmp_path / "all.png"
+    assert main([*map(str, runs), "--out", str(out)]) == 0
+    found = json.loads(out.with_suffix(".json").read_text())["groups"]
+    assert [group["runs"] for group in found] == [
+        "epvf, env toy",
+        "ars, env toy, top 4",
+        "ars, env toy, top 8",
+        "epvf, env other",
+    ]
+
+
 @pytest.mark.parametrize(
     ("metric", "said"),
     [

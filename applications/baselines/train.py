@@ -1,0 +1,236 @@
+"""``python -m applications.baselines.train``: trains, and leaves a run directory."""
+
+import contextlib
+import dataclasses
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+
+from applications.baselines._recorder import Recorder, Stopped
+from applications.baselines.config import Config
+from applications.envs import AbstractEnvironment, make, resolve_physics
+from applications.policy import MLPPolicy, write_policy
+from applications.rollout import evaluate
+from applications.runs import (
+    EVALUATION_EPISODES,
+    exit_on_user_error,
+    fixed,
+    Interrupt,
+    key_for,
+    load_checkpoint,
+    loop,
+    new_directory,
+    parse_settings,
+    plot_returns,
+    Progress,
+    Purpose,
+    recorded,
+    Run,
+    settings_from_json,
+    UserError,
+    write_atomically,
+    write_evaluation,
+)
+
+
+_PROG = "python -m applications.baselines.train"
+# Imported only when asked for: each takes a library that the others do not.
+_MODULES = {
+    "ars": "_evolution",
+    "openes": "_evolution",
+    "brax-ars": "_brax",
+    "ppo": "_brax",
+    "sac": "_brax",
+    "ddpg": "_sb3",
+}
+
+
+@exit_on_user_error
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Trains as the command line says.
+
+    Args:
+        arguments: The command line; the program's own unless given.
+
+    Returns:
+        The exit code: 0, or 2 for input that cannot be used.
+    """
+    with Interrupt() as interrupt, contextlib.ExitStack() as stack:
+        config, run = parse_settings(Config, arguments, prog=_PROG)
+        if jax.process_count() > 1:
+            raise UserError(
+                "A baseline trains in one process. Drop --coordinator and what comes "
+                "with it; under SLURM, start one task."
+            )
+        config = dataclasses.replace(config.resolved(), physics=_physics(config))
+        task = _make_task(config, as_trained=True)
+        module = importlib.import_module(
+            f"applications.baselines.{_MODULES[config.algorithm]}"
+        )
+        continued = run is not None
+        if run is None:
+            parent = Path("runs") / "baselines" / config.algorithm
+            directory = config.run_dir or new_directory(parent, config)
+            module.check(task, config)
+            run = Run.create(directory, recorded(config))
+        stack.enter_context(run.locked())
+        print(
+            f"{config.algorithm} on {config.env}: {config.steps:,} steps, "
+            f"on {jax.devices()[0].platform}.",
+            flush=True,
+        )
+        train = _evolve if config.resumable else _train
+        policy = train(run, module, task, config, continued, interrupt)
+        if policy is None:
+            return 0
+        episodes = evaluate(
+            _make_task(config, as_trained=False),
+            policy,
+            EVALUATION_EPISODES,
+            key=key_for(config.seed, Purpose.EVALUATE),
+        )
+        write_evaluation(run, episodes)
+    return 0
+
+
+def _evolve(
+    run: Run,
+    module: Any,
+    task: AbstractEnvironment,
+    config: Config,
+    continued: bool,
+    interrupt: Interrupt,
+) -> MLPPolicy | None:
+    """Trains what our loop drives. Without a policy when it was stopped."""
+    algorithm = module.Evolution(task, config)
+    state = eqx.filter_jit(lambda key: algorithm.init(key=key))(
+        key_for(config.seed, Purpose.TRAIN)
+    )
+    progress = Progress()
+    if continued:
+        state, progress = _load(run, state, config)
+    state, progress, rows = loop(
+        run,
+        algorithm.compile,
+        state,
+        progress,
+        steps=config.steps,
+        checkpoint_every=config.checkpoint_every,
+        config=fixed(config),
+        save=lambda state: _save_policy(run, config, algorithm.policy(state)),
+        describe=_describe,
+        must_be_finite=("weight_norm",),
+        interrupt=interrupt,
+    )
+    _plot(run, config, rows)
+    if progress.env_steps < config.steps:
+        print(
+            f"Stopped after {progress.env_steps:,} steps. Go on with: "
+            f"{_PROG} --resume {run.directory}"
+        )
+        return None
+    return algorithm.policy(state)
+
+
+def _train(
+    run: Run,
+    module: Any,
+    task: AbstractEnvironment,
+    config: Config,
+    continued: bool,
+    interrupt: Interrupt,
+) -> MLPPolicy | None:
+    """Trains what a library's own loop drives. Without a policy when stopped."""
+    assert not continued
+    recorder = Recorder(run, config.steps, _describe, interrupt)
+    try:
+        with recorder:
+            policy = module.train(task, config, recorder.add)
+    except Stopped:
+        _plot(run, config, recorder.rows)
+        print(
+            f"Stopped. {config.algorithm} cannot go on from here; its metrics are in "
+            f"{run.directory}."
+        )
+        return None
+    _plot(run, config, recorder.rows)
+    _save_policy(run, config, policy)
+    return policy
+
+
+def _physics(config: Config) -> Any:
+    if config.physics != "auto":
+        return config.physics
+    if config.uses_brax:
+        return "mjx"
+    # One environment at a time is the C engine's, whatever JAX runs on.
+    return "mujoco" if config.algorithm == "ddpg" else resolve_physics("auto")
+
+
+def _make_task(config: Config, *, as_trained: bool) -> AbstractEnvironment:
+    """The task; `as_trained` with the reward that is learned from."""
+    options = _task_options(config)
+    if as_trained and not config.survival_bonus:
+        options["survival_bonus"] = False
+    try:
+        return make(config.env, physics=config.physics, **options)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _task_options(config: Config) -> dict[str, Any]:
+    given = {"horizon": config.horizon, "integrator": config.integrator}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _load(run: Run, state: Any, config: Config) -> tuple[Any, Progress]:
+    state, progress, notes = load_checkpoint(run.checkpoints, state, fixed(config))
+    for note in notes:
+        print(note, file=sys.stderr)
+    before = settings_from_json(Config, run.config).steps
+    if config.steps < before:
+        raise UserError(
+            f"--steps {config.steps} is less than the {before} of {run.directory}. "
+            "Raise it, or drop it."
+        )
+    if config.steps != before:
+        run.rewrite_config(run.config | {"steps": config.steps})
+    print(f"Continuing {run.directory} after {progress.env_steps:,} steps.")
+    return state, progress
+
+
+def _describe(row: dict) -> str:
+    def show(name: str, pattern: str) -> str:
+        value = row.get(name)
+        return "-" if value is None else format(value, pattern)
+
+    told = f"return {show('return_policy', '.1f')}  "
+    if "return_perturbed_mean" in row:
+        told += f"perturbed {show('return_perturbed_mean', '.1f')}  "
+    return told + f"{show('steps_per_second', ',.0f')} steps/s"
+
+
+def _plot(run: Run, config: Config, rows: list[dict]) -> None:
+    if rows:
+        plot_returns(rows, run.plot, title=f"{config.algorithm} on {config.env}")
+
+
+def _save_policy(run: Run, config: Config, policy: MLPPolicy) -> None:
+    write_atomically(
+        run.policy,
+        lambda file: write_policy(
+            file,
+            policy,
+            task=config.env,
+            task_options=_task_options(config) | {"physics": config.physics},
+        ),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""The command as a user meets it: what it leaves, and what it says to bad input."""
+
+import json
+import shutil
+
+import pytest
+
+
+pytest.importorskip("evosax")
+
+from applications import compare
+from applications.baselines import train
+from applications.epvf import evaluate
+
+
+_KEYS = {
+    "iteration",
+    "env_steps",
+    "return_policy",
+    "steps_per_second",
+    "compile_seconds",
+    "seconds",
+}
+_OF_A_POPULATION = {
+    "return_perturbed_mean",
+    "return_perturbed_max",
+    "nan_episodes",
+    "weight_norm",
+}
+_SMALL = ("--env", "cartpole", "--num-envs", "8", "--horizon", "30", "--steps", "600")
+_SMALL_ARS = (*_SMALL, "--top", "2")
+
+
+def rows(directory):
+    lines = (directory / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def files(directory):
+    return {path.name for path in directory.iterdir() if "tfevents" not in path.name}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("runs") / "ars"
+    assert train.main(["--run-dir", str(directory), *_SMALL_ARS]) == 0
+    return directory
+
+
+def test_run_directory(run, capsys):
+    assert files(run) == {
+        *("config.json", "metrics.jsonl", "checkpoints", "policy.eqx"),
+        *("return.png", "evaluation.json"),
+    }
+    config = json.loads((run / "config.json").read_text())
+    # What was not given has the algorithm's default; what it has no use for, none.
+    assert config["learning_rate"] == 0.015 and config["hidden"] == []
+    assert config["discount"] is None
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    assert len(evaluation["returns"]) == 100
+    # The policy is one that EPVF's replay understands.
+    assert evaluate.main([str(run), "--episodes", "5"]) == 0
+    assert "Mean return of 5 episodes" in capsys.readouterr().out
+
+
+def test_metrics(run):
+    found = rows(run)
+    assert all(row.keys() == _KEYS | _OF_A_POPULATION for row in found)
+    steps = [0, *(row["env_steps"] for row in found)]
+    # It stops after the first iteration that passes 600.
+    assert steps[-2] < 600 <= steps[-1]
+    for row, before in zip(found, steps, strict=False):
+        # A reward of 1 a step: the mean return is the mean length.
+        made = row["env_steps"] - before
+        assert made == round(8 * row["return_perturbed_mean"])
+
+
+def test_more_steps_on_resume_end_where_one_run_does(run, tmp_path):
+    parted, whole = tmp_path / "parted", tmp_path / "whole"
+    shutil.copytree(run, parted)
+    assert train.main(["--resume", str(parted), "--steps", "1200"]) == 0
+    more = (*_SMALL_ARS[:-3], "1200", "--top", "2")
+    assert train.main(["--run-dir", str(whole), *more]) == 0
+    assert json.loads((parted / "config.json").read_text())["steps"] == 1200
+    for name in ("policy.eqx", "evaluation.json"):
+        assert (parted / name).read_bytes() == (whole / name).read_bytes()
+    assert (parted / "policy.eqx").read_bytes() != (run / "policy.eqx").read_bytes()
+
+
+def test_openes_on_the_c_engine_and_beside_ars(run, tmp_path, capsys):
+    other = tmp_path / "openes"
+    flags = "--algorithm openes --env inverted_pendulum --physics mujoco --hidden 4"
+    flags += " --num-envs 4 --steps 100 --horizon 20 --normalise"
+    assert train.main(["--run-dir", str(other), *flags.split()]) == 0
+    assert files(other) == files(run)
+    out = tmp_path / "both.png"
+    assert compare.main([str(run), str(other), "--out", str(out)]) == 0
+    assert "openes, env inverted_pendulum" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--env ants", "Unknown task 'ants'."),
+        ("--num-envs 7", "--num-envs 7 is odd; directions are tried both ways."),
+        ("--top 61", "--top 61 is more than the 60 directions"),
+        ("--discount 0.9", "--discount is for ppo, sac, ddpg; ars has no use for it."),
+        ("--algorithm openes --top 3", "--top is for ars, brax-ars; openes has no use"),
+        ("--algorithm ppo --discount 1.5", "--discount must be at most 1; got 1.5."),
+        ("--algorithm ppo --minibatches 7", "cannot be shared out among --minibatches"),
+        ("--algorithm ppo --physics mujoco", "--physics mujoco is not for ppo"),
+        ("--algorithm sac --steps 5", "--warm-up 8192 leaves nothing of --steps 5"),
+        ("--algorithm ddpg --normalise", "--normalise is not for ddpg."),
+        ("--algorithm sac --resume x", "A run of sac cannot be resumed"),
+        ("--resume nowhere", "nowhere is not a run"),
+        ("--env swimmer --no-survival-bonus", "swimmer takes other options"),
+    ],
+)
+def test_input_that_cannot_be_used(flags, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert train.main(flags.split()) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_settled_stays_on_resume(run, capsys):
+    assert train.main(["--resume", str(run), "--steps", "5"]) == 2
+    assert "--steps 5 is less than the 600" in capsys.readouterr().err
+    assert train.main(["--resume", str(run), "--top", "3"]) == 2
+    assert "--top 3 differs from the run's 2" in capsys.readouterr().err
