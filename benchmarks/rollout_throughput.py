@@ -246,7 +246,7 @@ def _brax(size: int) -> Callable[[], int]:
     """Brax's own ant, another model, with policies of its sizes in one XLA call."""
     import brax.envs  # pyright: ignore[reportMissingImports]
 
-    env = brax.envs.get_environment("ant")
+    env: Any = brax.envs.get_environment("ant")
     steps = _horizon("jax", size)
     sizes = (env.observation_size, *HIDDEN, env.action_size)
 

@@ -15,7 +15,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
 from applications.baselines.config import Config
 from applications.envs import AbstractEnvironment
@@ -129,13 +129,15 @@ def to_policy(
 def _ars(config: Config, **shared: Any) -> tuple[Any, PyTree, Activation]:
     own = config.own
     an_iteration = own["num_envs"] * shared["episode_length"]
+    # Brax's protocol wants default arguments, which it never uses.
+    factory: Any = _squashed_linear
     _, (normaliser, weights), _ = ars.train(
         number_of_directions=own["num_envs"] // 2,
         top_directions=own["top"],
         step_size=own["learning_rate"],
         exploration_noise_std=own["noise_scale"],
         num_evals=min(own["iterations"], max(1, config.steps // an_iteration)),
-        network_factory=_squashed_linear,
+        network_factory=factory,
         **shared,
     )
     layer = {"kernel": weights, "bias": jnp.zeros(weights.shape[1])}
@@ -174,6 +176,9 @@ def _ppo(config: Config, **shared: Any) -> tuple[Any, PyTree, Activation]:
 
 def _sac(config: Config, **shared: Any) -> tuple[Any, PyTree, Activation]:
     own = config.own
+    factory: Any = functools.partial(
+        sac_networks.make_sac_networks, hidden_layer_sizes=own["hidden"]
+    )
     _, (normaliser, policy), _ = sac.train(
         num_envs=own["num_envs"],
         learning_rate=own["learning_rate"],
@@ -186,9 +191,7 @@ def _sac(config: Config, **shared: Any) -> tuple[Any, PyTree, Activation]:
         reward_scaling=own["reward_scale"],
         num_evals=1 + _rows(config, own["num_envs"]),
         deterministic_eval=True,
-        network_factory=functools.partial(
-            sac_networks.make_sac_networks, hidden_layer_sizes=own["hidden"]
-        ),
+        network_factory=factory,
         **shared,
     )
     return normaliser, policy["params"], "relu"
@@ -208,7 +211,7 @@ def _rows(config: Config, steps: int) -> int:
 def _squashed_linear(
     observation_size: int,
     action_size: int,
-    preprocess_observations_fn: Callable[[Array, Any], Array],
+    preprocess_observations_fn: Any,
 ) -> Any:
     """Brax's linear policy, squashed into the box as all policies here are."""
     linear = ars_networks.make_policy_network(

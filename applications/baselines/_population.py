@@ -56,7 +56,7 @@ def compile_rollout(
     from applications.rollout.native import NativeRollout
 
     assert isinstance(task, NativeTask)
-    block = {} if chunk is None else {"block": chunk * episodes}
+    block: dict[str, Any] = {} if chunk is None else {"block": chunk * episodes}
     native = NativeRollout(task, make_policy, episodes=episodes, **block)
     native.compile(population)
     form = native.shape(population)
