@@ -110,6 +110,29 @@ def test_every_flag_with_its_default():
             assert given == default
 
 
+def test_every_flag_of_the_baselines_with_its_default():
+    from applications.baselines.config import _DEFAULTS, Config
+
+    page = (ROOT / "docs" / "baselines.md").read_text()
+    lines = re.findall(r"^\| `--([\w-]+)` \|(.*)\|$", page, re.M)
+    table = {name.replace("-", "_"): cells for name, cells in lines}
+    assert table.keys() == {field.name for field in dataclasses.fields(Config)}
+
+    def shown(value):
+        if value is None:
+            return "all"
+        if isinstance(value, tuple):
+            return " ".join(map(str, value)) or "none"
+        return str(value)
+
+    for name in {name for own in _DEFAULTS.values() for name in own}:
+        cells = [cell.strip() for cell in table[name].split("|")]
+        expected = [
+            shown(own[name]) if name in own else "" for own in _DEFAULTS.values()
+        ]
+        assert cells == expected, name
+
+
 def test_every_metric():
     from applications.envs import make
     from applications.epvf.algorithm import EPVF as Algorithm
