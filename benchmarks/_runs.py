@@ -130,8 +130,8 @@ def result_of(training: Training, *metrics: str) -> dict[str, Any] | None:
 
 def environment() -> dict[str, str]:
     """Of a process that compiles anew, by one thread."""
-    kept = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
-    return {**kept, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    own = {"JAX_COMPILATION_CACHE_DIR": "", "OMP_NUM_THREADS": "1"}
+    return {**os.environ, **own, "PYTHONPATH": str(ROOT)}
 
 
 def _train(run: Training) -> None:

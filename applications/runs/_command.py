@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import tyro
 
+from applications.runs._compilation import keep_compiled
 from applications.runs._errors import UserError
 from applications.runs._joining import join
 from applications.runs._processes import on_main, share
@@ -62,6 +63,7 @@ def parse_settings(
     settings = tyro.cli(kind, prog=prog, args=arguments)
     if settings.resume is not None and settings.run_dir is not None:
         raise UserError("--run-dir names a new run and --resume an old one: drop one.")
+    keep_compiled()
     join(settings)
     run = None
     if settings.resume is not None:
