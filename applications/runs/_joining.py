@@ -21,7 +21,6 @@ _SECONDS_TO_MEET = 300
 _BROKEN = re.compile(r"Gloo|NCCL|coordination service|CoordinationService")
 _ADDRESS = re.compile(r"\[([0-9a-fA-F.:%\w]+)\]:\d+")
 
-# Kept, for C does not.
 _Handler = ctypes.CFUNCTYPE(None, ctypes.c_int)
 _last_words = b""
 _advice = ""

@@ -1,0 +1,176 @@
+"""A run does not depend on how many devices it is on, nor on losing some of them."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+_ROOT = Path(__file__).parents[3]
+# An odd population, which no number of devices divides.
+_FLAGS = [
+    *("--num-envs", "13", "--iterations", "150", "--horizon", "40", "--normalise"),
+    *("--checkpoint-every", "5", "--critic-width", "32", "--eval-episodes", "2"),
+]
+_NATIVE = [
+    *("--env", "inverted_pendulum", "--physics", "mujoco", "--chunk", "5"),
+    *("--iterations", "4"),
+]
+_TIMEOUT = 240
+
+
+def _start(devices: int, *flags: str) -> subprocess.Popen:
+    environment = {k: v for k, v in os.environ.items() if "proxy" not in k.lower()}
+    return subprocess.Popen(
+        [sys.executable, "-m", "applications.epvf.train", *flags],
+        cwd=_ROOT,
+        env=environment | {"JAX_NUM_CPU_DEVICES": str(devices)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@contextlib.contextmanager
+def _two_processes(devices: int, *flags: str) -> Iterator[list[subprocess.Popen]]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        coordinator = f"127.0.0.1:{probe.getsockname()[1]}"
+    together = ["--coordinator", coordinator, "--num-processes", "2"]
+    processes = [
+        _start(devices, *flags, *together, "--process-id", str(number))
+        for number in range(2)
+    ]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def _outputs(*processes: subprocess.Popen) -> list[str]:
+    """What they print, without the lines in which Gloo says that it is connected."""
+    outputs = [process.communicate(timeout=_TIMEOUT)[0] for process in processes]
+    return [
+        "".join(x for x in text.splitlines(True) if not x.startswith("[Gloo]"))
+        for text in outputs
+    ]
+
+
+def _finish(devices: int, *flags: str) -> None:
+    process = _start(devices, *flags)
+    (output,) = _outputs(process)
+    assert process.returncode == 0, output
+
+
+def _weights(directory: Path) -> dict[str, np.ndarray]:
+    newest = max((directory / "checkpoints").glob("*.ckpt"))
+    with open(newest, "rb") as file:
+        file.readline()
+        with np.load(file, allow_pickle=False) as archive:
+            return {k: archive[k] for k in archive.files if k != "metadata"}
+
+
+def _assert_same_bits(ours: Path, theirs: Path) -> None:
+    a, b = _weights(ours), _weights(theirs)
+    assert a.keys() == b.keys()
+    for name in a:
+        assert a[name].tobytes() == b[name].tobytes(), name
+
+
+def _wait_for_a_checkpoint(run: Path, *processes: subprocess.Popen) -> None:
+    while not list(run.glob("checkpoints/*.ckpt")):
+        for process in processes:
+            assert process.poll() is None, _outputs(*processes)
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def on_one(tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "one"
+    _finish(1, "--run-dir", str(run), *_FLAGS)
+    return run
+
+
+def test_four_devices_of_one_process(tmp_path, on_one):
+    _finish(4, "--run-dir", str(tmp_path / "four"), *_FLAGS)
+    _assert_same_bits(tmp_path / "four", on_one)
+
+
+def test_two_devices_of_two_processes(tmp_path, on_one):
+    run = tmp_path / "two"
+    with _two_processes(2, "--run-dir", str(run), *_FLAGS) as processes:
+        first, second = _outputs(*processes)
+        assert [p.returncode for p in processes] == [0, 0], (first, second)
+    _assert_same_bits(run, on_one)
+    assert "on 4 cpu devices of 2 processes" in first
+    assert f"Run directory: {run}" in first
+    assert second == ""
+
+    # The same directory again: one complaint, and both end.
+    with _two_processes(1, "--run-dir", str(run), *_FLAGS) as processes:
+        first, second = _outputs(*processes)
+        assert [p.returncode for p in processes] == [2, 2], (first, second)
+    assert first.startswith(f"error: {run} exists.") and len(first.splitlines()) == 1
+    assert second == ""
+
+
+def test_the_comparison_can_fail(tmp_path, on_one):
+    earlier = tmp_path / "earlier"
+    shutil.copytree(on_one, earlier)
+    max((earlier / "checkpoints").glob("*.ckpt")).unlink()
+    with pytest.raises(AssertionError):
+        _assert_same_bits(earlier, on_one)
+
+
+def test_two_processes_on_the_c_engine(tmp_path):
+    # Blocks of five policies, wherever they run.
+    _finish(1, "--run-dir", str(tmp_path / "one"), *_FLAGS, *_NATIVE)
+    run = ["--run-dir", str(tmp_path / "two")]
+    with _two_processes(1, *run, *_FLAGS, *_NATIVE) as processes:
+        outputs = _outputs(*processes)
+        assert [p.returncode for p in processes] == [0, 0], outputs
+    _assert_same_bits(tmp_path / "two", tmp_path / "one")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_lost_process_ends_the_other_and_the_run_goes_on(tmp_path, on_one, number):
+    run = tmp_path / "lost"
+    flags = [*_FLAGS, "--heartbeat", "10", "--run-dir", str(run)]
+    with _two_processes(1, *flags) as (first, second):
+        _wait_for_a_checkpoint(run, first, second)
+        second.send_signal(number)
+        began = time.monotonic()
+        (output,) = _outputs(first)
+        assert time.monotonic() - began < 60
+        assert first.returncode == 3, output
+    last = output.splitlines()[-1]
+    assert last.startswith("error: Another process of this run")
+    assert f"--resume {run}" in last
+    if number == signal.SIGSTOP:
+        return
+    _finish(1, "--resume", str(run))
+    _assert_same_bits(run, on_one)
+
+
+def test_one_interrupted_process_stops_all(tmp_path, on_one):
+    run = tmp_path / "interrupted"
+    with _two_processes(1, "--run-dir", str(run), *_FLAGS) as processes:
+        _wait_for_a_checkpoint(run, *processes)
+        processes[1].send_signal(signal.SIGTERM)
+        outputs = _outputs(*processes)
+        assert [p.returncode for p in processes] == [0, 0], outputs
+    assert f"--resume {run}" in outputs[0]
+    # Goes on with more devices than it began with.
+    _finish(4, "--resume", str(run))
+    _assert_same_bits(run, on_one)
