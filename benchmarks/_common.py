@@ -112,11 +112,11 @@ def fill(page: str, name: str, text: str) -> None:
         ValueError: If the page has no such place.
     """
     path = ROOT / "docs" / page
-    before, begin, rest = path.read_text().partition(f"<!-- {name} -->\n")
-    _, end, after = rest.partition("\n<!-- end -->")
+    before, begin, rest = path.read_text().partition(f"<!-- {name} -->")
+    _, end, after = rest.partition("<!-- end -->")
     if not end:
         raise ValueError(f"docs/{page} has no place for {name}.")
-    path.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+    path.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
 
 
 def smooth(values: list[float], width: int) -> np.ndarray:
