@@ -113,12 +113,11 @@ def _address() -> str:
 
 def _on_core(core: int, command: list[str]) -> subprocess.Popen:
     return subprocess.Popen(
-        command,
+        ["taskset", "--cpu-list", str(core), *command],
         cwd=ROOT,
         env=_environment(),
         stdout=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
     )
 
 

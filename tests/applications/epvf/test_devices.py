@@ -18,7 +18,7 @@ import pytest
 _ROOT = Path(__file__).parents[3]
 # An odd population, which no number of devices divides.
 _FLAGS = [
-    *("--num-envs", "13", "--iterations", "150", "--horizon", "40", "--normalise"),
+    *("--num-envs", "13", "--iterations", "60", "--horizon", "40", "--normalise"),
     *("--checkpoint-every", "5", "--critic-width", "32", "--eval-episodes", "2"),
 ]
 _NATIVE = [
@@ -55,7 +55,7 @@ def _two_processes(devices: int, *flags: str) -> Iterator[list[subprocess.Popen]
     finally:
         for process in processes:
             process.kill()
-            process.wait()
+            process.communicate()
 
 
 def _outputs(*processes: subprocess.Popen) -> list[str]:
