@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import pickle
+from typing import Any, get_args
 
 import equinox as eqx
 import jax
@@ -12,7 +13,13 @@ import numpy as np
 import pytest
 
 from applications.envs import AbstractTask, ActionSpace, Continuous, Discrete, make
-from applications.policy import FlatView, MLPPolicy, read_policy, write_policy
+from applications.policy import (
+    Activation,
+    FlatView,
+    MLPPolicy,
+    read_policy,
+    write_policy,
+)
 
 
 class _Task(AbstractTask):
@@ -138,6 +145,7 @@ def test_file_goes_there_and_back(tmp_path, hidden):
         "task": "cartpole",
         "task_options": {"horizon": 30},
         "hidden": list(hidden),
+        "activation": "tanh",
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
 
@@ -232,3 +240,24 @@ def test_header_that_lacks_something(tmp_path, missing):
     path.write_bytes(json.dumps(lacking).encode() + b"\n" + weights)
     with pytest.raises(ValueError, match=f"has a header without '{missing}'"):
         read_policy(path)
+
+
+def test_other_activations_are_kept(tmp_path):
+    task = make("cartpole")
+    policies = [
+        MLPPolicy(task, (4,), activation=activation, key=jax.random.key(0))
+        for activation in get_args(Activation)
+    ]
+    observation = jnp.array([1.0, -2.0, 0.5, 3.0])
+    answers = []
+    for policy in policies:
+        path = tmp_path / policy.activation
+        with open(path, "wb") as file:
+            write_policy(file, policy, task="cartpole", task_options={})
+        _, read = read_policy(path)
+        assert eqx.tree_equal(read, policy)
+        answers.append(read(observation).tolist())
+    assert len({tuple(answer) for answer in answers}) == 3
+    with pytest.raises((ValueError, TypeError)):
+        sine: Any = "sine"
+        MLPPolicy(task, (4,), activation=sine, key=jax.random.key(0))
