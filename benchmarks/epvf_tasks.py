@@ -22,14 +22,21 @@ TASKS: dict[str, tuple[float | None, dict[str, str]]] = {
     "mountain_car_continuous": (
         90.0,
         {
-            "epvf": "--normalise --hidden 8 --weight-clip 5 --targets rank",
+            "epvf": "--normalise --hidden 8 --weight-clip 5 --noise-scale 1 "
+            "--targets rank"
         },
     ),
     "inverted_pendulum": (
         950.0,
         {"epvf": "--representation probing --iterations 60"},
     ),
-    "swimmer": (340.0, {"epvf": f"{_LINEAR} --iterations 60"}),
+    "swimmer": (
+        340.0,
+        {
+            "epvf": f"{_LINEAR} --iterations 60 --weight-clip 3 --noise-scale 1 "
+            "--noise-schedule linear"
+        },
+    ),
     "half_cheetah": (None, {"epvf": f"{_LINEAR} --iterations 100"}),
     "hopper": (None, {"epvf": f"{_LINEAR} --iterations 300 --no-survival-bonus"}),
 }
