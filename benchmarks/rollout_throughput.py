@@ -8,7 +8,7 @@ environment and a size are taken in turns, several times over, and medians are g
 with their ratio to the limit of the same run.
 
 Startup is the time from the start of Python to the end of the first control step of all
-policies, in a process of its own: with an empty compilation cache and once more with
+policies, in a process of its own: with an empty compilation cache and twice more with
 what that left there. Short episodes are such that end after 8 steps of 1,000.
 
     python benchmarks/rollout_throughput.py [--env ant --num-envs 1024 --json FILE]
