@@ -64,7 +64,9 @@ def train_all(trainings: Sequence[Training], cores: Sequence[int]) -> None:
     Raises:
         CalledProcessError: If a run fails.
     """
+    # First seeds first, so that what is there early tells of all.
     pending = [run for run in trainings if not _is_done(run)]
+    pending.sort(key=lambda run: run.seed)
     on_cores(pending, _train, cores)
 
 

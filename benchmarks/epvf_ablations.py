@@ -5,11 +5,11 @@ Every run has one core. Runs are kept, so this can be stopped and started again.
     python benchmarks/epvf_ablations.py
 """
 
-import argparse
+from collections.abc import Sequence
 
-from _common import fill, write
-from _groups import draw_dots, markdown, summarise
-from _runs import result_of, train_all, Training
+from _groups import draw_dots
+from _runs import Training
+from _study import study
 
 from applications.epvf.ablate import ABLATIONS
 
@@ -22,30 +22,18 @@ TASKS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tasks", nargs="*", default=list(TASKS), choices=TASKS)
-    parser.add_argument(
-        "--cores", nargs="*", type=int, default=[0, 1], help="none: only what is there"
-    )
-    arguments = parser.parse_args()
-    train_all(_trainings(arguments.tasks), arguments.cores)
-    found = [
-        result_of(run, "return_perturbed_mean", "critic_correlation")
-        for run in _trainings(list(TASKS))
-    ]
-    runs = [run for run in found if run is not None]
-    table = summarise(runs)
-    print(markdown(table))
-    fill("learning.md", "ablations", markdown(table))
-    write(
+    study(
         "epvf_ablations",
-        "python benchmarks/epvf_ablations.py",
-        {"table": table, "runs": runs},
-        draw_dots(table, "One choice changed at a time"),
+        "ablations",
+        __doc__,
+        list(TASKS),
+        _trainings,
+        lambda table, _: draw_dots(table, "One choice changed at a time"),
+        metrics=["return_perturbed_mean", "critic_correlation"],
     )
 
 
-def _trainings(tasks: list[str]) -> list[Training]:
+def _trainings(tasks: Sequence[str]) -> list[Training]:
     return [
         Training(
             (task, name.replace(" ", "-")),

@@ -19,11 +19,10 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from applications.baselines._population import compile_rollout
 from applications.baselines.config import Config
-from applications.envs import AbstractEnvironment
+from applications.envs import AbstractEnvironment, AbstractTask
 from applications.policy import FlatView, MLPPolicy, Moments, standardised
-from applications.rollout import Episode
+from applications.rollout import compile_iteration, Episode, rollout
 from applications.runs import UserError
 
 
@@ -135,36 +134,46 @@ class Evolution(eqx.Module):
         seen = Moments.empty(self.task.observation_size)
         return State(_strong(search), seen, run_key)
 
-    def compile(self, state: State) -> Callable[[State], tuple[State, Metrics]]:
-        """Compiles an iteration; on a task of the C engine, all but the physics.
+    def step(self, state: State, axis: str | None = None) -> tuple[State, Metrics]:
+        """One iteration, on a task that JAX can step.
 
         Args:
-            state: A state, for its form.
+            state: The state before.
+            axis: Inside `jax.shard_map`, the axis over which the population is shared
+                out.
 
         Returns:
-            One iteration.
+            As `learn`.
         """
-        proposed: Any = eqx.filter_jit(lambda state: self.propose(state))
-        learned: Any = eqx.filter_jit(
-            lambda state, trial, episodes: self.learn(state, trial, episodes)
-        )
-        propose = proposed.lower(state).compile()
-        trial = propose(state)
-        run, episodes = compile_rollout(
+        assert isinstance(self.task, AbstractTask)
+        trial = self.propose(state)
+        episodes = rollout(
             self.task,
             self.view.to_policy,
             trial.acting,
             episodes=self.config.own["episodes"],
             chunk=self.config.own["chunk"],
+            axis=axis,
             key=trial.key,
         )
-        learn = learned.lower(state, trial, episodes).compile()
+        return self.learn(state, trial, episodes)
 
-        def step(state: State) -> tuple[State, Metrics]:
-            trial = propose(state)
-            return learn(state, trial, run(trial.acting, trial.key))
+    def compile(self, state: State) -> Callable[[State], tuple[State, Metrics]]:
+        """Compiles an iteration for whatever steps the task, on all devices.
 
-        return step
+        Args:
+            state: A state, for its form.
+
+        Returns:
+            One iteration. The state that it is given is used up.
+        """
+        return compile_iteration(
+            self,
+            self.view.to_policy,
+            state,
+            episodes=self.config.own["episodes"],
+            chunk=self.config.own["chunk"],
+        )
 
     def propose(self, state: State) -> Trial:
         """The policies to try in an iteration.

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from applications.baselines._population import compile_rollout
 from applications.baselines.config import Config
 from applications.envs import AbstractEnvironment, Continuous
 from applications.envs.adapters import to_gymnasium
-from applications.policy import FlatView, MLPPolicy
+from applications.policy import MLPPolicy
+from applications.rollout import evaluate
 from applications.runs import key_for, Purpose, UserError
 
 
@@ -88,12 +88,7 @@ def train(task: AbstractEnvironment, config: Config, record: Record) -> MLPPolic
         seed=config.seed,
         device="cpu",
     )
-    view = FlatView(to_policy(task, model.actor))
-    start = view.to_vector(to_policy(task, model.actor))[None]
     key = key_for(config.seed, Purpose.TRAIN)
-    run, _ = compile_rollout(
-        task, view.to_policy, start, episodes=config.eval_episodes, key=key
-    )
 
     class Evaluation(BaseCallback):
         rows = 0
@@ -102,8 +97,9 @@ def train(task: AbstractEnvironment, config: Config, record: Record) -> MLPPolic
             due = (self.rows + 1) * config.steps // own["iterations"]
             if self.num_timesteps >= due:
                 self.rows += 1
-                weights = view.to_vector(to_policy(task, model.actor))[None]
-                episodes = run(weights, jr.fold_in(key, self.rows))
+                policy = to_policy(task, model.actor)
+                own_key = jr.fold_in(key, self.rows)
+                episodes = evaluate(task, policy, config.eval_episodes, key=own_key)
                 mean = jnp.mean(episodes.total_reward, where=episodes.valid)
                 record(self.num_timesteps, {"return_policy": mean.item()})
             return True

@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Annotated, Any, Literal, TypeAlias
 
-from applications.envs import Integrator
 from applications.runs import (
     AtLeast,
     AtMost,
@@ -120,17 +119,8 @@ class Config(RunSettings):
     hidden: OptionalWidths = None
     """Width of each hidden layer of the policy."""
 
-    horizon: OptionalCount = None
-    """Time limit of an episode in control steps. The task's own unless given."""
-
-    integrator: Integrator | None = None
-    """How MuJoCo tasks are integrated. The task's own way unless given."""
-
     normalise: bool = False
     """Standardise observations by running statistics (not ddpg)."""
-
-    survival_bonus: bool = True
-    """Learn from the reward for not falling too. Evaluation always counts it."""
 
     eval_episodes: Count = 8
     """Extra episodes of the policy itself, to watch it; not learned from."""

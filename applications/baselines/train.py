@@ -13,17 +13,17 @@ import jax
 
 from applications.baselines._recorder import Recorder, Stopped
 from applications.baselines.config import Config
-from applications.envs import AbstractEnvironment, make, resolve_physics
-from applications.policy import MLPPolicy, write_policy
-from applications.rollout import evaluate
+from applications.envs import AbstractEnvironment, resolve_physics
+from applications.policy import MLPPolicy
 from applications.runs import (
-    EVALUATION_EPISODES,
+    evaluate_policy,
     exit_on_user_error,
     fixed,
     Interrupt,
     key_for,
-    load_checkpoint,
+    load_state,
     loop,
+    make_task,
     new_directory,
     parse_settings,
     plot_returns,
@@ -31,10 +31,8 @@ from applications.runs import (
     Purpose,
     recorded,
     Run,
-    settings_from_json,
+    save_policy,
     UserError,
-    write_atomically,
-    write_evaluation,
 )
 
 
@@ -68,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "with it; under SLURM, start one task."
             )
         config = dataclasses.replace(config.resolved(), physics=_physics(config))
-        task = _make_task(config, as_trained=True)
+        task = make_task(config, as_trained=True)
         module = importlib.import_module(
             f"applications.baselines.{_MODULES[config.algorithm]}"
         )
@@ -86,15 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         train = _evolve if config.resumable else _train
         policy = train(run, module, task, config, continued, interrupt)
-        if policy is None:
-            return 0
-        episodes = evaluate(
-            _make_task(config, as_trained=False),
-            policy,
-            EVALUATION_EPISODES,
-            key=key_for(config.seed, Purpose.EVALUATE),
-        )
-        write_evaluation(run, episodes)
+        if policy is not None:
+            evaluate_policy(run, config, policy)
     return 0
 
 
@@ -113,7 +104,7 @@ def _evolve(
     )
     progress = Progress()
     if continued:
-        state, progress = _load(run, state, config)
+        state, progress = load_state(run, state, config, "steps")
     state, progress, rows = loop(
         run,
         algorithm.compile,
@@ -122,7 +113,7 @@ def _evolve(
         steps=config.steps,
         checkpoint_every=config.checkpoint_every,
         config=fixed(config),
-        save=lambda state: _save_policy(run, config, algorithm.policy(state)),
+        save=lambda state: save_policy(run, config, algorithm.policy(state)),
         describe=_describe,
         must_be_finite=("weight_norm",),
         interrupt=interrupt,
@@ -159,7 +150,7 @@ def _train(
         )
         return None
     _plot(run, config, recorder.rows)
-    _save_policy(run, config, policy)
+    save_policy(run, config, policy)
     return policy
 
 
@@ -170,38 +161,6 @@ def _physics(config: Config) -> Any:
         return "mjx"
     # One environment at a time is the C engine's, whatever JAX runs on.
     return "mujoco" if config.algorithm == "ddpg" else resolve_physics("auto")
-
-
-def _make_task(config: Config, *, as_trained: bool) -> AbstractEnvironment:
-    """The task; `as_trained` with the reward that is learned from."""
-    options = _task_options(config)
-    if as_trained and not config.survival_bonus:
-        options["survival_bonus"] = False
-    try:
-        return make(config.env, physics=config.physics, **options)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-
-
-def _task_options(config: Config) -> dict[str, Any]:
-    given = {"horizon": config.horizon, "integrator": config.integrator}
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def _load(run: Run, state: Any, config: Config) -> tuple[Any, Progress]:
-    state, progress, notes = load_checkpoint(run.checkpoints, state, fixed(config))
-    for note in notes:
-        print(note, file=sys.stderr)
-    before = settings_from_json(Config, run.config).steps
-    if config.steps < before:
-        raise UserError(
-            f"--steps {config.steps} is less than the {before} of {run.directory}. "
-            "Raise it, or drop it."
-        )
-    if config.steps != before:
-        run.rewrite_config(run.config | {"steps": config.steps})
-    print(f"Continuing {run.directory} after {progress.env_steps:,} steps.")
-    return state, progress
 
 
 def _describe(row: dict) -> str:
@@ -218,18 +177,6 @@ def _describe(row: dict) -> str:
 def _plot(run: Run, config: Config, rows: list[dict]) -> None:
     if rows:
         plot_returns(rows, run.plot, title=f"{config.algorithm} on {config.env}")
-
-
-def _save_policy(run: Run, config: Config, policy: MLPPolicy) -> None:
-    write_atomically(
-        run.policy,
-        lambda file: write_policy(
-            file,
-            policy,
-            task=config.env,
-            task_options=_task_options(config) | {"physics": config.physics},
-        ),
-    )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Annotated, Literal
 
-from applications.envs import Integrator
 from applications.runs import (
     AtLeast,
     check_settings,
@@ -62,17 +61,8 @@ class Config(RunSettings):
     noise_schedule: Schedule = "constant"
     """How that scale goes to zero over the run; constant keeps it."""
 
-    horizon: OptionalCount = None
-    """Time limit of an episode in control steps. The task's own unless given."""
-
-    integrator: Integrator | None = None
-    """How MuJoCo tasks are integrated. The task's own way unless given."""
-
     normalise: bool = False
     """Standardise observations by running statistics over the whole population."""
-
-    survival_bonus: bool = True
-    """Learn from the reward for not falling too. Evaluation always counts it."""
 
     episodes: Count = 1
     """Episodes of each perturbed policy in each iteration."""

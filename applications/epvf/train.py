@@ -10,21 +10,21 @@ from typing import Any
 import equinox as eqx
 import jax
 
-from applications.envs import AbstractEnvironment, make, resolve_physics
+from applications.envs import resolve_physics
 from applications.epvf.algorithm import EPVF, State
 from applications.epvf.config import Config
-from applications.policy import write_policy
-from applications.rollout import evaluate, own_copy
+from applications.rollout import own_copy
 from applications.runs import (
-    EVALUATION_EPISODES,
+    evaluate_policy,
     exit_on_user_error,
     expect_losses,
     fixed,
     Interrupt,
     is_main,
     key_for,
-    load_checkpoint,
+    load_state,
     loop,
+    make_task,
     new_directory,
     on_all,
     on_main,
@@ -34,12 +34,9 @@ from applications.runs import (
     Purpose,
     recorded,
     Run,
-    settings_from_json,
+    save_policy,
     share,
     share_arrays,
-    UserError,
-    write_atomically,
-    write_evaluation,
 )
 
 
@@ -61,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Results belong to an engine: a run keeps the one that it began with.
         physics = share(resolve_physics(config.physics))
         config = dataclasses.replace(config, physics=physics)
-        task = on_all(lambda: _make_task(config, as_trained=True))
+        task = on_all(lambda: make_task(config, as_trained=True))
         algorithm = EPVF(task, config)
         key = key_for(config.seed, Purpose.TRAIN)
         state = eqx.filter_jit(lambda key: algorithm.init(key=key))(key)
@@ -74,6 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if is_main():
             _introduce(algorithm, state, progress)
 
+        def save(state: State) -> None:
+            assert run is not None
+            save_policy(run, config, algorithm.policy(own_copy(state)))
+
         state, progress, rows = loop(
             run,
             algorithm.compile,
@@ -82,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             iterations=config.iterations,
             checkpoint_every=config.checkpoint_every,
             config=fixed(config),
-            save=lambda state: _save_policy(run, algorithm, own_copy(state)),
+            save=save,
             describe=_describe,
             must_be_finite=("critic_loss", "weight_norm"),
             interrupt=interrupt,
@@ -98,7 +99,7 @@ def _open(
     """The run's directory, kept from others, and where the run stands."""
     if resumed is not None:
         stack.enter_context(resumed.locked())
-        return resumed, *_load(resumed, state, config)
+        return resumed, *load_state(resumed, state, config, "iterations")
     directory = config.run_dir or new_directory(Path("runs") / "epvf", config)
     run = Run.create(directory, recorded(config))
     stack.enter_context(run.locked())
@@ -119,50 +120,7 @@ def _finish(
             f"{_PROG} --resume {run.directory}"
         )
         return
-    key = key_for(config.seed, Purpose.EVALUATE)
-    episodes = evaluate(
-        _make_task(config, as_trained=False),
-        algorithm.policy(state),
-        EVALUATION_EPISODES,
-        key=key,
-    )
-    write_evaluation(run, episodes)
-
-
-def _make_task(config: Config, *, as_trained: bool) -> AbstractEnvironment:
-    """The task; `as_trained` with the reward that is learned from."""
-    options = _task_options(config)
-    if as_trained and not config.survival_bonus:
-        options["survival_bonus"] = False
-    try:
-        return make(config.env, physics=config.physics, **options)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-
-
-def _task_options(config: Config) -> dict[str, Any]:
-    given = {"horizon": config.horizon, "integrator": config.integrator}
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def _load(run: Run, state: State, config: Config) -> tuple[State, Progress]:
-    state, progress, notes = load_checkpoint(run.checkpoints, state, fixed(config))
-    for note in notes:
-        print(note, file=sys.stderr)
-    if config.iterations < progress.iteration:
-        raise UserError(
-            f"--iterations {config.iterations} is less than the {progress.iteration} "
-            f"that {run.directory} has done. Raise it, or drop it."
-        )
-    before = settings_from_json(Config, run.config).iterations
-    if config.iterations != before:
-        print(
-            f"Iterations: {before} before, {config.iterations} now; schedules run over "
-            "the new number."
-        )
-        run.rewrite_config(run.config | {"iterations": config.iterations})
-    print(f"Continuing {run.directory} after iteration {progress.iteration}.")
-    return state, progress
+    evaluate_policy(run, config, algorithm.policy(state))
 
 
 def _introduce(algorithm: EPVF, state: State, progress: Progress) -> None:
@@ -200,20 +158,6 @@ def _describe(row: dict) -> str:
         f"(max {show('return_perturbed_max', '.1f')})  "
         f"correlation {show('critic_correlation', '+.2f')}  "
         f"{show('steps_per_second', ',.0f')} steps/s"
-    )
-
-
-def _save_policy(run: Run | None, algorithm: EPVF, state: State) -> None:
-    assert run is not None
-    config = algorithm.config
-    write_atomically(
-        run.policy,
-        lambda file: write_policy(
-            file,
-            algorithm.policy(state),
-            task=config.env,
-            task_options=_task_options(config) | {"physics": config.physics},
-        ),
     )
 
 

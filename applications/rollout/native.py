@@ -25,10 +25,11 @@ from mujoco.batch import Batch, SimulationError
 from applications.envs.native import NativeTask, Physics
 from applications.policy import Moments
 from applications.rollout._rollout import all_finite, contained, Episode
+from applications.rollout._simulations import Simulations
 
 
-# Few enough that blocks share out evenly, many enough that calling the
-# compiled function costs little beside the physics.
+# Most episodes in a block: so many that calling the compiled function costs little
+# beside the physics.
 _BLOCK = 512
 _SHRINK = 4
 _SMALLEST = 16
@@ -67,8 +68,8 @@ class NativeRollout:
 
     Start states are those that `rollout` draws from the same key. Which thread runs a
     block makes no difference to it. The size of a block may make one, in the last bit
-    of what XLA computes, which contacts magnify: it follows from the number of threads
-    where there are few policies, and from how many of them have come to their end.
+    of what XLA computes, which contacts magnify: it follows from the number of threads,
+    unless `block` says less, and from how many policies have come to their end.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class NativeRollout:
         make_policy: Callable[[Float[Array, " weights"]], Callable],
         *,
         episodes: int = 1,
-        block: int = _BLOCK,
+        block: int | None = None,
         threads: int | None = None,
         part: tuple[int, int] = (0, 1),
     ):
@@ -87,7 +88,8 @@ class NativeRollout:
             task: The task.
             make_policy: From weights to a policy, for instance `FlatView.to_policy`.
             episodes: Episodes of each policy.
-            block: How many episodes a thread runs at once, at most.
+            block: How many episodes a thread runs at once, at most. Unless given, a
+                number of which all threads get equally many.
             threads: How many threads; unless given, one for each core that this
                 process may use.
             part: Which part of a population to run, counted from 0, and of how many
@@ -102,7 +104,7 @@ class NativeRollout:
             "block": block,
             "threads": threads,
         }.items():
-            if value < 1:
+            if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1.")
         if not 0 <= part[0] < part[1]:
             raise ValueError(f"There is no part {part[0]} of {part[1]}.")
@@ -198,8 +200,12 @@ class NativeRollout:
         return -(-population.shape[0] // self._part[1])
 
     def _block_of(self, population: Float[Array, "policies weights"]) -> int:
+        """Episodes that a thread runs at once."""
         size = self._count(population) * self._episodes
-        return min(self._block, -(-size // self._threads))
+        if self._block is not None:
+            return min(self._block, -(-size // self._threads))
+        rounds = -(-size // (_BLOCK * self._threads))
+        return -(-size // (rounds * self._threads))
 
     def _run_block(
         self,
@@ -218,7 +224,7 @@ class NativeRollout:
         model = self._task.model
         # One thread: blocks run beside each other.
         if "cfrc_ext" in definition.derived:
-            batch = _Simulations(model, size)
+            batch = Simulations(model, size)
         else:
             batch = Batch(model, size, 1)
         policies, qpos, qvel = self._draw(population, key, first, size)
@@ -382,53 +388,6 @@ def _cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on every system
         return os.cpu_count() or 1
-
-
-class _Simulations:
-    """As `Batch`, but with the forces between bodies after every step.
-
-    MuJoCo computes them on demand only, and a batch cannot be asked to.
-    """
-
-    def __init__(self, model: mujoco.MjModel, size: int):
-        self._model = model
-        self._data = [mujoco.MjData(model) for _ in range(size)]
-        self._derived: dict[str, np.ndarray] = {}
-        self.qpos = self._stacked("qpos")
-        self.qvel = self._stacked("qvel")
-        self.ctrl = self._stacked("ctrl")
-        self.qacc_warmstart = self._stacked("qacc_warmstart")
-
-    def bind(self, name: str) -> np.ndarray:
-        return self._derived.setdefault(name, self._stacked(name))
-
-    def forward(self) -> None:
-        for i, data in enumerate(self._data):
-            self._load(i)
-            mujoco.mj_forward(self._model, data)
-            self._save(i)
-
-    def step(self, ids: Int[np.ndarray, " ids"], *, nstep: int) -> None:
-        for i in ids.tolist():
-            self._load(i)
-            mujoco.mj_step(self._model, self._data[i], nstep=nstep)
-            mujoco.mj_rnePostConstraint(self._model, self._data[i])
-            self._save(i)
-
-    def _stacked(self, name: str) -> np.ndarray:
-        return np.stack([getattr(data, name) for data in self._data])
-
-    def _load(self, i: int) -> None:
-        data = self._data[i]
-        data.qpos, data.qvel = self.qpos[i], self.qvel[i]
-        data.ctrl, data.qacc_warmstart = self.ctrl[i], self.qacc_warmstart[i]
-
-    def _save(self, i: int) -> None:
-        data = self._data[i]
-        self.qpos[i], self.qvel[i] = data.qpos, data.qvel
-        self.qacc_warmstart[i] = data.qacc_warmstart
-        for name, values in self._derived.items():
-            values[i] = getattr(data, name)
 
 
 def evaluate_native(

@@ -7,6 +7,7 @@ from applications.runs._checkpoint import (
 )
 from applications.runs._command import (
     fixed as fixed,
+    load_state as load_state,
     new_directory as new_directory,
     parse_settings as parse_settings,
     recorded as recorded,
@@ -21,10 +22,6 @@ from applications.runs._comparison import (
     summarise as summarise,
 )
 from applications.runs._errors import AllStop as AllStop, UserError as UserError
-from applications.runs._evaluation import (
-    EVALUATION_EPISODES as EVALUATION_EPISODES,
-    write_evaluation as write_evaluation,
-)
 from applications.runs._exit import exit_on_user_error as exit_on_user_error
 from applications.runs._files import (
     write_atomically as write_atomically,
@@ -60,4 +57,9 @@ from applications.runs._settings import (
     settings_from_json as settings_from_json,
     settings_to_json as settings_to_json,
     Widths as Widths,
+)
+from applications.runs._task import (
+    evaluate_policy as evaluate_policy,
+    make_task as make_task,
+    save_policy as save_policy,
 )

@@ -2,12 +2,14 @@
 
 import dataclasses
 import datetime
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import tyro
 
+from applications.runs._checkpoint import load_checkpoint, Progress
 from applications.runs._compilation import keep_compiled
 from applications.runs._errors import UserError
 from applications.runs._joining import join
@@ -22,6 +24,7 @@ from applications.runs._settings import (
 
 
 Settings = TypeVar("Settings", bound=RunSettings)
+State = TypeVar("State")
 
 # What is no setting of a run, but of the machines that it is on just now.
 _OF_MACHINES = frozenset({"coordinator", "num_processes", "process_id", "heartbeat"})
@@ -97,6 +100,46 @@ def _continued(
                 f"{flag(name)} to go on with {run.directory}, or start a new run."
             )
     return settings, run
+
+
+def load_state(
+    run: Run, state: State, settings: RunSettings, limit: Literal["iterations", "steps"]
+) -> tuple[State, Progress]:
+    """Reads where a run that is resumed stands, and says so.
+
+    Args:
+        run: The run. Its `config.json` gets the new limit.
+        state: A state of the same form.
+        settings: The settings that it goes on with.
+        limit: The one of them that says how long the run is.
+
+    Returns:
+        The state and how far the run is.
+
+    Raises:
+        UserError: If the checkpoint was made under other settings, or is beyond the
+            limit.
+    """
+    state, progress, notes = load_checkpoint(run.checkpoints, state, fixed(settings))
+    for note in notes:
+        print(note, file=sys.stderr)
+    done = {"iterations": progress.iteration, "steps": progress.env_steps}[limit]
+    before = getattr(settings_from_json(type(settings), run.config), limit)
+    asked = getattr(settings, limit)
+    if asked != before:
+        # The last iteration may have gone beyond what was asked for then.
+        if asked < done:
+            raise UserError(
+                f"{flag(limit)} {asked} is less than the {done} that {run.directory} "
+                "has done. Raise it, or drop it."
+            )
+        print(
+            f"{limit.capitalize()}: {before:,} before, {asked:,} now; schedules run "
+            "over the new number."
+        )
+        run.rewrite_config(run.config | {limit: asked})
+    print(f"Continuing {run.directory} after iteration {progress.iteration}.")
+    return state, progress
 
 
 def new_directory(parent: Path, settings: RunSettings) -> Path:

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import optax
 from beartype.door import is_bearable
 
-from applications.envs import PhysicsEngine
+from applications.envs import Integrator, PhysicsEngine
 from applications.runs._errors import UserError
 
 
@@ -61,6 +61,15 @@ class RunSettings:
 
     physics: PhysicsEngine = "auto"
     """What steps MuJoCo tasks: mjx in JAX, or mujoco in C, which auto takes on CPUs."""
+
+    horizon: OptionalCount = None
+    """Time limit of an episode in control steps. The task's own unless given."""
+
+    integrator: Integrator | None = None
+    """How MuJoCo tasks are integrated. The task's own way unless given."""
+
+    survival_bonus: bool = True
+    """Learn from the reward for not falling too. Evaluation always counts it."""
 
     num_envs: Count = 128
     """Parallel environments: policies tried in each iteration."""

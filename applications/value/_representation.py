@@ -95,6 +95,14 @@ def make_encoder(
         # Tanh is odd: hidden units may change their sign.
         return ScaleSymmetry.from_space(space(), "sign")
 
+    def in_layers(kind: Callable[..., AbstractEncoder]) -> AbstractEncoder:
+        return kind(
+            space(), options.features, channels=channels, num_layers=layers, key=key
+        )
+
+    def asking(kind: Callable[..., AbstractEncoder]) -> AbstractEncoder:
+        return kind(seen, acts, options.probes, initializer=initializer, key=key)
+
     def interactive() -> AbstractEncoder:
         each, left = divmod(options.probes, options.rounds)
         if left:
@@ -109,27 +117,9 @@ def make_encoder(
     kinds: dict[str, Callable[[], AbstractEncoder]] = {
         "flat": lambda: Flat(WeightSpace.from_spec(policy)),
         "statistics": lambda: Statistics(WeightSpace.from_spec(policy)),
-        "equivariant": lambda: Equivariant(
-            space(),
-            options.features,
-            channels=channels,
-            num_layers=layers,
-            key=key,
-        ),
-        "transformer": lambda: Transformer(
-            space(),
-            options.features,
-            channels=channels,
-            num_layers=layers,
-            key=key,
-        ),
-        "graph": lambda: Graph(
-            space(),
-            options.features,
-            channels=channels,
-            num_layers=layers,
-            key=key,
-        ),
+        "equivariant": lambda: in_layers(Equivariant),
+        "transformer": lambda: in_layers(Transformer),
+        "graph": lambda: in_layers(Graph),
         "scale-graph": lambda: ScaleEquivariantGraph(
             symmetry(),
             options.features,
@@ -145,12 +135,8 @@ def make_encoder(
             activation=jnp.tanh,
             key=key,
         ),
-        "probing": lambda: Probing(
-            seen, acts, options.probes, initializer=initializer, key=key
-        ),
-        "generated-probing": lambda: GeneratedProbing(
-            seen, acts, options.probes, initializer=initializer, key=key
-        ),
+        "probing": lambda: asking(Probing),
+        "generated-probing": lambda: asking(GeneratedProbing),
         "interactive-probing": interactive,
     }
     return kinds[name]()

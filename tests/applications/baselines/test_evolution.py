@@ -3,7 +3,6 @@
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -14,10 +13,9 @@ pytest.importorskip("evosax")
 
 from applications.baselines import Config
 from applications.baselines._evolution import costs, Evolution
-from applications.baselines._population import compile_rollout
 from applications.envs import make
 from applications.policy import Moments
-from applications.rollout import Episode
+from applications.rollout import Episode, rollout
 
 
 def _episodes(returns, valid, length=3):
@@ -122,15 +120,15 @@ def _learn(algorithm, iterations, *, deal=None):
     state = algorithm.init(key=jr.key(0))
     propose = eqx.filter_jit(lambda state: algorithm.propose(state))
     learn = eqx.filter_jit(lambda *args: algorithm.learn(*args))
-    trial = propose(state)
-    run, form = compile_rollout(
-        algorithm.task, algorithm.view.to_policy, trial.acting, key=trial.key
+    run = eqx.filter_jit(
+        lambda acting, key: rollout(
+            algorithm.task, algorithm.view.to_policy, acting, key=key
+        )
     )
     returns = []
     for _ in range(iterations):
         trial = propose(state)
         episodes = run(trial.acting, trial.key)
-        assert jax.tree.map(jnp.shape, episodes) == jax.tree.map(jnp.shape, form)
         if deal is not None:
             where = lambda episodes: episodes.total_reward
             episodes = eqx.tree_at(where, episodes, deal(episodes.total_reward))

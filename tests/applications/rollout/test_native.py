@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mujoco.batch import Batch
 
 from applications.envs import make
 from applications.envs.native import NativeTask
@@ -85,6 +86,26 @@ def test_threads_and_neighbours_make_no_difference():
     changed = run(population.at[1:20].set(0.1), threads=1, block=20)
     same = np.isclose(changed.total_reward, whole.total_reward, rtol=1e-3)[:, 0]
     assert same[20:].all() and not same[1:20].any()
+
+
+def test_threads_have_equally_many_episodes(monkeypatch):
+    sizes = []
+
+    def record(model, size, threads):
+        sizes.append(size)
+        return Batch(model, size, threads)
+
+    monkeypatch.setattr("applications.rollout.native.Batch", record)
+    monkeypatch.setattr("applications.rollout.native._BLOCK", 8)
+    task = _task("inverted_pendulum", horizon=2)
+    view, population = _population(task, 18)
+    key = jax.random.key(0)
+    evenly = NativeRollout(task, view.to_policy, threads=2)(population, key=key)
+    assert sizes == [5, 5, 5, 5]
+    sizes.clear()
+    asked = NativeRollout(task, view.to_policy, threads=2, block=8)
+    np.testing.assert_array_equal(asked(population, key=key).length, evenly.length)
+    assert sizes == [8, 8, 8]
 
 
 def test_starts_are_those_of_the_other_engine():
