@@ -126,6 +126,6 @@ def test_input_that_cannot_be_used(flags, message, tmp_path, monkeypatch, capsys
 
 def test_what_was_settled_stays_on_resume(run, capsys):
     assert train.main(["--resume", str(run), "--steps", "5"]) == 2
-    assert "--steps 5 is less than the 600" in capsys.readouterr().err
+    assert "--steps 5 is less than the 6" in capsys.readouterr().err
     assert train.main(["--resume", str(run), "--top", "3"]) == 2
     assert "--top 3 differs from the run's 2" in capsys.readouterr().err
