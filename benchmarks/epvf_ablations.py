@@ -14,10 +14,13 @@ from _study import study
 from applications.epvf.ablate import ABLATIONS
 
 
-_SEEDS = range(5)
+# By task: flags and seeds.
 TASKS = {
-    "mountain_car_continuous": "--normalise --hidden 8 --weight-clip 5 --targets rank",
-    "inverted_pendulum": "--representation probing --iterations 60",
+    "mountain_car_continuous": (
+        "--normalise --hidden 8 --weight-clip 5 --targets rank",
+        range(5),
+    ),
+    "inverted_pendulum": ("--representation probing --iterations 60", range(3)),
 }
 
 
@@ -37,12 +40,13 @@ def _trainings(tasks: Sequence[str]) -> list[Training]:
     return [
         Training(
             (task, name.replace(" ", "-")),
-            " ".join(["--env", task, TASKS[task], *flags]),
+            " ".join(["--env", task, shared, *flags]),
             seed,
         )
         for task in tasks
+        for shared, seeds in [TASKS[task]]
         for name, flags in ABLATIONS.items()
-        for seed in _SEEDS
+        for seed in seeds
     ]
 
 

@@ -75,7 +75,8 @@ TASKS: dict[str, tuple[float | None, dict[str, str]]] = {
     "ant_servo": (
         None,
         {
-            "epvf": f"{_LINEAR} --iterations 100",
+            "epvf": f"{_LINEAR} --iterations 100 --weight-clip 3 --noise-scale 1 "
+            "--noise-schedule linear",
             "ars": f"{_ARS} --steps 6400000",
             "openes": f"{_OPENES} --steps 6400000",
         },

@@ -234,8 +234,9 @@ def from_playground(name: str, *, horizon: int | None = None) -> PlaygroundTask:
         registry,
     )
 
-    env = registry.load(name, config_overrides={"impl": "jax"})
-    size = env.observation_size
+    with _playground_rules():
+        env = registry.load(name, config_overrides={"impl": "jax"})
+        size = env.observation_size
     length = size["state"] if isinstance(size, dict) else size
     (length,) = length if isinstance(length, tuple) else (length,)
     limit = int(registry.get_default_config(name).episode_length)
