@@ -99,3 +99,29 @@ class Archive(eqx.Module, Generic[Entries]):
         there = jnp.clip(self.added, 1, self.capacity)
         chosen = shuffled[jnp.arange(count) % there]
         return jax.tree.map(lambda leaf: leaf[chosen], self.entries)
+
+    def sample_recent(
+        self, count: int, *, exponent: float, key: PRNGKeyArray
+    ) -> Entries:
+        """Draws entries with replacement, those of recent batches more often.
+
+        Source: Faccio et al. (2022), who draw the k-th last episode in proportion to
+        1 / k^1.1. Their batches are single episodes; entries of one batch are equally
+        recent here.
+
+        Args:
+            count: How many. There must be one entry in the archive at least.
+            exponent: An entry of the k-th last batch is drawn in proportion to
+                1 / k^exponent; with 0 all are drawn equally often.
+            key: Source of randomness.
+
+        Returns:
+            The drawn entries, stacked.
+        """
+        batches = self.capacity // self.batch
+        newest = self.added // self.batch - 1
+        age = (newest - jnp.arange(self.capacity) // self.batch) % batches + 1
+        weights = -exponent * jnp.log(age.astype(jnp.float32))
+        weights = jnp.where(self.filled, weights, -jnp.inf)
+        chosen = jr.categorical(key, weights, shape=(count,))
+        return jax.tree.map(lambda leaf: leaf[chosen], self.entries)

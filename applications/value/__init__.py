@@ -1,6 +1,7 @@
 """Value functions over policies, V(θ) and V(s, θ), and their fit to an archive."""
 
 from applications.value._fit import (
+    descend as descend,
     fit as fit,
     labels as labels,
     predict as predict,

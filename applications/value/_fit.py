@@ -1,7 +1,7 @@
 """Fitting V to records of policies and their returns."""
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 import equinox as eqx
 import jax
@@ -16,6 +16,7 @@ from wsl.encoders import Conditioned
 
 
 MakePolicy: TypeAlias = Callable[[Float[Array, " weights"]], PyTree]
+Arrays = TypeVar("Arrays")
 TargetKind: TypeAlias = Literal["standard", "rank"]
 
 
@@ -109,17 +110,50 @@ def fit(
         count = jnp.maximum(jnp.sum(valid), 1).astype(error.dtype)
         return jnp.sum(error**2, where=valid) / count
 
+    arrays, optimiser_state, loss = descend(
+        lambda arrays, key: loss_of(arrays, archive.sample(batch_size, key=key)),
+        arrays,
+        optimiser,
+        optimiser_state,
+        updates=updates,
+        key=key,
+    )
+    return eqx.combine(arrays, rest), optimiser_state, targets, loss
+
+
+def descend(
+    loss_of: Callable[[Arrays, PRNGKeyArray], Float[Array, ""]],
+    arrays: Arrays,
+    optimiser: optax.GradientTransformation,
+    optimiser_state: optax.OptState,
+    *,
+    updates: int,
+    key: PRNGKeyArray,
+) -> tuple[Arrays, optax.OptState, Float[Array, ""]]:
+    """Gradient steps down a loss.
+
+    Args:
+        loss_of: The loss, from a pytree of arrays and a key that draws its batch.
+        arrays: The arrays to change.
+        optimiser: Of the arrays.
+        optimiser_state: The optimiser's state.
+        updates: How many steps.
+        key: Source of randomness.
+
+    Returns:
+        The arrays, the optimiser's state and the mean loss over the steps.
+    """
+
     def update(carry, key):
         arrays, state = carry
-        records = archive.sample(batch_size, key=key)
-        loss, gradient = jax.value_and_grad(loss_of)(arrays, records)
+        loss, gradient = jax.value_and_grad(loss_of)(arrays, key)
         change, state = update_of(optimiser, gradient, state)
         return (eqx.apply_updates(arrays, change), state), loss
 
     (arrays, optimiser_state), losses = jax.lax.scan(
         update, (arrays, optimiser_state), jr.split(key, updates)
     )
-    return eqx.combine(arrays, rest), optimiser_state, targets, jnp.mean(losses)
+    return arrays, optimiser_state, jnp.mean(losses)
 
 
 def update_of(

@@ -1,3 +1,5 @@
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
@@ -11,6 +13,7 @@ def value_function(
     depth: int,
     *,
     state_size: int = 0,
+    out_size: int | Literal["scalar"] = "scalar",
     key: PRNGKeyArray,
 ) -> Conditioned:
     """Draws V(θ) or V(s, θ): an encoder of policies and a perceptron on its vector.
@@ -25,6 +28,7 @@ def value_function(
         width: Width of the head's hidden layers.
         depth: How many there are.
         state_size: Size of the start state's observation; 0 for V(θ).
+        out_size: How many numbers it says of a policy; "scalar" for one, of shape `()`.
         key: Source of randomness.
 
     Returns:
@@ -33,7 +37,7 @@ def value_function(
     """
     states = (state_size,) if state_size else ()
     return Conditioned(
-        encoder, states, "scalar", width, depth, activation=jax.nn.elu, key=key
+        encoder, states, out_size, width, depth, activation=jax.nn.elu, key=key
     )
 
 

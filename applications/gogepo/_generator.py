@@ -1,0 +1,86 @@
+"""Generators of policies by name."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import PRNGKeyArray
+
+from applications.envs import AbstractEnvironment
+from applications.gogepo._commands import Commands
+from applications.gogepo.config import Config
+from applications.policy import MLPPolicy
+from wsl import infer_weight_space
+from wsl.encoders import Probing
+from wsl.generators import (
+    AbstractGenerator,
+    ChunkedHyperNetwork,
+    LatentGenerator,
+    MLPHyperNetwork,
+    SliceHyperNetwork,
+)
+
+
+# Contexts over which generators are calibrated.
+_CONTEXTS = 256
+
+
+def make_generator(
+    config: Config,
+    task: AbstractEnvironment,
+    draw_policy: Callable[[PRNGKeyArray], MLPPolicy],
+    commands: Commands,
+    *,
+    key: PRNGKeyArray,
+) -> AbstractGenerator:
+    """Draws a generator, whose contexts are commands as they are.
+
+    Args:
+        config: The settings.
+        task: What the policies act in.
+        draw_policy: Their own initialiser.
+        commands: What can be commanded; the generator standardises its range.
+        key: Source of randomness.
+
+    Returns:
+        The generator.
+    """
+    own_key, context_key, latent_key = jr.split(key, 3)
+    # A grid on the diagonal would hide that numbers of a command vary by themselves.
+    low, high = jnp.asarray(commands.low), jnp.asarray(commands.high)
+    part = jr.uniform(context_key, (_CONTEXTS, commands.size))
+    contexts = low[None] + part * (high - low)[None]
+    if config.generator == "latent":
+        contexts = jnp.concatenate(
+            [contexts, jr.normal(latent_key, (_CONTEXTS, config.latent_size))], axis=1
+        )
+    shared: dict[str, Any] = {
+        "width": config.generator_width,
+        "depth": config.generator_depth,
+        "contexts": contexts,
+        "key": own_key,
+    }
+    size = contexts.shape[1]
+    if config.generator == "mlp":
+        return MLPHyperNetwork(draw_policy, size, **shared)
+    if config.generator == "chunked":
+        return ChunkedHyperNetwork(
+            draw_policy, size, embedding_size=config.embedding_size, **shared
+        )
+    space = infer_weight_space(draw_policy(jr.key(0)), jnp.zeros(task.observation_size))
+    slices = SliceHyperNetwork(
+        draw_policy,
+        size,
+        slice_size=config.slice_size,
+        embedding_size=config.embedding_size,
+        space=space,
+        **shared,
+    )
+    if config.generator == "slice":
+        return slices
+    probing_key, head_key = jr.split(latent_key)
+    encoder = Probing(
+        task.observation_size, task.action_space.output_size, 16, key=probing_key
+    )
+    return LatentGenerator(encoder, slices, config.latent_size, key=head_key)

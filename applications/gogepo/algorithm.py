@@ -1,0 +1,611 @@
+"""GoGePo: generate policies by command, and learn to from what they did.
+
+Source: Faccio, Herrmann, Ramesh, Kirsch and Schmidhuber (2022), "Goal-Conditioned
+Generators of Deep Policies". One iteration, with G the generator, V the evaluator and
+N environments:
+
+1. commands c₁..c_N, some of them beyond the best outcome so far;
+2. θᵢ = G(cᵢ) + σ εᵢ, and what comes of an episode of each, oᵢ, all in parallel;
+3. (θᵢ, oᵢ) go into the archive, from which recent entries are drawn more often;
+4. V is fitted to the archive: V(θ) is to be o, by mean squared error;
+5. G takes steps down the mean of (V(G(c)) - c)², V frozen, for commands c that are
+   outcomes drawn from the archive.
+
+The paper has one environment. Several at once, and so commands over the whole range at
+once, are ours, and so are the options for what is commanded. Where the released code
+does otherwise than it seems to mean to:
+
+- it divides commands by their range, and leaves their offset; here both ends count;
+- its loops make 4 and 19 updates where 5 and 20 are configured; the numbers are flags;
+- its first command is 1 in any task; here the best outcome so far is at first the lower
+  end of the range;
+- on Hopper it plots returns with the survival bonus against commands without; here all
+  outcomes are of the reward that is learned from (`--survival-bonus`).
+"""
+
+from collections.abc import Callable
+from typing import Any, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import optax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from applications.archive import Archive
+from applications.envs import AbstractEnvironment, AbstractTask
+from applications.gogepo._commands import Commands, make_commands
+from applications.gogepo._generator import make_generator
+from applications.gogepo.config import Config
+from applications.policy import FlatView, MLPPolicy, Moments, standardised
+from applications.rollout import compile_iteration, Episode, rollout
+from applications.value import (
+    correlation,
+    descend,
+    make_encoder,
+    StandardTargets,
+    value_function,
+)
+from wsl.encoders import Conditioned
+from wsl.generators import AbstractGenerator, AnswerDistance, LatentGenerator
+
+
+# Of environments, under `--strategy spread`, those whose commands are the best outcome
+# so far and beyond.
+_EXPLORING = 0.5
+# Standard normal observations on which latent generators compare policies.
+_COMPARED = 64
+
+
+class Attempt(eqx.Module):
+    """What the archive keeps of a policy that was tried.
+
+    Attributes:
+        weights: Its weights.
+        outcome: What it did, in the units of commands; the mean over its episodes.
+        valid: Whether all of them stayed finite to their end.
+    """
+
+    weights: Float[Array, "*batch weights"]
+    outcome: Float[Array, "*batch outcomes"]
+    valid: Bool[Array, "*batch"]
+
+
+class Seen(eqx.Module):
+    """Outcomes so far, of policies that were tried.
+
+    Attributes:
+        least: The least of the first number.
+        best: The outcome with the largest one.
+    """
+
+    least: Float[Array, ""]
+    best: Float[Array, " outcomes"]
+
+
+class State(eqx.Module):
+    """Everything that an iteration reads and writes.
+
+    Attributes:
+        generator: From a command to a policy.
+        generator_optimiser: Adam's moments for it.
+        value: The evaluator, from a policy to its outcome in units of the targets.
+        value_optimiser: Adam's moments for it.
+        targets: From outcomes to what the evaluator learns, by their mean and standard
+            deviation in the archive; one of each for each number.
+        archive: Policies and what they did.
+        outcomes: The range of what was done.
+        seen: Moments of all observations so far.
+        iteration: How many iterations are done.
+        key: Source of the randomness to come.
+    """
+
+    generator: AbstractGenerator
+    generator_optimiser: optax.OptState
+    value: Conditioned
+    value_optimiser: optax.OptState
+    targets: StandardTargets
+    archive: Archive[Attempt]
+    outcomes: Seen
+    seen: Moments
+    iteration: Int[Array, ""]
+    key: PRNGKeyArray
+
+
+class Trial(eqx.Module):
+    """The policies that an iteration tries.
+
+    Attributes:
+        commands: What they are to do.
+        population: Their weights: first with noise, to learn from, then without.
+        acting: The same, with the standardisation of observations put into them.
+        key: Draws their episodes.
+    """
+
+    commands: Float[Array, "policies outcomes"]
+    population: Float[Array, "policies weights"]
+    acting: Float[Array, "policies weights"]
+    key: PRNGKeyArray
+
+
+Metrics = dict[str, Float[Array, ""] | Int[Array, ""]]
+
+
+@final
+class GoGePo(eqx.Module):
+    """The algorithm for one task and one setting.
+
+    Attributes:
+        task: What the policies act in.
+        config: The settings, with nothing left to the preset.
+        commands: What can be commanded.
+        view: From vectors θ to policies and back.
+    """
+
+    task: AbstractEnvironment
+    config: Config = eqx.field(static=True)
+    commands: Commands = eqx.field(static=True)
+    view: FlatView[MLPPolicy]
+
+    def __init__(self, task: AbstractEnvironment, config: Config):
+        """Prepares the algorithm.
+
+        Args:
+            task: What the policies act in.
+            config: The settings.
+
+        Raises:
+            UserError: If the task cannot be commanded so.
+        """
+        self.task = task
+        self.config = config = config.resolved()
+        self.commands = make_commands(
+            config.command_kind,
+            config.env,
+            task,
+            low=config.low,
+            high=config.high,
+            drive=config.drive,
+        )
+        self.view = FlatView(self._draw_policy(jr.key(0)))
+
+    def init(self, *, key: PRNGKeyArray) -> State:
+        """Draws the state before the first iteration.
+
+        Args:
+            key: Source of all randomness of the run.
+
+        Returns:
+            The state, with an empty archive.
+        """
+        own = self.config.own
+        generator_key, encoder_key, head_key, run_key = jr.split(key, 4)
+        generator = make_generator(
+            self.config, self.task, self._draw_policy, self.commands, key=generator_key
+        )
+        encoder = make_encoder(
+            self.config.representation,
+            self.task,
+            self._draw_policy(jr.key(0)),
+            self.config.encoder_options,
+            key=encoder_key,
+        )
+        value = value_function(
+            encoder,
+            self.config.critic_width,
+            self.config.critic_depth,
+            out_size=self.commands.size,
+            key=head_key,
+        )
+        size = own["num_envs"]
+        attempt = Attempt(
+            jnp.zeros((size, self.view.space.size)),
+            jnp.zeros((size, self.commands.size)),
+            jnp.zeros(size, bool),
+        )
+        archive = Archive.empty(attempt, own["archive"])
+        low = jnp.asarray(self.commands.low)
+        return State(
+            generator,
+            self._generator_optimiser.init(eqx.filter(generator, eqx.is_inexact_array)),
+            value,
+            self._value_optimiser.init(eqx.filter(value, eqx.is_inexact_array)),
+            _targets(archive),
+            archive,
+            Seen(low[0], low),
+            Moments.empty(self.task.observation_size),
+            jnp.zeros((), jnp.int32),
+            run_key,
+        )
+
+    def step(self, state: State, axis: str | None = None) -> tuple[State, Metrics]:
+        """One iteration, on a task that JAX can step.
+
+        Args:
+            state: The state before.
+            axis: Inside `jax.shard_map`, the axis over which the population is shared
+                out.
+
+        Returns:
+            The state after, and scalar metrics under the names that
+            `metrics.jsonl` has.
+        """
+        assert isinstance(self.task, AbstractTask)
+        trial = self.propose(state)
+        episodes = rollout(
+            self.task,
+            self.view.to_policy,
+            trial.acting,
+            episodes=self.config.episodes,
+            chunk=self.config.chunk,
+            axis=axis,
+            key=trial.key,
+        )
+        return self.learn(state, trial, episodes)
+
+    def compile(self, state: State) -> Callable[[State], tuple[State, Metrics]]:
+        """Compiles an iteration for whatever steps the task, on all devices.
+
+        Args:
+            state: A state, for its form.
+
+        Returns:
+            One iteration. The state that it is given is used up.
+        """
+        return compile_iteration(
+            self,
+            self.view.to_policy,
+            state,
+            episodes=self.config.episodes,
+            chunk=self.config.chunk,
+        )
+
+    def propose(self, state: State) -> Trial:
+        """The policies to try in an iteration.
+
+        Args:
+            state: The state before it.
+
+        Returns:
+            Generated policies: with noise for commands that explore, and without for
+            some to watch.
+        """
+        command_key, latent_key, noise_key, rollout_key, *_ = jr.split(state.key, 7)
+        explored = self._explore(state, key=command_key)
+        commands = jnp.concatenate([explored, self._watched(state)])
+        weights = self.generate(state, commands, key=latent_key)
+        count = len(explored)
+
+        def draw(index):
+            return jr.normal(jr.fold_in(noise_key, index), (self.view.space.size,))
+
+        noise = jax.vmap(draw)(jnp.arange(count))
+        population = weights.at[:count].add(self.config.noise_scale * noise)
+        acting = population
+        if self.config.normalise:
+            acting = jax.vmap(lambda x: self._acting(x, state.seen))(population)
+        return Trial(commands, population, acting, rollout_key)
+
+    def learn(
+        self, state: State, trial: Trial, episodes: Episode
+    ) -> tuple[State, Metrics]:
+        """What an iteration does with the episodes of the policies it tried.
+
+        Args:
+            state: The state before.
+            trial: What was tried.
+            episodes: How it went, `(policies, episodes)`.
+
+        Returns:
+            As `step`.
+        """
+        *_, fit_key, generator_key, next_key = jr.split(state.key, 7)
+        outcomes = jnp.mean(self.commands.measure(episodes), axis=1)
+        valid = jnp.all(episodes.valid, axis=1)
+        metrics = self._describe(state, trial, episodes, outcomes, valid)
+        count = self.config.own["num_envs"]
+        fresh = Attempt(trial.population[:count], outcomes[:count], valid[:count])
+        archive = state.archive.add(fresh)
+        targets = _targets(archive)
+        value, value_optimiser, critic_loss = self._fit(
+            state, targets, archive, key=fit_key
+        )
+        generator, generator_optimiser, generator_loss = self._improve(
+            state, value, targets, archive, key=generator_key
+        )
+        metrics |= {"critic_loss": critic_loss, "generator_loss": generator_loss}
+        seen = state.seen.join(
+            jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), episodes.seen)
+        )
+        after = State(
+            generator,
+            generator_optimiser,
+            value,
+            value_optimiser,
+            targets,
+            archive,
+            self._outdone(state, fresh),
+            seen,
+            state.iteration + 1,
+            next_key,
+        )
+        return after, metrics
+
+    def generate(
+        self,
+        state: State,
+        commands: Float[Array, "policies outcomes"],
+        *,
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "policies weights"]:
+        """Writes policies.
+
+        Args:
+            state: The run's state.
+            commands: What they are to do.
+            key: Draws latents, for generators that have some; without one they are 0.
+
+        Returns:
+            Their weights, for standardised observations.
+        """
+
+        def write(index, command):
+            own_key = None if key is None else jr.fold_in(key, index)
+            policy: Any = state.generator(command, key=own_key)
+            return self.view.to_vector(policy)
+
+        return jax.vmap(write)(jnp.arange(len(commands)), commands)
+
+    def predict(
+        self, state: State, population: Float[Array, "policies weights"]
+    ) -> Float[Array, "policies outcomes"]:
+        """What the evaluator expects of policies, in the units of commands."""
+        return jax.vmap(
+            lambda weights: state.targets.inverse(
+                state.value(self.view.to_policy(weights))
+            )
+        )(population)
+
+    def policy(
+        self,
+        state: State,
+        command: Float[Array, " outcomes"] | None = None,
+        *,
+        key: PRNGKeyArray | None = None,
+    ) -> MLPPolicy:
+        """A policy for a command, to act on observations as they are.
+
+        Args:
+            state: The run's state.
+            command: What it is to do; as much as the best so far unless given.
+            key: As `generate` has it.
+
+        Returns:
+            The policy.
+        """
+        command = state.outcomes.best if command is None else command
+        weights = self.generate(state, command[None], key=key)[0]
+        policy = self.view.to_policy(weights)
+        return standardised(policy, state.seen) if self.config.normalise else policy
+
+    # Commanding.
+
+    def _explore(
+        self, state: State, *, key: PRNGKeyArray
+    ) -> Float[Array, "envs outcomes"]:
+        """Commands of the policies that are learned from."""
+        count = self.config.own["num_envs"]
+        spread_key, beyond_key, entry_key = jr.split(key, 3)
+        part = (jnp.arange(count) + jr.uniform(spread_key, (count,))) / count
+        if self.config.strategy == "uniform":
+            low, high = jnp.asarray(self.commands.low), jnp.asarray(self.commands.high)
+            return jax.vmap(lambda x: low + x * (high - low))(part)
+        outcomes = state.outcomes
+        beyond = jnp.zeros((count, self.commands.size))
+        beyond = beyond.at[:, 0].set(self.commands.drive)
+        best = jnp.tile(outcomes.best, (count, 1))
+        if self.config.strategy == "best":
+            return best + beyond
+        further = beyond * jr.uniform(beyond_key, (count, 1))
+        within = self._within(state, part, key=entry_key)
+        explores = jnp.arange(count) < _EXPLORING * count
+        return jnp.where(explores[:, None], best + further, within)
+
+    def _within(
+        self, state: State, part: Float[Array, " n"], *, key: PRNGKeyArray
+    ) -> Float[Array, "n outcomes"]:
+        """Commands within what has been done: by their place, or some of those."""
+        least, best = state.outcomes.least, state.outcomes.best
+        if self.commands.size == 1:
+            # At the far end of a range without a best end, as speeds have, a little
+            # beyond.
+            return (least + part * (best[0] - least))[:, None]
+        drawn = state.archive.sample_recent(len(part), exponent=0.0, key=key)
+        return jnp.where(state.archive.added > 0, drawn.outcome, best[None])
+
+    def _watched(self, state: State) -> Float[Array, "watched outcomes"]:
+        """Commands from the least to the best outcome so far."""
+        least, best = state.outcomes.least, state.outcomes.best
+        part = jnp.linspace(0.0, 1.0, self.config.eval_episodes)[:, None]
+        start = best.at[0].set(least)
+        return start[None] + part * (best - start)[None]
+
+    def _outdone(self, state: State, fresh: Attempt) -> Seen:
+        """The range of outcomes, with new ones."""
+        first = fresh.outcome[:, 0]
+        least = jnp.min(jnp.where(fresh.valid, first, jnp.inf))
+        at = jnp.argmax(jnp.where(fresh.valid, first, -jnp.inf))
+        # Before the first outcome both were the lower end of the range.
+        begun = state.iteration > 0
+        better = fresh.valid[at] & (~begun | (first[at] > state.outcomes.best[0]))
+        least = jnp.where(begun, jnp.minimum(least, state.outcomes.least), least)
+        return Seen(
+            jnp.where(jnp.any(fresh.valid), least, state.outcomes.least),
+            jnp.where(better, fresh.outcome[at], state.outcomes.best),
+        )
+
+    def _acting(
+        self, weights: Float[Array, " weights"], seen: Moments
+    ) -> Float[Array, " weights"]:
+        """Weights of the policy for observations as they are."""
+        policy = standardised(self.view.to_policy(weights), seen)
+        return self.view.to_vector(policy)
+
+    def _describe(
+        self,
+        state: State,
+        trial: Trial,
+        episodes: Episode,
+        outcomes: Float[Array, "policies outcomes"],
+        valid: Bool[Array, " policies"],
+    ) -> Metrics:
+        count = self.config.own["num_envs"]
+        returns = episodes.total_reward
+        finite = episodes.valid
+        best = jnp.where(finite[:count], returns[:count], -jnp.inf)
+        expected = self.predict(state, trial.population)
+        given, done = trial.commands[count:, 0], outcomes[count:, 0]
+        watched = valid[count:]
+        return {
+            "return_perturbed_mean": jnp.mean(returns[:count], where=finite[:count]),
+            "return_perturbed_max": jnp.max(best),
+            "return_policy": jnp.mean(returns[-1], where=finite[-1]),
+            "command_best": state.outcomes.best[0],
+            "command_error": jnp.mean(jnp.abs(given - done), where=watched),
+            "command_correlation": correlation(given, done, watched),
+            "critic_correlation": correlation(
+                expected[:count, 0], outcomes[:count, 0], valid[:count]
+            ),
+            "env_steps": jnp.sum(episodes.length[:count]),
+            "nan_episodes": jnp.sum(~finite),
+        }
+
+    # The evaluator.
+
+    def _fit(
+        self,
+        state: State,
+        targets: StandardTargets,
+        archive: Archive[Attempt],
+        *,
+        key: PRNGKeyArray,
+    ) -> tuple[Conditioned, optax.OptState, Float[Array, ""]]:
+        """Steps of V down its mean squared error on the archive."""
+        own = self.config.own
+        arrays, rest = eqx.partition(state.value, eqx.is_inexact_array)
+
+        def loss_of(arrays, key):
+            value = eqx.combine(arrays, rest)
+            drawn = self._draw(archive, key)
+
+            def error(weights, outcome):
+                expected = value(self.view.to_policy(weights))
+                return jnp.mean((expected - targets(outcome)) ** 2)
+
+            errors = jax.vmap(error)(drawn.weights, drawn.outcome)
+            return _mean_of_valid(errors, drawn.valid)
+
+        arrays, optimiser, loss = descend(
+            loss_of,
+            arrays,
+            self._value_optimiser,
+            state.value_optimiser,
+            updates=own["critic_updates"],
+            key=key,
+        )
+        return eqx.combine(arrays, rest), optimiser, loss
+
+    # The generator.
+
+    def _improve(
+        self,
+        state: State,
+        value: Conditioned,
+        targets: StandardTargets,
+        archive: Archive[Attempt],
+        *,
+        key: PRNGKeyArray,
+    ) -> tuple[AbstractGenerator, optax.OptState, Float[Array, ""]]:
+        """Steps of G down its loss, for commands that are outcomes in the archive."""
+        own = self.config.own
+        arrays, rest = eqx.partition(state.generator, eqx.is_inexact_array)
+
+        def loss_of(arrays, key):
+            generator = eqx.combine(arrays, rest)
+            draw_key, loss_key = jr.split(key)
+            drawn = self._draw(archive, draw_key)
+            keys = jr.split(loss_key, own["batch_size"])
+            losses = jax.vmap(
+                lambda attempt, key: self._loss(
+                    generator, value, targets, attempt, key=key
+                )
+            )(drawn, keys)
+            return _mean_of_valid(losses, drawn.valid)
+
+        arrays, optimiser, loss = descend(
+            loss_of,
+            arrays,
+            self._generator_optimiser,
+            state.generator_optimiser,
+            updates=own["generator_updates"],
+            key=key,
+        )
+        return eqx.combine(arrays, rest), optimiser, loss
+
+    def _loss(
+        self,
+        generator: AbstractGenerator,
+        value: Conditioned,
+        targets: StandardTargets,
+        attempt: Attempt,
+        *,
+        key: PRNGKeyArray,
+    ) -> Float[Array, ""]:
+        """How far the policy for an outcome is from one that has it."""
+        latent_key, elbo_key = jr.split(key)
+        written: Any = generator(attempt.outcome, key=latent_key)
+        if self.config.loss == "weights":
+            # UDRLPG's, in the space of weights.
+            loss = jnp.mean((self.view.to_vector(written) - attempt.weights) ** 2)
+        else:
+            loss = jnp.mean((value(written) - targets(attempt.outcome)) ** 2)
+        if isinstance(generator, LatentGenerator) and self.config.elbo_weight > 0:
+            inputs = jr.normal(jr.key(0), (_COMPARED, self.task.observation_size))
+            loss += self.config.elbo_weight * generator.negative_elbo(
+                self.view.to_policy(attempt.weights),
+                attempt.outcome,
+                AnswerDistance(inputs),
+                beta=1e-2,
+                key=elbo_key,
+            )
+        return loss
+
+    def _draw(self, archive: Archive[Attempt], key: PRNGKeyArray) -> Attempt:
+        return archive.sample_recent(
+            self.config.own["batch_size"], exponent=self.config.recency, key=key
+        )
+
+    def _draw_policy(self, key: PRNGKeyArray) -> MLPPolicy:
+        return MLPPolicy(self.task, self.config.own["hidden"], key=key)
+
+    @property
+    def _value_optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.config.own["critic_lr"])
+
+    @property
+    def _generator_optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.config.own["generator_lr"])
+
+
+def _targets(archive: Archive[Attempt]) -> StandardTargets:
+    entries = archive.entries
+    there = archive.filled & entries.valid
+    return jax.vmap(lambda outcome: StandardTargets(outcome, there))(entries.outcome.T)
+
+
+def _mean_of_valid(
+    losses: Float[Array, " batch"], valid: Bool[Array, " batch"]
+) -> Float[Array, ""]:
+    count = jnp.maximum(jnp.sum(valid), 1).astype(losses.dtype)
+    return jnp.sum(losses, where=valid) / count

@@ -1,0 +1,228 @@
+"""The settings of a run: a frozen dataclass, of which `tyro` makes the command line."""
+
+import dataclasses
+from typing import Annotated, Any, Literal, TypeAlias
+
+from applications.gogepo._commands import CommandKind
+from applications.runs import (
+    AtLeast,
+    check_settings,
+    Count,
+    OptionalCount,
+    Positive,
+    RunSettings,
+    UserError,
+)
+from applications.value import EncoderOptions, Representation
+
+
+GeneratorKind: TypeAlias = Literal["slice", "chunked", "mlp", "latent"]
+OptionalRate: TypeAlias = Annotated[float | None, Positive()]
+OptionalWidths: TypeAlias = Annotated[tuple[int, ...] | None, AtLeast(1)]
+
+# What depends on the preset.
+_PRESETS: dict[str, dict[str, Any]] = {
+    "vectorised": {
+        "num_envs": 64,
+        "iterations": 300,
+        "hidden": (16, 16),
+        "archive": 32,
+        "batch_size": 128,
+        "strategy": "spread",
+        "drive": None,
+        "generator_lr": 3e-4,
+        "generator_updates": 20,
+        "critic_lr": 1e-3,
+        "critic_updates": 20,
+        "num_probes": 32,
+    },
+    # One episode an iteration, as in the released code.
+    "sequential": {
+        "num_envs": 1,
+        "iterations": 3000,
+        "hidden": (256, 256),
+        "archive": 10_000,
+        "batch_size": 16,
+        "strategy": "best",
+        "drive": 20.0,
+        "generator_lr": 2e-6,
+        "generator_updates": 19,
+        "critic_lr": 5e-3,
+        "critic_updates": 4,
+        "num_probes": 200,
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(RunSettings):
+    """Trains a generator that writes a policy for any return commanded.
+
+    Settings that are None have defaults that depend on the preset. A run is a
+    directory; its path is printed at the end.
+    """
+
+    preset: Literal["vectorised", "sequential"] = "vectorised"
+    """Many episodes an iteration, or one, with the settings of the released code."""
+
+    num_envs: OptionalCount = None  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Parallel environments: policies tried in each iteration."""
+
+    iterations: OptionalCount = None  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Iterations of the whole run. May be raised when a run is resumed."""
+
+    command_kind: CommandKind = "return"
+    """What is commanded: the return; return and length of the episode; mean speed."""
+
+    low: float | None = None
+    """Least return, or speed, that is ever commanded. The task's own unless given."""
+
+    high: float | None = None
+    """The largest one. Neither of them bounds what is learned from."""
+
+    strategy: Literal["spread", "best", "uniform"] | None = None
+    """What is commanded to explore: best so far plus drive for all (best); the half of
+    them, others over what has been seen (spread); or anything in range (uniform)."""
+
+    drive: OptionalRate = None
+    """How far beyond the best so far. A twentieth of the range unless given."""
+
+    noise_scale: Annotated[float, Positive()] = 0.1
+    """Standard deviation of the noise on generated weights."""
+
+    normalise: bool = True
+    """Standardise observations by running statistics."""
+
+    hidden: OptionalWidths = None
+    """Width of each hidden layer of the policies."""
+
+    generator: GeneratorKind = "slice"
+    """What writes policies: slice by slice, in chunks, all at once; or from a latent,
+    a different one for each draw."""
+
+    generator_width: Count = 256
+    """Width of its hidden layers."""
+
+    generator_depth: Count = 2
+    """Number of its hidden layers."""
+
+    embedding_size: Count = 8
+    """Length of the learned embedding of a slice or chunk."""
+
+    slice_size: Count = 16
+    """Length of a slice along both axes."""
+
+    latent_size: Count = 4
+    """Length of the latent (latent)."""
+
+    elbo_weight: Annotated[float, AtLeast(0)] = 1.0
+    """Weight of the negative evidence lower bound in the loss (latent)."""
+
+    generator_lr: OptionalRate = None
+    """Adam's learning rate for the generator."""
+
+    generator_updates: OptionalCount = None
+    """Gradient steps on the generator in each iteration."""
+
+    loss: Literal["evaluator", "weights"] = "evaluator"
+    """What the generator learns from: what the evaluator says of its policies; or,
+    without one, the weights of policies that did what is commanded (UDRLPG)."""
+
+    representation: Representation = "probing"
+    """What the evaluator reads: weights, as an encoder of that name does, or answers."""
+
+    num_probes: OptionalCount = None
+    """Learned probing states of the probing representations."""
+
+    probe_rounds: Count = 4
+    """Rounds in which interactive probing shows them."""
+
+    probe_scale: Annotated[float, Positive()] = 1.0
+    """Standard deviation of the probing states at the start."""
+
+    encoder_features: Count = 64
+    """Length of the vector that encoders of weights give the evaluator."""
+
+    encoder_channels: Count = 8
+    """Channels of their states."""
+
+    encoder_layers: Count = 2
+    """How many layers or rounds of messages they have."""
+
+    critic_width: Count = 256
+    """Width of the evaluator's hidden layers."""
+
+    critic_depth: Annotated[int, AtLeast(0)] = 2
+    """Number of the evaluator's hidden layers."""
+
+    critic_lr: OptionalRate = None
+    """Adam's learning rate for the evaluator."""
+
+    critic_updates: OptionalCount = None
+    """Gradient steps on the evaluator in each iteration."""
+
+    archive: OptionalCount = None
+    """Size of the archive as a multiple of the number of environments."""
+
+    batch_size: OptionalCount = None
+    """Policies in a gradient step, of evaluator and generator."""
+
+    recency: Annotated[float, AtLeast(0)] = 1.1
+    """The k-th last batch is learned from in proportion to 1 / k to this power."""
+
+    episodes: Count = 1
+    """Episodes of each policy in each iteration; it is judged by their mean."""
+
+    eval_episodes: Count = 11
+    """Extra policies without noise, for commands from the least to the best outcome so
+    far, to watch; not learned from."""
+
+    chunk: OptionalCount = None
+    """Policies simulated at once, to bound the memory. All of them unless given."""
+
+    snapshots: Count = 5
+    """How many times over the run the generator is kept, to be compared."""
+
+    def __post_init__(self):
+        """Checks every setting.
+
+        Raises:
+            UserError: With the flag, its value and what it may be.
+        """
+        check_settings(self)
+        own = self.own
+        if (
+            self.representation == "interactive-probing"
+            and own["num_probes"] % self.probe_rounds
+        ):
+            raise UserError(
+                f"--num-probes {own['num_probes']} cannot be shared out among "
+                f"--probe-rounds {self.probe_rounds}."
+            )
+        if self.eval_episodes < 2:
+            raise UserError(
+                "--eval-episodes must be at least 2: the least and the best."
+            )
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The preset's settings, with what was given in their place."""
+        given = {name: getattr(self, name) for name in _PRESETS[self.preset]}
+        chosen = {name: value for name, value in given.items() if value is not None}
+        return _PRESETS[self.preset] | chosen
+
+    def resolved(self) -> "Config":
+        """The settings with nothing left to the preset."""
+        return dataclasses.replace(self, **self.own)
+
+    @property
+    def encoder_options(self) -> EncoderOptions:
+        """Sizes of the evaluator's encoder."""
+        return EncoderOptions(
+            features=self.encoder_features,
+            channels=self.encoder_channels,
+            layers=self.encoder_layers,
+            probes=self.own["num_probes"],
+            rounds=self.probe_rounds,
+            probe_scale=self.probe_scale,
+        )
