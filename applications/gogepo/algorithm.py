@@ -84,31 +84,41 @@ class Seen(eqx.Module):
     best: Float[Array, " outcomes"]
 
 
+class Model(eqx.Module):
+    """What has been learned: all that it takes to write policies.
+
+    Attributes:
+        generator: From a command to a policy.
+        value: The evaluator, from a policy to its outcome in units of the targets.
+        targets: From outcomes to what the evaluator learns, by their mean and standard
+            deviation in the archive; one of each for each number.
+        outcomes: The range of what was done.
+        seen: Moments of all observations so far.
+    """
+
+    generator: AbstractGenerator
+    value: Conditioned
+    targets: StandardTargets
+    outcomes: Seen
+    seen: Moments
+
+
 class State(eqx.Module):
     """Everything that an iteration reads and writes.
 
     Attributes:
-        generator: From a command to a policy.
-        generator_optimiser: Adam's moments for it.
-        value: The evaluator, from a policy to its outcome in units of the targets.
-        value_optimiser: Adam's moments for it.
-        targets: From outcomes to what the evaluator learns, by their mean and standard
-            deviation in the archive; one of each for each number.
+        model: What has been learned.
+        generator_optimiser: Adam's moments for the generator.
+        value_optimiser: Adam's moments for the evaluator.
         archive: Policies and what they did.
-        outcomes: The range of what was done.
-        seen: Moments of all observations so far.
         iteration: How many iterations are done.
         key: Source of the randomness to come.
     """
 
-    generator: AbstractGenerator
+    model: Model
     generator_optimiser: optax.OptState
-    value: Conditioned
     value_optimiser: optax.OptState
-    targets: StandardTargets
     archive: Archive[Attempt]
-    outcomes: Seen
-    seen: Moments
     iteration: Int[Array, ""]
     key: PRNGKeyArray
 
@@ -206,15 +216,12 @@ class GoGePo(eqx.Module):
         )
         archive = Archive.empty(attempt, own["archive"])
         low = jnp.asarray(self.commands.low)
+        seen = Moments.empty(self.task.observation_size)
         return State(
-            generator,
+            Model(generator, value, _targets(archive), Seen(low[0], low), seen),
             self._generator_optimiser.init(eqx.filter(generator, eqx.is_inexact_array)),
-            value,
             self._value_optimiser.init(eqx.filter(value, eqx.is_inexact_array)),
-            _targets(archive),
             archive,
-            Seen(low[0], low),
-            Moments.empty(self.task.observation_size),
             jnp.zeros((), jnp.int32),
             run_key,
         )
@@ -274,7 +281,7 @@ class GoGePo(eqx.Module):
         command_key, latent_key, noise_key, rollout_key, *_ = jr.split(state.key, 7)
         explored = self._explore(state, key=command_key)
         commands = jnp.concatenate([explored, self._watched(state)])
-        weights = self.generate(state, commands, key=latent_key)
+        weights = self.generate(state.model, commands, key=latent_key)
         count = len(explored)
 
         def draw(index):
@@ -284,7 +291,7 @@ class GoGePo(eqx.Module):
         population = weights.at[:count].add(self.config.noise_scale * noise)
         acting = population
         if self.config.normalise:
-            acting = jax.vmap(lambda x: self._acting(x, state.seen))(population)
+            acting = jax.vmap(lambda x: self._acting(x, state.model.seen))(population)
         return Trial(commands, population, acting, rollout_key)
 
     def learn(
@@ -315,18 +322,14 @@ class GoGePo(eqx.Module):
             state, value, targets, archive, key=generator_key
         )
         metrics |= {"critic_loss": critic_loss, "generator_loss": generator_loss}
-        seen = state.seen.join(
+        seen = state.model.seen.join(
             jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), episodes.seen)
         )
         after = State(
-            generator,
+            Model(generator, value, targets, self._outdone(state, fresh), seen),
             generator_optimiser,
-            value,
             value_optimiser,
-            targets,
             archive,
-            self._outdone(state, fresh),
-            seen,
             state.iteration + 1,
             next_key,
         )
@@ -334,7 +337,7 @@ class GoGePo(eqx.Module):
 
     def generate(
         self,
-        state: State,
+        model: Model,
         commands: Float[Array, "policies outcomes"],
         *,
         key: PRNGKeyArray | None = None,
@@ -342,7 +345,7 @@ class GoGePo(eqx.Module):
         """Writes policies.
 
         Args:
-            state: The run's state.
+            model: What was learned.
             commands: What they are to do.
             key: Draws latents, for generators that have some; without one they are 0.
 
@@ -352,24 +355,24 @@ class GoGePo(eqx.Module):
 
         def write(index, command):
             own_key = None if key is None else jr.fold_in(key, index)
-            policy: Any = state.generator(command, key=own_key)
+            policy: Any = model.generator(command, key=own_key)
             return self.view.to_vector(policy)
 
         return jax.vmap(write)(jnp.arange(len(commands)), commands)
 
     def predict(
-        self, state: State, population: Float[Array, "policies weights"]
+        self, model: Model, population: Float[Array, "policies weights"]
     ) -> Float[Array, "policies outcomes"]:
         """What the evaluator expects of policies, in the units of commands."""
         return jax.vmap(
-            lambda weights: state.targets.inverse(
-                state.value(self.view.to_policy(weights))
+            lambda weights: model.targets.inverse(
+                model.value(self.view.to_policy(weights))
             )
         )(population)
 
     def policy(
         self,
-        state: State,
+        model: Model,
         command: Float[Array, " outcomes"] | None = None,
         *,
         key: PRNGKeyArray | None = None,
@@ -377,17 +380,17 @@ class GoGePo(eqx.Module):
         """A policy for a command, to act on observations as they are.
 
         Args:
-            state: The run's state.
+            model: What was learned.
             command: What it is to do; as much as the best so far unless given.
             key: As `generate` has it.
 
         Returns:
             The policy.
         """
-        command = state.outcomes.best if command is None else command
-        weights = self.generate(state, command[None], key=key)[0]
+        command = model.outcomes.best if command is None else command
+        weights = self.generate(model, command[None], key=key)[0]
         policy = self.view.to_policy(weights)
-        return standardised(policy, state.seen) if self.config.normalise else policy
+        return standardised(policy, model.seen) if self.config.normalise else policy
 
     # Commanding.
 
@@ -401,7 +404,7 @@ class GoGePo(eqx.Module):
         if self.config.strategy == "uniform":
             low, high = jnp.asarray(self.commands.low), jnp.asarray(self.commands.high)
             return jax.vmap(lambda x: low + x * (high - low))(part)
-        outcomes = state.outcomes
+        outcomes = state.model.outcomes
         beyond = jnp.zeros((count, self.commands.size))
         beyond = beyond.at[:, 0].set(self.commands.drive)
         best = jnp.tile(outcomes.best, (count, 1))
@@ -416,7 +419,7 @@ class GoGePo(eqx.Module):
         self, state: State, part: Float[Array, " n"], *, key: PRNGKeyArray
     ) -> Float[Array, "n outcomes"]:
         """Commands within what has been done: by their place, or some of those."""
-        least, best = state.outcomes.least, state.outcomes.best
+        least, best = state.model.outcomes.least, state.model.outcomes.best
         if self.commands.size == 1:
             # At the far end of a range without a best end, as speeds have, a little
             # beyond.
@@ -426,7 +429,7 @@ class GoGePo(eqx.Module):
 
     def _watched(self, state: State) -> Float[Array, "watched outcomes"]:
         """Commands from the least to the best outcome so far."""
-        least, best = state.outcomes.least, state.outcomes.best
+        least, best = state.model.outcomes.least, state.model.outcomes.best
         part = jnp.linspace(0.0, 1.0, self.config.eval_episodes)[:, None]
         start = best.at[0].set(least)
         return start[None] + part * (best - start)[None]
@@ -438,11 +441,11 @@ class GoGePo(eqx.Module):
         at = jnp.argmax(jnp.where(fresh.valid, first, -jnp.inf))
         # Before the first outcome both were the lower end of the range.
         begun = state.iteration > 0
-        better = fresh.valid[at] & (~begun | (first[at] > state.outcomes.best[0]))
-        least = jnp.where(begun, jnp.minimum(least, state.outcomes.least), least)
+        better = fresh.valid[at] & (~begun | (first[at] > state.model.outcomes.best[0]))
+        least = jnp.where(begun, jnp.minimum(least, state.model.outcomes.least), least)
         return Seen(
-            jnp.where(jnp.any(fresh.valid), least, state.outcomes.least),
-            jnp.where(better, fresh.outcome[at], state.outcomes.best),
+            jnp.where(jnp.any(fresh.valid), least, state.model.outcomes.least),
+            jnp.where(better, fresh.outcome[at], state.model.outcomes.best),
         )
 
     def _acting(
@@ -464,14 +467,14 @@ class GoGePo(eqx.Module):
         returns = episodes.total_reward
         finite = episodes.valid
         best = jnp.where(finite[:count], returns[:count], -jnp.inf)
-        expected = self.predict(state, trial.population)
+        expected = self.predict(state.model, trial.population)
         given, done = trial.commands[count:, 0], outcomes[count:, 0]
         watched = valid[count:]
         return {
             "return_perturbed_mean": jnp.mean(returns[:count], where=finite[:count]),
             "return_perturbed_max": jnp.max(best),
             "return_policy": jnp.mean(returns[-1], where=finite[-1]),
-            "command_best": state.outcomes.best[0],
+            "command_best": state.model.outcomes.best[0],
             "command_error": jnp.mean(jnp.abs(given - done), where=watched),
             "command_correlation": correlation(given, done, watched),
             "critic_correlation": correlation(
@@ -493,7 +496,7 @@ class GoGePo(eqx.Module):
     ) -> tuple[Conditioned, optax.OptState, Float[Array, ""]]:
         """Steps of V down its mean squared error on the archive."""
         own = self.config.own
-        arrays, rest = eqx.partition(state.value, eqx.is_inexact_array)
+        arrays, rest = eqx.partition(state.model.value, eqx.is_inexact_array)
 
         def loss_of(arrays, key):
             value = eqx.combine(arrays, rest)
@@ -529,7 +532,7 @@ class GoGePo(eqx.Module):
     ) -> tuple[AbstractGenerator, optax.OptState, Float[Array, ""]]:
         """Steps of G down its loss, for commands that are outcomes in the archive."""
         own = self.config.own
-        arrays, rest = eqx.partition(state.generator, eqx.is_inexact_array)
+        arrays, rest = eqx.partition(state.model.generator, eqx.is_inexact_array)
 
         def loss_of(arrays, key):
             generator = eqx.combine(arrays, rest)

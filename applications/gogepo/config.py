@@ -65,10 +65,10 @@ class Config(RunSettings):
     preset: Literal["vectorised", "sequential"] = "vectorised"
     """Many episodes an iteration, or one, with the settings of the released code."""
 
-    num_envs: OptionalCount = None  # pyright: ignore[reportIncompatibleVariableOverride]
+    num_envs: OptionalCount = None
     """Parallel environments: policies tried in each iteration."""
 
-    iterations: OptionalCount = None  # pyright: ignore[reportIncompatibleVariableOverride]
+    iterations: OptionalCount = None
     """Iterations of the whole run. May be raised when a run is resumed."""
 
     command_kind: CommandKind = "return"
@@ -129,7 +129,7 @@ class Config(RunSettings):
     without one, the weights of policies that did what is commanded (UDRLPG)."""
 
     representation: Representation = "probing"
-    """What the evaluator reads: weights, as an encoder of that name does, or answers."""
+    """What the evaluator reads: weights, as the encoder named does, or answers."""
 
     num_probes: OptionalCount = None
     """Learned probing states of the probing representations."""

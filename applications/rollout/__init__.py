@@ -5,6 +5,7 @@ from applications.rollout._iteration import compile_iteration as compile_iterati
 from applications.rollout._rollout import (
     Episode as Episode,
     evaluate as evaluate,
+    evaluate_population as evaluate_population,
     rollout as rollout,
     run_episode as run_episode,
 )

@@ -145,6 +145,37 @@ def _in_chunks(
     return jax.tree.map(lambda leaf: leaf[:size], episodes_of)
 
 
+def evaluate_population(
+    task: AbstractEnvironment,
+    make_policy: Callable[[Float[Array, " weights"]], Callable],
+    population: Float[Array, "policies weights"],
+    episodes: int,
+    *,
+    key: PRNGKeyArray,
+) -> Episode:
+    """Runs a population of policies on whatever steps the task, compiling first.
+
+    Args:
+        task: The task.
+        make_policy: From weights to a policy, for instance `FlatView.to_policy`.
+        population: The weights, one policy a row.
+        episodes: Episodes of each policy.
+        key: Source of randomness.
+
+    Returns:
+        Episodes, with a batch shape `(policies, episodes)`.
+    """
+    if isinstance(task, AbstractTask):
+        run = eqx.filter_jit(rollout)
+        return run(task, make_policy, population, episodes=episodes, key=key)
+    # Here, for mujoco takes long to import.
+    from applications.envs.native import NativeTask
+    from applications.rollout.native import NativeRollout
+
+    assert isinstance(task, NativeTask)
+    return NativeRollout(task, make_policy, episodes=episodes)(population, key=key)
+
+
 def evaluate(
     task: AbstractEnvironment,
     policy: Callable[[Float[Array, " observation"]], Float[Array, " outputs"]],

@@ -1,8 +1,10 @@
 """What every trainer shares: settings, run directory, metrics, loop, processes."""
 
 from applications.runs._checkpoint import (
+    checkpoints as checkpoints,
     load_checkpoint as load_checkpoint,
     Progress as Progress,
+    read_checkpoint as read_checkpoint,
     save_checkpoint as save_checkpoint,
 )
 from applications.runs._command import (

@@ -53,7 +53,7 @@ def save_checkpoint(
     progress: Progress,
     config: dict[str, Any],
     *,
-    keep: int = 3,
+    keep: int | None = 3,
 ) -> Path:
     """Writes a checkpoint and removes the oldest ones.
 
@@ -62,7 +62,7 @@ def save_checkpoint(
         state: Any pytree; its array leaves are kept, typed PRNG keys too.
         progress: How far the run is.
         config: The settings, as JSON; a checkpoint can only be loaded under the same.
-        keep: How many checkpoints to leave.
+        keep: How many checkpoints to leave; None leaves all.
 
     Returns:
         The file.
@@ -89,10 +89,32 @@ def save_checkpoint(
     path = directory / f"{progress.iteration:08d}.ckpt"
     write_atomically(path, write)
     # Later ones are leftovers of a damaged future; they must not push this one out.
-    numbers = [old for old in _checkpoints(directory) if old[0] <= progress.iteration]
-    for _, old in numbers[:-keep]:
+    numbers = [old for old in checkpoints(directory) if old[0] <= progress.iteration]
+    for _, old in numbers[:-keep] if keep is not None else []:
         old.unlink(missing_ok=True)
     return path
+
+
+def read_checkpoint(path: Path, like: State, config: dict[str, Any]) -> State:
+    """Reads one checkpoint.
+
+    Args:
+        path: The file.
+        like: A state of the same form.
+        config: The settings that it must have been made under.
+
+    Returns:
+        The state.
+
+    Raises:
+        UserError: If it is damaged, or was made under other settings.
+    """
+    contents = _read_whole(path)
+    if contents is None:
+        raise UserError(f"{path} is damaged: its checksum does not fit.")
+    metadata = json.loads(str(contents.pop(_METADATA)))
+    _check_config(path, metadata["config"], config)
+    return _restore(path, like, contents)
 
 
 def load_checkpoint(
@@ -116,7 +138,7 @@ def load_checkpoint(
     damaged = []
     notes = []
     state, progress = like, Progress()
-    for _, path in reversed(_checkpoints(directory)):
+    for _, path in reversed(checkpoints(directory)):
         contents = _read_whole(path)
         if contents is None:
             damaged.append(path)
@@ -141,7 +163,8 @@ def load_checkpoint(
     return state, progress, notes
 
 
-def _checkpoints(directory: Path) -> list[tuple[int, Path]]:
+def checkpoints(directory: Path) -> list[tuple[int, Path]]:
+    """Iterations and files of the checkpoints in a directory, the oldest first."""
     files = (path for path in directory.iterdir() if path.is_file())
     found = ((_NAME.fullmatch(path.name), path) for path in files)
     return sorted((int(match[1]), path) for match, path in found if match)

@@ -1,5 +1,6 @@
 """The task of a run's settings, and its policy in it."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,20 +41,23 @@ def make_task(settings: RunSettings, *, as_trained: bool) -> AbstractEnvironment
         raise UserError(str(error)) from error
 
 
-def save_policy(run: Run, settings: RunSettings, policy: MLPPolicy) -> None:
+def save_policy(
+    run: Run, settings: RunSettings, policy: MLPPolicy, *, path: Path | None = None
+) -> None:
     """Writes the policy of a run, with what it takes to run it again.
 
     Args:
         run: The run.
         settings: Its settings, the engine resolved.
         policy: The policy.
+        path: Where to; the run's own place unless given.
 
     Raises:
         OSError: If it cannot be written.
     """
     options = _options(settings) | {"physics": settings.physics}
     write_atomically(
-        run.policy,
+        path or run.policy,
         lambda file: write_policy(
             file, policy, task=settings.env, task_options=options
         ),

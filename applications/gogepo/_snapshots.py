@@ -1,0 +1,94 @@
+"""What a run has learned at several times, to be used and compared afterwards."""
+
+from pathlib import Path
+
+import equinox as eqx
+
+from applications.gogepo.algorithm import GoGePo, Model, State
+from applications.gogepo.config import Config
+from applications.runs import (
+    checkpoints,
+    fixed,
+    key_for,
+    make_task,
+    Progress,
+    Purpose,
+    read_checkpoint,
+    Run,
+    save_checkpoint,
+    settings_from_json,
+    UserError,
+)
+
+
+def keep_snapshot(run: Run, config: Config, state: State) -> None:
+    """Writes what has been learned, if it is time to.
+
+    Args:
+        run: The run.
+        config: Its settings.
+        state: Its state.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    directory = _directory(run)
+    directory.mkdir(exist_ok=True)
+    iteration, iterations = int(state.iteration), config.own["iterations"]
+    before = max((number for number, _ in checkpoints(directory)), default=0)
+    every = -(-iterations // config.snapshots)
+    if iteration // every > before // every or iteration >= iterations:
+        progress = Progress(iteration)
+        save_checkpoint(directory, state.model, progress, fixed(config), keep=None)
+
+
+def open_run(directory: Path) -> tuple[Run, GoGePo, State]:
+    """A run of GoGePo, to be used.
+
+    Args:
+        directory: Its directory.
+
+    Returns:
+        The run, its algorithm, and a state of the right form.
+
+    Raises:
+        UserError: If there is no run of GoGePo in the directory.
+    """
+    run = Run(directory)
+    if "command_kind" not in run.config:
+        raise UserError(f"{directory} is a run of another algorithm.")
+    config = settings_from_json(Config, run.config)
+    algorithm = GoGePo(make_task(config, as_trained=True), config)
+    key = key_for(config.seed, Purpose.TRAIN)
+    state = eqx.filter_jit(lambda key: algorithm.init(key=key))(key)
+    return run, algorithm, state
+
+
+def snapshots(run: Run, algorithm: GoGePo, state: State) -> dict[int, Model]:
+    """What a run had learned, by iteration, the first one first.
+
+    Args:
+        run: The run.
+        algorithm: Its algorithm.
+        state: A state of its form.
+
+    Returns:
+        The models.
+
+    Raises:
+        UserError: If there is none, or one is damaged.
+    """
+    directory = _directory(run)
+    found = checkpoints(directory) if directory.is_dir() else []
+    if not found:
+        raise UserError(
+            f"{run.directory} has no snapshots: the run has not come to its first one."
+        )
+    config = fixed(algorithm.config)
+    return {
+        number: read_checkpoint(path, state.model, config) for number, path in found
+    }
+
+
+def _directory(run: Run) -> Path:
+    return run.directory / "snapshots"

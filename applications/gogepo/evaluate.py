@@ -1,0 +1,218 @@
+"""``python -m applications.gogepo.evaluate DIR``: what is done of what is commanded."""
+
+import dataclasses
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import tyro
+from jaxtyping import Array, Float
+from scipy.stats import spearmanr
+
+from applications.gogepo._drawing import draw_commands, draw_policies
+from applications.gogepo._snapshots import open_run, snapshots
+from applications.gogepo.algorithm import GoGePo, Model, State
+from applications.policy import standardised
+from applications.rollout import evaluate_population
+from applications.runs import (
+    AtLeast,
+    check_settings,
+    Count,
+    exit_on_user_error,
+    fixed,
+    key_for,
+    load_checkpoint,
+    Purpose,
+    Run,
+    Seed,
+    write_atomically,
+    write_json,
+)
+
+
+_PROG = "python -m applications.gogepo.evaluate"
+# Standard normal observations on which policies are compared, if the evaluator shows
+# them none.
+_SHOWN = 32
+# Policies on the generator's path.
+_PATH = 101
+
+
+@dataclasses.dataclass(frozen=True)
+class Examination:
+    """Commands what a run has learned, and draws what was done against it."""
+
+    path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+    """Directory of a run."""
+
+    commands: Annotated[int, AtLeast(2)] = 21
+    """How many commands, evenly over the range from the least to the best outcome."""
+
+    low: float | None = None
+    """The first of them. The least outcome that the run has seen unless given."""
+
+    high: float | None = None
+    """The last of them. The best outcome that the run has seen unless given."""
+
+    episodes: Count = 10
+    """Episodes for each command."""
+
+    seed: Seed = 0
+    """Seed of the start states, and of latents."""
+
+
+@exit_on_user_error
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Examines as the command line says.
+
+    Args:
+        arguments: The command line; the program's own unless given.
+
+    Returns:
+        The exit code: 0, or 2 for input that cannot be used.
+    """
+    asked = tyro.cli(Examination, prog=_PROG, args=arguments)
+    check_settings(asked)
+    run, algorithm, state = open_run(asked.path)
+    models = snapshots(run, algorithm, state)
+    last = list(models.values())[-1]
+    commands = _commands(last, asked)
+    curves = []
+    for iteration, model in models.items():
+        curves.append(
+            {"iteration": iteration, **_curve(algorithm, model, commands, asked)}
+        )
+        print(_told(curves[-1]), flush=True)
+    write_json(
+        run.directory / "commands.json",
+        {
+            "names": algorithm.commands.names,
+            "episodes": asked.episodes,
+            **{k: v for k, v in curves[-1].items() if k != "iteration"},
+            "snapshots": curves,
+        },
+    )
+    _save(draw_commands(curves, algorithm.commands.names), run, "commands.png")
+    state, _, _ = load_checkpoint(run.checkpoints, state, fixed(algorithm.config))
+    _save(_policies(algorithm, state), run, "policies.png")
+    for name in ("commands.json", "commands.png", "policies.png"):
+        print(f"Written: {run.directory / name}")
+    return 0
+
+
+def _commands(model: Model, asked: Examination) -> Float[Array, "commands outcomes"]:
+    """Evenly from the least to the best outcome; further numbers in proportion."""
+    least, best = model.outcomes.least, model.outcomes.best
+    low = least if asked.low is None else jnp.asarray(asked.low)
+    high = best[0] if asked.high is None else jnp.asarray(asked.high)
+    part = jnp.linspace(0.0, 1.0, asked.commands)
+    first = low + part * (high - low)
+    span = best[0] - least
+    share = jnp.where(span > 0, (first - least) / jnp.where(span > 0, span, 1.0), 1.0)
+    rest = share[:, None] * best[None, 1:]
+    return jnp.concatenate([first[:, None], rest], axis=1)
+
+
+def _curve(
+    algorithm: GoGePo, model: Model, commands: Array, asked: Examination
+) -> dict[str, Any]:
+    """What the policies written for commands do, and are expected to."""
+    key = key_for(asked.seed, Purpose.EVALUATE)
+
+    @eqx.filter_jit
+    def write(model):
+        weights = algorithm.generate(model, commands, key=key)
+        expected = algorithm.predict(model, weights)
+        if algorithm.config.normalise:
+            acting = jax.vmap(
+                lambda x: algorithm.view.to_vector(
+                    standardised(algorithm.view.to_policy(x), model.seen)
+                )
+            )(weights)
+            return acting, expected
+        return weights, expected
+
+    acting, expected = write(model)
+    episodes = evaluate_population(
+        algorithm.task, algorithm.view.to_policy, acting, asked.episodes, key=key
+    )
+    outcomes = np.asarray(algorithm.commands.measure(episodes))
+    achieved = outcomes.mean(axis=1)
+    given = np.asarray(commands)
+    return {
+        "commanded": given.tolist(),
+        "achieved": achieved.tolist(),
+        "achieved_std": outcomes.std(axis=1).tolist(),
+        "predicted": np.asarray(expected).tolist(),
+        "rank_correlation": _rank_correlation(given[:, 0], achieved[:, 0]),
+        "mean_error": float(np.abs(given[:, 0] - achieved[:, 0]).mean()),
+        "best_achieved": float(achieved[:, 0].max()),
+    }
+
+
+def _rank_correlation(x: np.ndarray, y: np.ndarray) -> float | None:
+    """Spearman's; None where one of them does not vary."""
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None
+    result: Any = spearmanr(x, y)
+    return float(result.statistic)
+
+
+def _told(curve: dict[str, Any]) -> str:
+    correlation = curve["rank_correlation"]
+    shown = "-" if correlation is None else f"{correlation:.3f}"
+    return (
+        f"Iteration {curve['iteration']}: rank correlation of commanded and achieved "
+        f"{shown}, off by {curve['mean_error']:.1f} on average, best achieved "
+        f"{curve['best_achieved']:.1f}"
+    )
+
+
+def _policies(algorithm: GoGePo, state: State) -> Any:
+    """Policies by their answers: those of the archive, and those on command."""
+    model = state.model
+    encoder = model.value.encoder
+    shown = getattr(encoder, "probes", None)
+    if shown is None:
+        shown = jr.normal(jr.key(0), (_SHOWN, algorithm.task.observation_size))
+    low, best = model.outcomes.least, model.outcomes.best
+    part = jnp.linspace(0.0, 1.0, _PATH)[:, None]
+    start = best.at[0].set(low)
+    commands = start[None] + part * (best - start)[None]
+
+    @eqx.filter_jit
+    def answers(population):
+        def of_policy(weights):
+            policy = algorithm.view.to_policy(weights)
+            return jax.vmap(policy)(shown).ravel()
+
+        return jax.vmap(of_policy)(population)
+
+    path = answers(algorithm.generate(model, commands))
+    there = np.asarray(state.archive.filled & state.archive.entries.valid)
+    tried = np.asarray(answers(state.archive.entries.weights))[there]
+    outcomes = np.asarray(state.archive.entries.outcome[:, 0])[there]
+    return draw_policies(
+        tried,
+        outcomes,
+        np.asarray(path),
+        np.asarray(commands[:, 0]),
+        algorithm.commands.names[0],
+    )
+
+
+def _save(figure: Any, run: Run, name: str) -> None:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    write_atomically(run.directory / name, lambda file: file.write(buffer.getbuffer()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""``python -m applications.gogepo.generate DIR --command C``: writes one policy."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import jax.numpy as jnp
+import tyro
+
+from applications.gogepo._snapshots import open_run, snapshots
+from applications.gogepo.algorithm import GoGePo, Model
+from applications.runs import (
+    check_settings,
+    exit_on_user_error,
+    key_for,
+    Purpose,
+    save_policy,
+    Seed,
+    UserError,
+)
+
+
+_PROG = "python -m applications.gogepo.generate"
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """Writes a policy that does what is commanded, as far as a run has learned to."""
+
+    path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+    """Directory of a run."""
+
+    command: tuple[float, ...]
+    """What the policy is to do: a return, or as many numbers as the run commands."""
+
+    out: Path | None = None
+    """The policy file. In the run's directory, named by the command, unless given."""
+
+    seed: Seed = 0
+    """Draws the latent, where the generator has one."""
+
+
+@exit_on_user_error
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Generates as the command line says.
+
+    Args:
+        arguments: The command line; the program's own unless given.
+
+    Returns:
+        The exit code: 0, or 2 for input that cannot be used.
+    """
+    order = tyro.cli(Order, prog=_PROG, args=arguments)
+    check_settings(order)
+    run, algorithm, state = open_run(order.path)
+    _, model = list(snapshots(run, algorithm, state).items())[-1]
+    names = algorithm.commands.names
+    if len(order.command) != len(names):
+        raise UserError(
+            f"--command takes {len(names)} number{'s' * (len(names) > 1)} here "
+            f"({', '.join(names)}); got {len(order.command)}."
+        )
+    warning = beyond(algorithm, model, order.command[0])
+    if warning:
+        print(warning, file=sys.stderr)
+    command = jnp.asarray(order.command)
+    key = key_for(order.seed, Purpose.REPLAY)
+    policy = algorithm.policy(model, command, key=key)
+    told = "-".join(f"{number:g}" for number in order.command)
+    out = order.out or run.directory / f"policy-{told}.eqx"
+    save_policy(run, algorithm.config, policy, path=out)
+    weights = algorithm.generate(model, command[None], key=key)
+    expected = algorithm.predict(model, weights)[0]
+    for name, number in zip(names, expected.tolist(), strict=True):
+        print(f"The evaluator expects a {name} of {number:.1f}.")
+    print(f"Written: {out}\nTo see it: python -m applications.epvf.evaluate {out}")
+    return 0
+
+
+def beyond(algorithm: GoGePo, model: Model, command: float) -> str | None:
+    """What to say of a command that is out of the range learned from, if it is.
+
+    Args:
+        algorithm: The run's algorithm.
+        model: What it learned.
+        command: The command's first number.
+
+    Returns:
+        A sentence, or None.
+    """
+    least, best = model.outcomes.least.item(), model.outcomes.best[0].item()
+    if least <= command <= best:
+        return None
+    name = algorithm.commands.names[0]
+    return (
+        f"Warning: the run has seen a {name} from {least:.1f} to {best:.1f}. What is "
+        f"written for {command:g} is a guess."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
