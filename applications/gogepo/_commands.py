@@ -24,7 +24,7 @@ _RETURNS = {
     "hopper": (-100.0, 3000.0),
     "inverted_double_pendulum": (0.0, 10_000.0),
     "inverted_pendulum": (0.0, 1000.0),
-    "lqr": (-50.0, 0.0),
+    "lqr": (-1000.0, 0.0),
     "mountain_car_continuous": (-100.0, 100.0),
     "reacher": (-50.0, 0.0),
     "swimmer": (-100.0, 365.0),

@@ -51,9 +51,6 @@ from wsl.encoders import Conditioned
 from wsl.generators import AbstractGenerator, AnswerDistance, LatentGenerator
 
 
-# Of environments, under `--strategy spread`, those whose commands are the best outcome
-# so far and beyond.
-_EXPLORING = 0.5
 # Standard normal observations on which latent generators compare policies.
 _COMPARED = 64
 
@@ -400,20 +397,22 @@ class GoGePo(eqx.Module):
         """Commands of the policies that are learned from."""
         count = self.config.own["num_envs"]
         spread_key, beyond_key, entry_key = jr.split(key, 3)
-        part = (jnp.arange(count) + jr.uniform(spread_key, (count,))) / count
-        if self.config.strategy == "uniform":
-            low, high = jnp.asarray(self.commands.low), jnp.asarray(self.commands.high)
-            return jax.vmap(lambda x: low + x * (high - low))(part)
         outcomes = state.model.outcomes
         beyond = jnp.zeros((count, self.commands.size))
         beyond = beyond.at[:, 0].set(self.commands.drive)
         best = jnp.tile(outcomes.best, (count, 1))
         if self.config.strategy == "best":
             return best + beyond
+        exploring = 0 if self.config.strategy == "uniform" else -(-count // 2)
+        place = jnp.arange(count - exploring, dtype=jnp.float32)
+        # One in each of equal parts of the range.
+        part = (place + jr.uniform(spread_key, place.shape)) / max(len(place), 1)
+        if self.config.strategy == "uniform":
+            low, high = jnp.asarray(self.commands.low), jnp.asarray(self.commands.high)
+            return jax.vmap(lambda x: low + x * (high - low))(part)
         further = beyond * jr.uniform(beyond_key, (count, 1))
         within = self._within(state, part, key=entry_key)
-        explores = jnp.arange(count) < _EXPLORING * count
-        return jnp.where(explores[:, None], best + further, within)
+        return jnp.concatenate([(best + further)[:exploring], within])
 
     def _within(
         self, state: State, part: Float[Array, " n"], *, key: PRNGKeyArray
@@ -421,8 +420,6 @@ class GoGePo(eqx.Module):
         """Commands within what has been done: by their place, or some of those."""
         least, best = state.model.outcomes.least, state.model.outcomes.best
         if self.commands.size == 1:
-            # At the far end of a range without a best end, as speeds have, a little
-            # beyond.
             return (least + part * (best[0] - least))[:, None]
         drawn = state.archive.sample_recent(len(part), exponent=0.0, key=key)
         return jnp.where(state.archive.added > 0, drawn.outcome, best[None])

@@ -24,7 +24,7 @@ OptionalWidths: TypeAlias = Annotated[tuple[int, ...] | None, AtLeast(1)]
 _PRESETS: dict[str, dict[str, Any]] = {
     "vectorised": {
         "num_envs": 64,
-        "iterations": 300,
+        "iterations": 150,
         "hidden": (16, 16),
         "archive": 32,
         "batch_size": 128,

@@ -148,3 +148,30 @@ def test_drawing_more_than_there_are(count, most):
     assert len(numbers) == count
     assert set(numbers) == {1, 2}
     assert max(numbers.count(1), numbers.count(2)) == most
+
+
+def test_recent_batches_are_drawn_more_often():
+    # Room for 3 batches of 2; five were added, so that 5..10 are there, 9 and 10 last.
+    archive = _filled(3, 2, 5)
+    count = 60_000
+    draw = eqx.filter_jit(
+        lambda exponent, key: archive.sample_recent(count, exponent=exponent, key=key)
+    )
+    shares = {}
+    for exponent in (0.0, 1.1):
+        drawn = draw(exponent, jax.random.key(0))
+        numbers, counts = np.unique(drawn["number"], return_counts=True)
+        np.testing.assert_array_equal(numbers, range(5, 11))
+        np.testing.assert_array_equal(drawn["row"][:, 0], drawn["number"])
+        shares[exponent] = counts / count
+    weights = np.array([3, 3, 2, 2, 1, 1]) ** -1.1
+    # Five standard deviations of a share are below 0.01.
+    np.testing.assert_allclose(shares[1.1], weights / weights.sum(), atol=0.01)
+    np.testing.assert_allclose(shares[0.0], 1 / 6, atol=0.01)
+    assert np.abs(shares[1.1] - shares[0.0]).max() > 0.1
+
+
+def test_recent_entries_are_such_as_are_there():
+    archive = _filled(4, 3, 1)
+    drawn = archive.sample_recent(200, exponent=1.1, key=jax.random.key(1))
+    assert set(drawn["number"].tolist()) == {1, 2, 3}

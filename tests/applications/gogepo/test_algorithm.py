@@ -1,0 +1,234 @@
+"""GoGePo's iteration: its commands, its losses, and what it learns from."""
+
+import functools
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from applications.envs import make
+from applications.gogepo import Config, GoGePo
+from applications.policy import Moments
+from applications.rollout import Episode, rollout
+
+
+_SMALL: dict[str, Any] = {
+    "env": "lqr",
+    "num_envs": 8,
+    "hidden": (4,),
+    "archive": 4,
+    "batch_size": 8,
+    "generator_width": 16,
+    "generator_updates": 2,
+    "critic_width": 16,
+    "critic_updates": 2,
+    "num_probes": 4,
+    "eval_episodes": 3,
+}
+
+
+def _algorithm(**options):
+    config = Config(**(_SMALL | options))
+    return GoGePo(make(config.env), config)
+
+
+@functools.cache
+def _initial(options):
+    algorithm = _algorithm(**dict(options))
+    return eqx.filter_jit(lambda key: algorithm.init(key=key))(jr.key(0))
+
+
+def _begun(*, least=-40.0, best=-10.0, **options):
+    """An algorithm and a state that has seen returns from `least` to `best`."""
+    shapes = ("hidden", "slice_size", "generator")
+    kept = {k: v for k, v in options.items() if k in shapes}
+    state = _initial(tuple(kept.items()))
+    where = lambda state: (
+        state.model.outcomes.least,
+        state.model.outcomes.best,
+        state.iteration,
+    )
+    seen = (jnp.asarray(least), jnp.array([best]), jnp.ones((), jnp.int32))
+    return _algorithm(**options), eqx.tree_at(where, state, seen)
+
+
+def _episodes(returns, *, broken=()):
+    """Episodes of lqr with given returns, `(policies, 1)`."""
+    returns = jnp.asarray(returns, jnp.float32)[:, None]
+    valid = jnp.ones(returns.shape, bool)
+    for i in broken:
+        valid = valid.at[i].set(False)
+    seen = Moments(
+        jnp.ones(returns.shape), *(jnp.zeros((*returns.shape, 1)) for _ in range(2))
+    )
+    lengths = jnp.full(returns.shape, 7, jnp.int32)
+    return Episode(returns, lengths, valid, jnp.zeros((*returns.shape, 1)), seen)
+
+
+def test_commands_of_each_strategy():
+    def commands(strategy):
+        algorithm, state = _begun(strategy=strategy, drive=5.0)
+        trial = algorithm.propose(state)
+        assert trial.commands.shape == trial.population[:, :1].shape == (11, 1)
+        # From the least to the best, to watch.
+        np.testing.assert_allclose(trial.commands[8:, 0], [-40, -25, -10], rtol=1e-6)
+        return np.asarray(trial.commands[:8, 0])
+
+    np.testing.assert_allclose(commands("best"), -5.0)
+    spread = commands("spread")
+    assert (spread[:4] >= -10).all() and (spread[:4] <= -5).all()
+    assert len(set(spread[:4].tolist())) == 4
+    # From -40 to -10, one in each quarter.
+    np.testing.assert_array_equal((spread[4:] + 40) // (30 / 4), range(4))
+    # The task's range is -1000 to 0, one command in each eighth of it.
+    uniform = commands("uniform")
+    np.testing.assert_array_equal((uniform + 1000) // (1000 / 8), range(8))
+
+
+def test_policies_are_those_of_the_generator_and_noise():
+    algorithm, state = _begun(noise_scale=0.5)
+    trial = algorithm.propose(state)
+    clean = algorithm.generate(state.model, trial.commands)
+    noise = np.asarray(trial.population - clean)
+    np.testing.assert_allclose(noise[8:], 0, atol=1e-6)
+    assert 0.4 < noise[:8].std() < 0.6
+    # Before anything was observed, standardisation changes nothing.
+    np.testing.assert_allclose(trial.acting, trial.population, atol=1e-6)
+    first: Any = state.model.generator(trial.commands[0])
+    np.testing.assert_allclose(algorithm.view.to_vector(first), clean[0], atol=1e-6)
+
+
+def _learn(algorithm, state, episodes):
+    trial = eqx.filter_jit(lambda state: algorithm.propose(state))(state)
+    learn = eqx.filter_jit(lambda *args: algorithm.learn(*args))
+    return trial, *learn(state, trial, episodes)
+
+
+def test_what_was_seen_by_hand():
+    algorithm, state = _begun()
+    returns = [-30, -12, -45, -8, -20, -2, -11, -13, -99, -1, -1]
+    # The best one broke off; the last three are only watched.
+    episodes = _episodes(returns, broken=[5])
+    trial, after, metrics = _learn(algorithm, state, episodes)
+    seen = after.model.outcomes
+    assert seen.least == -45 and seen.best.tolist() == [-8]
+    entries = after.archive.entries
+    np.testing.assert_array_equal(entries.outcome[:8, 0], returns[:8])
+    np.testing.assert_array_equal(entries.weights[:8], trial.population[:8])
+    assert entries.valid[:8].tolist() == [True] * 5 + [False] + [True] * 2
+    assert metrics["return_perturbed_max"] == -8
+    assert metrics["return_policy"] == -1 and metrics["nan_episodes"] == 1
+    # Commands to watch were -40, -25 and -10.
+    assert metrics["command_error"] == pytest.approx((59 + 24 + 9) / 3)
+    sound = [x for i, x in enumerate(returns[:8]) if i != 5]
+    np.testing.assert_allclose(after.model.targets.mean, np.mean(sound), rtol=1e-5)
+    # At the beginning whatever comes is the best so far.
+    fresh = _initial(())
+    _, after, _ = _learn(algorithm, fresh, _episodes([-70] * 8 + [0] * 3))
+    assert after.model.outcomes.best.tolist() == [-70]
+    assert after.model.outcomes.least == -70
+
+
+def test_what_broke_off_is_not_learned_from():
+    algorithm, state = _begun()
+    returns = np.linspace(-40, -10, 11)
+    other = returns.copy()
+    other[2] = -1000.0
+    models = []
+    for told, broken in ((returns, [2]), (other, [2]), (other, [])):
+        _, after, _ = _learn(algorithm, state, _episodes(told, broken=broken))
+        models.append(after.model)
+    one, same, control = (jax.tree.leaves(eqx.filter(m, eqx.is_array)) for m in models)
+    assert all(map(np.array_equal, one, same))
+    assert not all(map(np.array_equal, one, control))
+
+
+def test_gradients_reach_every_embedding_and_not_the_evaluator():
+    episodes = _episodes(np.linspace(-40, -10, 11))
+    after = {}
+    for loss in ("evaluator", "weights"):
+        algorithm, state = _begun(loss=loss, hidden=(20,), slice_size=4)
+        _, after[loss], _ = _learn(algorithm, state, episodes)
+        before: Any = state.model.generator
+        now: Any = after[loss].model.generator
+        for path, embeddings in before.embeddings.items():
+            moved = np.asarray(now.embeddings[path] != embeddings)
+            assert moved.any(axis=1).all(), path
+    # The generator's loss is all that differs, so that it leaves V alone.
+    values = [
+        jax.tree.leaves(eqx.filter(after[loss].model.value, eqx.is_array))
+        for loss in after
+    ]
+    assert all(map(np.array_equal, *values))
+    generators = [
+        jax.tree.leaves(eqx.filter(after[loss].model.generator, eqx.is_array))
+        for loss in after
+    ]
+    assert not all(map(np.array_equal, *generators))
+
+
+def _run(algorithm, state, iterations, *, tell=lambda returns: returns):
+    """Correlations of what was commanded with what was done, by iteration.
+
+    What is learned from are the returns as `tell` has them.
+    """
+
+    def step(state):
+        trial = algorithm.propose(state)
+        episodes = rollout(
+            algorithm.task, algorithm.view.to_policy, trial.acting, key=trial.key
+        )
+        count = algorithm.config.own["num_envs"]
+        returns = episodes.total_reward
+        returns = returns.at[:count].set(tell(returns[:count]))
+        told = eqx.tree_at(lambda told: told.total_reward, episodes, returns)
+        return algorithm.learn(state, trial, told)
+
+    step = eqx.filter_jit(step)
+    found = []
+    for _ in range(iterations):
+        state, metrics = step(state)
+        found.append(float(metrics["command_correlation"]))
+    # Where all do the same, they do not do as commanded.
+    return np.nan_to_num(np.array(found))
+
+
+def test_it_learns_to_do_as_commanded_from_what_it_is_told():
+    config = Config(
+        num_envs=16,
+        hidden=(8,),
+        high=100.0,
+        noise_scale=0.3,
+        archive=16,
+        batch_size=32,
+        generator_width=32,
+        generator_updates=10,
+        generator_lr=1e-3,
+        critic_width=32,
+        critic_updates=10,
+        num_probes=8,
+        eval_episodes=9,
+    )
+    algorithm = GoGePo(make("cartpole", horizon=100), config)
+    state = eqx.filter_jit(lambda key: algorithm.init(key=key))(jr.key(0))
+    assert np.median(_run(algorithm, state, 40)[-15:]) > 0.7
+    # Returns are from 8 to 100: whoever does much is told that it was little.
+    lied = _run(algorithm, state, 40, tell=lambda returns: 108 - returns)
+    assert np.median(lied[-15:]) < -0.7
+
+
+@pytest.mark.parametrize("generator", ["chunked", "mlp", "latent"])
+def test_other_generators(generator):
+    algorithm, state = _begun(generator=generator)
+    _, after, metrics = _learn(algorithm, state, _episodes(np.linspace(-40, -10, 11)))
+    assert np.isfinite(float(metrics["generator_loss"]))
+    commands = jnp.array([[-20.0], [-20.0]])
+    plain = algorithm.generate(after.model, commands)
+    np.testing.assert_array_equal(plain[0], plain[1])
+    drawn = algorithm.generate(after.model, commands, key=jr.key(0))
+    # Only a latent makes policies for the same command different.
+    assert np.array_equal(drawn[0], drawn[1]) == (generator != "latent")

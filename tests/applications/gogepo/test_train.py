@@ -1,0 +1,127 @@
+"""The commands as a user meets them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from applications.epvf import evaluate as replay, train as epvf
+from applications.gogepo import evaluate, generate, train
+
+
+_SMALL = (
+    *("--num-envs", "8", "--iterations", "6", "--horizon", "30", "--snapshots", "2"),
+    *("--hidden", "4", "--generator-width", "16", "--generator-updates", "2"),
+    *("--critic-width", "16", "--critic-updates", "2", "--num-probes", "4"),
+    *("--checkpoint-every", "1", "--batch-size", "8", "--archive", "4"),
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("runs") / "small"
+    assert train.main(["--run-dir", str(directory), *_SMALL]) == 0
+    return directory
+
+
+def _newest(directory: Path) -> dict[str, np.ndarray]:
+    with open(max((directory / "checkpoints").glob("*.ckpt")), "rb") as file:
+        file.readline()
+        with np.load(file, allow_pickle=False) as archive:
+            return {k: archive[k] for k in archive.files if k != "metadata"}
+
+
+def test_run_directory(run):
+    names = {path.name for path in run.iterdir() if "tfevents" not in path.name}
+    assert names >= {
+        *("config.json", "metrics.jsonl", "checkpoints", "snapshots", "policy.eqx"),
+        *("return.png", "evaluation.json"),
+    }
+    kept = sorted(path.name for path in (run / "snapshots").iterdir())
+    assert kept == ["00000003.ckpt", "00000006.ckpt"]
+    rows = [json.loads(x) for x in (run / "metrics.jsonl").read_text().splitlines()]
+    assert len(rows) == 6
+    assert {"command_best", "command_error", "generator_loss"} <= rows[0].keys()
+
+
+def test_resumed_run_has_the_same_bits(run, tmp_path):
+    directory = tmp_path / "parted"
+    shutil.copytree(run, directory)
+    for path in (directory / "checkpoints").iterdir():
+        if path.name > "00000004.ckpt":
+            path.unlink()
+    (directory / "evaluation.json").unlink()
+    assert train.main(["--resume", str(directory)]) == 0
+    ours, theirs = _newest(directory), _newest(run)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert ours[name].tobytes() == theirs[name].tobytes(), name
+    assert (directory / "policy.eqx").read_bytes() == (run / "policy.eqx").read_bytes()
+
+
+def test_generated_policy_is_replayed(run, tmp_path, capsys):
+    out = tmp_path / "policy.eqx"
+    assert generate.main([str(run), "--command", "11", "--out", str(out)]) == 0
+    captured = capsys.readouterr()
+    assert "The evaluator expects a return of" in captured.out
+    assert replay.main([str(out), "--episodes", "3"]) == 0
+    assert "Mean return of 3 episodes" in capsys.readouterr().out
+    # Another command, another policy; the same one, the same.
+    again, other = tmp_path / "again.eqx", tmp_path / "other.eqx"
+    generate.main([str(run), "--command", "11", "--out", str(again)])
+    generate.main([str(run), "--command", "9", "--out", str(other)])
+    assert out.read_bytes() == again.read_bytes() != other.read_bytes()
+
+
+def test_command_out_of_range(run, tmp_path, capsys):
+    out = str(tmp_path / "policy.eqx")
+    assert generate.main([str(run), "--command", "400", "--out", out]) == 0
+    assert "What is written for 400 is a guess" in capsys.readouterr().err
+    assert generate.main([str(run), "--command", "10", "--out", out]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_evaluation(run):
+    assert evaluate.main([str(run), "--commands", "4", "--episodes", "2"]) == 0
+    found = json.loads((run / "commands.json").read_text())
+    assert [snapshot["iteration"] for snapshot in found["snapshots"]] == [3, 6]
+    for name in ("commanded", "achieved", "predicted"):
+        assert np.shape(found[name]) == (4, 1)
+    commanded = np.array(found["commanded"])[:, 0]
+    assert np.allclose(np.diff(commanded), np.diff(commanded)[0])
+    for picture in ("commands.png", "policies.png"):
+        assert (run / picture).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--preset both", "invalid choice"),
+        ("--eval-episodes 1", "--eval-episodes must be at least 2"),
+        ("--low 10 --high 5", "--low 10.0 must be below --high 5.0"),
+        ("--env lqr --command-kind speed", "speed is not for lqr"),
+        ("--representation interactive-probing --num-probes 30", "cannot be shared"),
+    ],
+)
+def test_what_cannot_be_trained(flags, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    try:
+        assert train.main(flags.split()) == 2
+    except SystemExit as error:
+        assert error.code == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_generated(run, tmp_path, capsys):
+    assert generate.main([str(run), "--command", "1", "2"]) == 2
+    assert "--command takes 1 number here (return); got 2." in capsys.readouterr().err
+    assert generate.main([str(tmp_path), "--command", "1"]) == 2
+    assert "is not a run" in capsys.readouterr().err
+    other = tmp_path / "epvf"
+    flags = ["--num-envs", "4", "--iterations", "1", "--horizon", "5"]
+    assert epvf.main(["--run-dir", str(other), *flags]) == 0
+    assert evaluate.main([str(other)]) == 2
+    assert "is a run of another algorithm" in capsys.readouterr().err
