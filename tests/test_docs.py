@@ -136,6 +136,54 @@ def test_every_flag_of_the_baselines_with_its_default():
         assert cells == expected, name
 
 
+def test_every_flag_of_gogepo_with_its_default():
+    from applications.epvf.config import Config as EPVF
+    from applications.gogepo.config import _PRESETS, Config
+
+    page = (ROOT / "docs" / "gogepo.md").read_text()
+    table = {}
+    for names, cells in re.findall(r"^\| (`--.*?`) \|(.*)\|$", page, re.M):
+        named = [name.replace("-", "_") for name in re.findall(r"--([\w-]+)", names)]
+        table |= dict.fromkeys(named, [cell.strip() for cell in cells.split("|")])
+    own = next(iter(_PRESETS.values())).keys()
+    shared = set(re.findall(r"`--([\w-]+)`", page.split("| Flag |")[0]))
+    shared = {name.replace("-", "_") for name in shared} & {
+        field.name for field in dataclasses.fields(EPVF)
+    }
+    several = {"coordinator", "num_processes", "process_id", "heartbeat"}
+    fields = {field.name: field.default for field in dataclasses.fields(Config)}
+    assert table.keys() | shared | several == fields.keys()
+    for name in own:
+        expected = [
+            "a twentieth"
+            if value is None
+            else " ".join(map(str, value))
+            if isinstance(value, tuple)
+            else str(value)
+            for value in (preset[name] for preset in _PRESETS.values())
+        ]
+        assert table[name] == expected, name
+    for name in table.keys() - own - {"low", "high"}:
+        if "," not in table[name][0]:
+            default = fields[name]
+            switch = "yes" if default else "no"
+            shown = switch if isinstance(default, bool) else str(default)
+            assert table[name][0] == shown, name
+
+
+def test_every_metric_of_gogepo():
+    from applications.envs import make
+    from applications.gogepo import Config, GoGePo
+
+    algorithm = GoGePo(make("cartpole"), Config(num_envs=2, batch_size=2))
+    state = eqx.filter_eval_shape(lambda: algorithm.init(key=jax.random.key(0)))
+    _, metrics = eqx.filter_eval_shape(algorithm.step, state)
+    page = (ROOT / "docs" / "gogepo.md").read_text()
+    section = page.split("## Metrics")[1].split("## ")[0]
+    of_the_loop = {"iteration", "steps_per_second", "compile_seconds", "seconds"}
+    assert set(re.findall(r"`(\w+)`", section)) == metrics.keys() | of_the_loop
+
+
 def test_every_metric():
     from applications.envs import make
     from applications.epvf.algorithm import EPVF as Algorithm

@@ -27,6 +27,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "iterations": 150,
         "hidden": (16, 16),
         "archive": 32,
+        "checkpoint_every": 10,
         "batch_size": 128,
         "strategy": "spread",
         "drive": None,
@@ -42,6 +43,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "iterations": 3000,
         "hidden": (256, 256),
         "archive": 10_000,
+        "checkpoint_every": 1000,
         "batch_size": 16,
         "strategy": "best",
         "drive": 20.0,
@@ -70,6 +72,9 @@ class Config(RunSettings):
 
     iterations: OptionalCount = None
     """Iterations of the whole run. May be raised when a run is resumed."""
+
+    checkpoint_every: OptionalCount = None
+    """Iterations from one checkpoint to the next."""
 
     command_kind: CommandKind = "return"
     """What is commanded: the return; return and length of the episode; mean speed."""

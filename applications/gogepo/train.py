@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             state,
             progress,
             iterations=config.own["iterations"],
-            checkpoint_every=config.checkpoint_every,
+            checkpoint_every=config.own["checkpoint_every"],
             config=fixed(config),
             save=save,
             describe=_describe,
