@@ -107,7 +107,8 @@ def result_of(training: Training, *metrics: str) -> dict[str, Any] | None:
 
     Args:
         training: The run.
-        metrics: Columns of its metrics to keep, beside environment steps and seconds.
+        metrics: Columns of its metrics to keep, those that it has, beside environment
+            steps and seconds.
 
     Returns:
         Its command, evaluation, steps, seconds and curves; None if it is not done.
@@ -117,6 +118,7 @@ def result_of(training: Training, *metrics: str) -> dict[str, Any] | None:
     lines = (training.directory / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     evaluation = json.loads(_evaluation(training).read_text())
+    kept = [name for name in metrics if name in rows[-1]]
     shown = np.unique(np.linspace(0, len(rows) - 1, _POINTS).round().astype(int))
     return {
         "group": list(training.group),
@@ -126,7 +128,7 @@ def result_of(training: Training, *metrics: str) -> dict[str, Any] | None:
         "std_return": evaluation["std"],
         "steps": rows[-1]["env_steps"],
         "wall_seconds": round(rows[-1]["seconds"], 1),
-        **curves([rows[i] for i in shown], "env_steps", "seconds", *metrics),
+        **curves([rows[i] for i in shown], "env_steps", "seconds", *kept),
     }
 
 

@@ -94,7 +94,7 @@ def main() -> None:
         list(TASKS),
         _trainings,
         lambda _, runs: _draw(runs),
-        metrics=["return_policy"],
+        metrics=["return_policy", "critic_correlation"],
         mark=_count_solved,
     )
 
