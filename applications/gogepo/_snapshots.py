@@ -21,17 +21,18 @@ from applications.runs import (
 )
 
 
-def keep_snapshot(run: Run, config: Config, state: State) -> None:
+def keep_snapshot(run: Run, algorithm: GoGePo, state: State) -> None:
     """Writes what has been learned, if it is time to.
 
     Args:
         run: The run.
-        config: Its settings.
+        algorithm: Its algorithm.
         state: Its state.
 
     Raises:
         OSError: If it cannot be written.
     """
+    config = algorithm.config
     directory = _directory(run)
     directory.mkdir(exist_ok=True)
     iteration, iterations = int(state.iteration), config.own["iterations"]

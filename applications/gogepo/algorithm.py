@@ -286,9 +286,7 @@ class GoGePo(eqx.Module):
 
         noise = jax.vmap(draw)(jnp.arange(count))
         population = weights.at[:count].add(self.config.noise_scale * noise)
-        acting = population
-        if self.config.normalise:
-            acting = jax.vmap(lambda x: self._acting(x, state.model.seen))(population)
+        acting = self.acting(state.model, population)
         return Trial(commands, population, acting, rollout_key)
 
     def learn(
@@ -357,6 +355,19 @@ class GoGePo(eqx.Module):
 
         return jax.vmap(write)(jnp.arange(len(commands)), commands)
 
+    def acting(
+        self, model: Model, population: Float[Array, "policies weights"]
+    ) -> Float[Array, "policies weights"]:
+        """Weights of the same policies for observations as they are."""
+        if not self.config.normalise:
+            return population
+
+        def standardise(weights):
+            policy = standardised(self.view.to_policy(weights), model.seen)
+            return self.view.to_vector(policy)
+
+        return jax.vmap(standardise)(population)
+
     def predict(
         self, model: Model, population: Float[Array, "policies weights"]
     ) -> Float[Array, "policies outcomes"]:
@@ -367,10 +378,10 @@ class GoGePo(eqx.Module):
             )
         )(population)
 
-    def policy(
+    def write(
         self,
         model: Model,
-        command: Float[Array, " outcomes"] | None = None,
+        command: Float[Array, " outcomes"],
         *,
         key: PRNGKeyArray | None = None,
     ) -> MLPPolicy:
@@ -378,16 +389,18 @@ class GoGePo(eqx.Module):
 
         Args:
             model: What was learned.
-            command: What it is to do; as much as the best so far unless given.
+            command: What it is to do.
             key: As `generate` has it.
 
         Returns:
             The policy.
         """
-        command = model.outcomes.best if command is None else command
-        weights = self.generate(model, command[None], key=key)[0]
-        policy = self.view.to_policy(weights)
-        return standardised(policy, model.seen) if self.config.normalise else policy
+        weights = self.generate(model, command[None], key=key)
+        return self.view.to_policy(self.acting(model, weights)[0])
+
+    def policy(self, state: State) -> MLPPolicy:
+        """The policy that a run stands for: that for the best outcome so far."""
+        return self.write(state.model, state.model.outcomes.best)
 
     # Commanding.
 
@@ -444,13 +457,6 @@ class GoGePo(eqx.Module):
             jnp.where(jnp.any(fresh.valid), least, state.model.outcomes.least),
             jnp.where(better, fresh.outcome[at], state.model.outcomes.best),
         )
-
-    def _acting(
-        self, weights: Float[Array, " weights"], seen: Moments
-    ) -> Float[Array, " weights"]:
-        """Weights of the policy for observations as they are."""
-        policy = standardised(self.view.to_policy(weights), seen)
-        return self.view.to_vector(policy)
 
     def _describe(
         self,

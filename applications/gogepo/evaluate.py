@@ -19,7 +19,6 @@ from scipy.stats import spearmanr
 from applications.gogepo._drawing import draw_commands, draw_policies
 from applications.gogepo._snapshots import open_run, snapshots
 from applications.gogepo.algorithm import GoGePo, Model, State
-from applications.policy import standardised
 from applications.rollout import evaluate_population
 from applications.runs import (
     AtLeast,
@@ -130,14 +129,7 @@ def _curve(
     def write(model):
         weights = algorithm.generate(model, commands, key=key)
         expected = algorithm.predict(model, weights)
-        if algorithm.config.normalise:
-            acting = jax.vmap(
-                lambda x: algorithm.view.to_vector(
-                    standardised(algorithm.view.to_policy(x), model.seen)
-                )
-            )(weights)
-            return acting, expected
-        return weights, expected
+        return algorithm.acting(model, weights), expected
 
     acting, expected = write(model)
     episodes = evaluate_population(

@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(warning, file=sys.stderr)
     command = jnp.asarray(order.command)
     key = key_for(order.seed, Purpose.REPLAY)
-    policy = algorithm.policy(model, command, key=key)
+    policy = algorithm.write(model, command, key=key)
     told = "-".join(f"{number:g}" for number in order.command)
     out = order.out or run.directory / f"policy-{told}.eqx"
     save_policy(run, algorithm.config, policy, path=out)

@@ -32,7 +32,11 @@ from applications.runs._files import (
 from applications.runs._joining import expect_losses as expect_losses
 from applications.runs._keys import key_for as key_for, Purpose as Purpose
 from applications.runs._loop import Interrupt as Interrupt, loop as loop
-from applications.runs._metrics import MetricsLog as MetricsLog, read_rows as read_rows
+from applications.runs._metrics import (
+    MetricsLog as MetricsLog,
+    read_rows as read_rows,
+    Row as Row,
+)
 from applications.runs._plot import plot_returns as plot_returns
 from applications.runs._processes import (
     is_main as is_main,
@@ -65,3 +69,4 @@ from applications.runs._task import (
     make_task as make_task,
     save_policy as save_policy,
 )
+from applications.runs._training import Algorithm as Algorithm, train as train
