@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, runtime_checkable, TypeVar
 
 import equinox as eqx
 import jax
@@ -35,6 +35,7 @@ from applications.runs._task import evaluate_policy, make_task, save_policy
 Settings = TypeVar("Settings", bound=RunSettings)
 
 
+@runtime_checkable
 class Algorithm(Protocol):
     """What is trained: a state, and one iteration that takes it to the next."""
 
