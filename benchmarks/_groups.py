@@ -10,6 +10,12 @@ from applications.runs import bootstrap_interval, interquartile_mean
 
 # Iterations at the end over which the perturbed policies' returns are averaged.
 _LAST_POINTS = 10
+# What a curve of commands comes to.
+_OF_CURVES = {
+    "rank_correlation": ("rank correlations", ".2f"),
+    "best_achieved": ("best achieved", ".0f"),
+    "mean_error": ("mean errors", ".0f"),
+}
 
 
 def summarise(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -20,7 +26,8 @@ def summarise(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
     Returns:
         Each seed's return, interquartile mean and its interval, the perturbed
-        policies' return at the end, and medians of steps and seconds.
+        policies' return at the end, what the seeds' curves of commands come to, and
+        medians of steps and seconds.
     """
     table = []
     for group in dict.fromkeys(tuple(run["group"]) for run in runs):
@@ -37,6 +44,9 @@ def summarise(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         }
         if "return_perturbed_mean" in mine[0]:
             row["perturbed_at_the_end"] = [_at_the_end(run) for run in mine]
+        row |= {
+            name: [run[name] for run in mine] for name in _OF_CURVES if name in mine[0]
+        }
         table.append(row)
     return table
 
@@ -55,20 +65,35 @@ def markdown(table: list[dict[str, Any]]) -> str:
     Returns:
         The lines.
     """
-    lines = [
-        "| task | | steps | seconds | mean returns of the seeds | IQM (95 %) |",
-        "|---|---|---|---|---|---|",
+    columns = [
+        "task",
+        "",
+        "steps",
+        "seconds",
+        "mean returns of the seeds",
+        "IQM (95 %)",
     ]
+    of_curves = {k: v for k, v in _OF_CURVES.items() if any(k in row for row in table)}
+    columns += [title for title, _ in of_curves.values()]
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     for row in table:
         task, name = row["group"]
-        returns = ", ".join(f"{value:.0f}" for value in row["mean_returns"])
         low, high = row["interval"]
-        lines.append(
-            f"| `{task}` | {name} | {row['env_steps'] / 1e6:.1f} M "
-            f"| {row['seconds']:.0f} | {returns} "
-            f"| {row['interquartile_mean']:.0f} ({low:.0f} to {high:.0f}) |"
-        )
+        cells = [
+            f"`{task}`",
+            name,
+            f"{row['env_steps'] / 1e6:.1f} M",
+            f"{row['seconds']:.0f}",
+            _joined(row["mean_returns"], ".0f"),
+            f"{row['interquartile_mean']:.0f} ({low:.0f} to {high:.0f})",
+        ]
+        cells += [_joined(row.get(k, []), v) for k, (_, v) in of_curves.items()]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _joined(values: list[float | None], pattern: str) -> str:
+    return ", ".join("-" if x is None else format(x, pattern) for x in values)
 
 
 def draw_dots(table: list[dict[str, Any]], title: str) -> Figure:

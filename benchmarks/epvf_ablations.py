@@ -8,7 +8,7 @@ Every run has one core. Runs are kept, so this can be stopped and started again.
 from collections.abc import Sequence
 
 from _groups import draw_dots
-from _runs import Training
+from _runs import result_of, Training
 from _study import study
 
 from applications.epvf.ablate import ABLATIONS
@@ -32,7 +32,9 @@ def main() -> None:
         list(TASKS),
         _trainings,
         lambda table, _: draw_dots(table, "One choice changed at a time"),
-        metrics=["return_perturbed_mean", "critic_correlation"],
+        examine=lambda run: result_of(
+            run, "return_perturbed_mean", "critic_correlation"
+        ),
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import get_args
 
 from _groups import draw_dots
-from _runs import Training
+from _runs import result_of, Training
 from _study import study
 
 from applications.value import Representation
@@ -37,7 +37,9 @@ def main() -> None:
         list(TASKS),
         _trainings,
         lambda table, _: draw_dots(table, "What the critic reads"),
-        metrics=["return_perturbed_mean", "critic_correlation"],
+        examine=lambda run: result_of(
+            run, "return_perturbed_mean", "critic_correlation"
+        ),
     )
 
 

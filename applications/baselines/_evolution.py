@@ -9,7 +9,6 @@ broken ones, and the standardisation of observations. One iteration, with θ the
 """
 
 import contextlib
-from collections.abc import Callable
 from typing import Any, final
 
 import equinox as eqx
@@ -17,12 +16,12 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from applications.baselines.config import Config
-from applications.envs import AbstractEnvironment, AbstractTask
+from applications.envs import AbstractEnvironment
 from applications.policy import FlatView, MLPPolicy, Moments, standardised
-from applications.rollout import compile_iteration, Episode, rollout
+from applications.rollout import AbstractPolicySearch, Episode, Metrics
 from applications.runs import UserError
 
 
@@ -38,9 +37,6 @@ except ImportError as error:
         "ars and openes need evosax. Install the extra: pip install -c constraints.txt "
         "-e '.[applications,baselines]'."
     ) from error
-
-
-Metrics = dict[str, Float[Array, ""] | Int[Array, ""]]
 
 
 class State(eqx.Module):
@@ -74,7 +70,7 @@ class Trial(eqx.Module):
 
 
 @final
-class Evolution(eqx.Module):
+class Evolution(AbstractPolicySearch):
     """An evolution strategy for one task and one setting.
 
     Attributes:
@@ -96,7 +92,7 @@ class Evolution(eqx.Module):
             config: The settings.
         """
         self.task = task
-        self.config = config
+        self.config = config = config.resolved()
         own = config.own
         self.view = FlatView(MLPPolicy(task, own["hidden"], key=jr.key(0)))
         weights = jnp.zeros(self.view.space.size)
@@ -134,47 +130,6 @@ class Evolution(eqx.Module):
         seen = Moments.empty(self.task.observation_size)
         return State(_strong(search), seen, run_key)
 
-    def step(self, state: State, axis: str | None = None) -> tuple[State, Metrics]:
-        """One iteration, on a task that JAX can step.
-
-        Args:
-            state: The state before.
-            axis: Inside `jax.shard_map`, the axis over which the population is shared
-                out.
-
-        Returns:
-            As `learn`.
-        """
-        assert isinstance(self.task, AbstractTask)
-        trial = self.propose(state)
-        episodes = rollout(
-            self.task,
-            self.view.to_policy,
-            trial.acting,
-            episodes=self.config.own["episodes"],
-            chunk=self.config.own["chunk"],
-            axis=axis,
-            key=trial.key,
-        )
-        return self.learn(state, trial, episodes)
-
-    def compile(self, state: State) -> Callable[[State], tuple[State, Metrics]]:
-        """Compiles an iteration for whatever steps the task, on all devices.
-
-        Args:
-            state: A state, for its form.
-
-        Returns:
-            One iteration. The state that it is given is used up.
-        """
-        return compile_iteration(
-            self,
-            self.view.to_policy,
-            state,
-            episodes=self.config.own["episodes"],
-            chunk=self.config.own["chunk"],
-        )
-
     def propose(self, state: State) -> Trial:
         """The policies to try in an iteration.
 
@@ -189,9 +144,7 @@ class Evolution(eqx.Module):
             population, _ = self._strategy.ask(ask_key, state.search, self._params)
         watched = jnp.tile(state.search.mean, (self.config.eval_episodes, 1))
         acting = jnp.concatenate([population, watched])
-        if self.config.normalise:
-            acting = jax.vmap(lambda x: self._acting(x, state.seen))(acting)
-        return Trial(population, acting, rollout_key)
+        return Trial(population, self.acting(acting, state.seen), rollout_key)
 
     def learn(
         self, state: State, trial: Trial, episodes: Episode
@@ -221,9 +174,7 @@ class Evolution(eqx.Module):
                 state.search,
                 self._params,
             )
-        seen = state.seen.join(
-            jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), episodes.seen)
-        )
+        seen = state.seen.join(episodes.seen)
         best = jnp.where(tried.valid, tried.total_reward, -jnp.inf)
         metrics: Metrics = {
             "return_perturbed_mean": jnp.mean(tried.total_reward, where=tried.valid),
@@ -239,11 +190,6 @@ class Evolution(eqx.Module):
         """The policy that a run stands for: the unperturbed one."""
         policy = self.view.to_policy(state.search.mean)
         return standardised(policy, state.seen) if self.config.normalise else policy
-
-    def _acting(
-        self, weights: Float[Array, " weights"], seen: Moments
-    ) -> Float[Array, " weights"]:
-        return self.view.to_vector(standardised(self.view.to_policy(weights), seen))
 
     @property
     def _params(self) -> Any:

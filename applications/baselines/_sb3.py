@@ -15,8 +15,8 @@ import numpy as np
 from applications.baselines.config import Config
 from applications.envs import AbstractEnvironment, Continuous
 from applications.envs.adapters import to_gymnasium
-from applications.policy import MLPPolicy
-from applications.rollout import evaluate
+from applications.policy import FlatView, MLPPolicy
+from applications.rollout import compile_rollout
 from applications.runs import key_for, Purpose, UserError
 
 
@@ -89,6 +89,8 @@ def train(task: AbstractEnvironment, config: Config, record: Record) -> MLPPolic
         device="cpu",
     )
     key = key_for(config.seed, Purpose.TRAIN)
+    view = FlatView(to_policy(task, model.actor))
+    run = compile_rollout(task, view.to_policy, episodes=config.eval_episodes)
 
     class Evaluation(BaseCallback):
         rows = 0
@@ -99,7 +101,7 @@ def train(task: AbstractEnvironment, config: Config, record: Record) -> MLPPolic
                 self.rows += 1
                 policy = to_policy(task, model.actor)
                 own_key = jr.fold_in(key, self.rows)
-                episodes = evaluate(task, policy, config.eval_episodes, key=own_key)
+                episodes = run(view.to_vector(policy)[None], key=own_key)
                 mean = jnp.mean(episodes.total_reward, where=episodes.valid)
                 record(self.num_timesteps, {"return_policy": mean.item()})
             return True

@@ -32,6 +32,7 @@ from applications.runs import (
     recorded,
     Run,
     save_policy,
+    shown,
     UserError,
 )
 
@@ -164,14 +165,10 @@ def _physics(config: Config) -> Any:
 
 
 def _describe(row: dict) -> str:
-    def show(name: str, pattern: str) -> str:
-        value = row.get(name)
-        return "-" if value is None else format(value, pattern)
-
-    told = f"return {show('return_policy', '.1f')}  "
+    told = f"return {shown(row, 'return_policy', '.1f')}  "
     if "return_perturbed_mean" in row:
-        told += f"perturbed {show('return_perturbed_mean', '.1f')}  "
-    return told + f"{show('steps_per_second', ',.0f')} steps/s"
+        told += f"perturbed {shown(row, 'return_perturbed_mean', '.1f')}  "
+    return told + f"{shown(row, 'steps_per_second', ',.0f')} steps/s"
 
 
 def _plot(run: Run, config: Config, rows: list[dict]) -> None:

@@ -10,7 +10,6 @@ Value Functions", on the start-state value function of Faccio et al. (2021),
 4. θ takes gradient steps up V(θ), and is clipped to a box after each.
 """
 
-from collections.abc import Callable
 from typing import final
 
 import equinox as eqx
@@ -21,10 +20,10 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from applications.archive import Archive, Record
-from applications.envs import AbstractEnvironment, AbstractTask
+from applications.envs import AbstractEnvironment
 from applications.epvf.config import Config
 from applications.policy import FlatView, MLPPolicy, Moments, standardised
-from applications.rollout import compile_iteration, Episode, rollout
+from applications.rollout import AbstractPolicySearch, Episode, Metrics
 from applications.runs import schedule
 from applications.value import (
     correlation,
@@ -80,11 +79,8 @@ class Trial(eqx.Module):
     key: PRNGKeyArray
 
 
-Metrics = dict[str, Float[Array, ""] | Int[Array, ""]]
-
-
 @final
-class EPVF(eqx.Module):
+class EPVF(AbstractPolicySearch):
     """The algorithm for one task and one setting.
 
     Attributes:
@@ -143,53 +139,11 @@ class EPVF(eqx.Module):
             policies,
             self._policy_optimiser.init(policies),
             value,
-            self._value_optimiser.init(eqx.filter(value, eqx.is_array)),
+            self._value_optimiser.init(eqx.filter(value, eqx.is_inexact_array)),
             Archive.empty(record, config.archive),
             Moments.empty(self.task.observation_size),
             jnp.zeros((), jnp.int32),
             run_key,
-        )
-
-    def step(self, state: State, axis: str | None = None) -> tuple[State, Metrics]:
-        """One iteration, on a task that JAX can step.
-
-        Args:
-            state: The state before.
-            axis: Inside `jax.shard_map`, the axis over which the population is shared
-                out.
-
-        Returns:
-            The state after, and scalar metrics under the names that
-            `metrics.jsonl` has.
-        """
-        assert isinstance(self.task, AbstractTask)
-        trial = self.propose(state)
-        episodes = rollout(
-            self.task,
-            self.view.to_policy,
-            trial.acting,
-            episodes=self.config.episodes,
-            chunk=self.config.chunk,
-            axis=axis,
-            key=trial.key,
-        )
-        return self.learn(state, trial, episodes)
-
-    def compile(self, state: State) -> Callable[[State], tuple[State, Metrics]]:
-        """Compiles an iteration for whatever steps the task, on all devices.
-
-        Args:
-            state: A state, for its form.
-
-        Returns:
-            One iteration. The state that it is given is used up.
-        """
-        return compile_iteration(
-            self,
-            self.view.to_policy,
-            state,
-            episodes=self.config.episodes,
-            chunk=self.config.chunk,
         )
 
     def propose(self, state: State) -> Trial:
@@ -206,9 +160,7 @@ class EPVF(eqx.Module):
         # The one policy again and again, or the first ones of many.
         index = jnp.arange(self.config.eval_episodes) % state.policies.shape[0]
         population = jnp.concatenate([perturbed, state.policies[index]])
-        acting = population
-        if self.config.normalise:
-            acting = jax.vmap(lambda x: self._acting(x, state.seen))(population)
+        acting = self.acting(population, state.seen)
         return Trial(population, acting, rollout_key)
 
     def learn(
@@ -227,9 +179,7 @@ class EPVF(eqx.Module):
         config = self.config
         _, _, fit_key, ascent_key, next_key = jr.split(state.key, 5)
         fresh, metrics = self._record(trial, episodes)
-        seen = state.seen.join(
-            jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), episodes.seen)
-        )
+        seen = state.seen.join(episodes.seen)
         returns, valid = labels(state.value, fresh)
         predictions = predict(state.value, self.view.to_policy, fresh)
         metrics["critic_correlation"] = correlation(predictions, returns, valid)
@@ -334,13 +284,6 @@ class EPVF(eqx.Module):
             "nan_episodes": jnp.sum(~episodes.valid),
         }
         return fresh, metrics
-
-    def _acting(
-        self, weights: Float[Array, " weights"], seen: Moments
-    ) -> Float[Array, " weights"]:
-        """Weights of the policy for observations as they are."""
-        policy = standardised(self.view.to_policy(weights), seen)
-        return self.view.to_vector(policy)
 
     # The critic.
 

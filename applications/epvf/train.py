@@ -8,7 +8,7 @@ import jax
 
 from applications.epvf.algorithm import EPVF, State
 from applications.epvf.config import Config
-from applications.runs import exit_on_user_error, Row, train
+from applications.runs import exit_on_user_error, Row, shown, train
 
 
 @exit_on_user_error
@@ -47,15 +47,12 @@ def _introduce(algorithm: EPVF, state: State) -> str:
 
 
 def _describe(row: Row) -> str:
-    def show(name: str, pattern: str) -> str:
-        return "-" if row[name] is None else format(row[name], pattern)
-
     return (
-        f"return {show('return_policy', '.1f')}  "
-        f"perturbed {show('return_perturbed_mean', '.1f')} "
-        f"(max {show('return_perturbed_max', '.1f')})  "
-        f"correlation {show('critic_correlation', '+.2f')}  "
-        f"{show('steps_per_second', ',.0f')} steps/s"
+        f"return {shown(row, 'return_policy', '.1f')}  "
+        f"perturbed {shown(row, 'return_perturbed_mean', '.1f')} "
+        f"(max {shown(row, 'return_perturbed_max', '.1f')})  "
+        f"correlation {shown(row, 'critic_correlation', '+.2f')}  "
+        f"{shown(row, 'steps_per_second', ',.0f')} steps/s"
     )
 
 

@@ -23,7 +23,6 @@ does otherwise than it seems to mean to:
   outcomes are of the reward that is learned from (`--survival-bonus`).
 """
 
-from collections.abc import Callable
 from typing import Any, final
 
 import equinox as eqx
@@ -34,12 +33,13 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from applications.archive import Archive
-from applications.envs import AbstractEnvironment, AbstractTask
+from applications.envs import AbstractEnvironment
 from applications.gogepo._commands import Commands, make_commands
+from applications.gogepo._exploring import Attempt, explore, Seen
 from applications.gogepo._generator import make_generator
 from applications.gogepo.config import Config
-from applications.policy import FlatView, MLPPolicy, Moments, standardised
-from applications.rollout import compile_iteration, Episode, rollout
+from applications.policy import FlatView, MLPPolicy, Moments
+from applications.rollout import AbstractPolicySearch, Episode, Metrics
 from applications.value import (
     correlation,
     descend,
@@ -53,32 +53,6 @@ from wsl.generators import AbstractGenerator, AnswerDistance, LatentGenerator
 
 # Standard normal observations on which latent generators compare policies.
 _COMPARED = 64
-
-
-class Attempt(eqx.Module):
-    """What the archive keeps of a policy that was tried.
-
-    Attributes:
-        weights: Its weights.
-        outcome: What it did, in the units of commands; the mean over its episodes.
-        valid: Whether all of them stayed finite to their end.
-    """
-
-    weights: Float[Array, "*batch weights"]
-    outcome: Float[Array, "*batch outcomes"]
-    valid: Bool[Array, "*batch"]
-
-
-class Seen(eqx.Module):
-    """Outcomes so far, of policies that were tried.
-
-    Attributes:
-        least: The least of the first number.
-        best: The outcome with the largest one.
-    """
-
-    least: Float[Array, ""]
-    best: Float[Array, " outcomes"]
 
 
 class Model(eqx.Module):
@@ -136,11 +110,8 @@ class Trial(eqx.Module):
     key: PRNGKeyArray
 
 
-Metrics = dict[str, Float[Array, ""] | Int[Array, ""]]
-
-
 @final
-class GoGePo(eqx.Module):
+class GoGePo(AbstractPolicySearch):
     """The algorithm for one task and one setting.
 
     Attributes:
@@ -212,57 +183,14 @@ class GoGePo(eqx.Module):
             jnp.zeros(size, bool),
         )
         archive = Archive.empty(attempt, own["archive"])
-        low = jnp.asarray(self.commands.low)
         seen = Moments.empty(self.task.observation_size)
         return State(
-            Model(generator, value, _targets(archive), Seen(low[0], low), seen),
+            Model(generator, value, _targets(archive), Seen.none(self.commands), seen),
             self._generator_optimiser.init(eqx.filter(generator, eqx.is_inexact_array)),
             self._value_optimiser.init(eqx.filter(value, eqx.is_inexact_array)),
             archive,
             jnp.zeros((), jnp.int32),
             run_key,
-        )
-
-    def step(self, state: State, axis: str | None = None) -> tuple[State, Metrics]:
-        """One iteration, on a task that JAX can step.
-
-        Args:
-            state: The state before.
-            axis: Inside `jax.shard_map`, the axis over which the population is shared
-                out.
-
-        Returns:
-            The state after, and scalar metrics under the names that
-            `metrics.jsonl` has.
-        """
-        assert isinstance(self.task, AbstractTask)
-        trial = self.propose(state)
-        episodes = rollout(
-            self.task,
-            self.view.to_policy,
-            trial.acting,
-            episodes=self.config.episodes,
-            chunk=self.config.chunk,
-            axis=axis,
-            key=trial.key,
-        )
-        return self.learn(state, trial, episodes)
-
-    def compile(self, state: State) -> Callable[[State], tuple[State, Metrics]]:
-        """Compiles an iteration for whatever steps the task, on all devices.
-
-        Args:
-            state: A state, for its form.
-
-        Returns:
-            One iteration. The state that it is given is used up.
-        """
-        return compile_iteration(
-            self,
-            self.view.to_policy,
-            state,
-            episodes=self.config.episodes,
-            chunk=self.config.chunk,
         )
 
     def propose(self, state: State) -> Trial:
@@ -276,8 +204,17 @@ class GoGePo(eqx.Module):
             some to watch.
         """
         command_key, latent_key, noise_key, rollout_key, *_ = jr.split(state.key, 7)
-        explored = self._explore(state, key=command_key)
-        commands = jnp.concatenate([explored, self._watched(state)])
+        config, outcomes = self.config, state.model.outcomes
+        explored = explore(
+            config.own["strategy"],
+            config.own["num_envs"],
+            self.commands,
+            outcomes,
+            state.archive,
+            key=command_key,
+        )
+        watched = outcomes.between(config.eval_episodes)
+        commands = jnp.concatenate([explored, watched])
         weights = self.generate(state.model, commands, key=latent_key)
         count = len(explored)
 
@@ -285,8 +222,8 @@ class GoGePo(eqx.Module):
             return jr.normal(jr.fold_in(noise_key, index), (self.view.space.size,))
 
         noise = jax.vmap(draw)(jnp.arange(count))
-        population = weights.at[:count].add(self.config.noise_scale * noise)
-        acting = self.acting(state.model, population)
+        population = weights.at[:count].add(config.noise_scale * noise)
+        acting = self.acting(population, state.model.seen)
         return Trial(commands, population, acting, rollout_key)
 
     def learn(
@@ -317,11 +254,9 @@ class GoGePo(eqx.Module):
             state, value, targets, archive, key=generator_key
         )
         metrics |= {"critic_loss": critic_loss, "generator_loss": generator_loss}
-        seen = state.model.seen.join(
-            jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), episodes.seen)
-        )
+        seen = state.model.seen.join(episodes.seen)
         after = State(
-            Model(generator, value, targets, self._outdone(state, fresh), seen),
+            Model(generator, value, targets, state.model.outcomes.add(fresh), seen),
             generator_optimiser,
             value_optimiser,
             archive,
@@ -355,19 +290,6 @@ class GoGePo(eqx.Module):
 
         return jax.vmap(write)(jnp.arange(len(commands)), commands)
 
-    def acting(
-        self, model: Model, population: Float[Array, "policies weights"]
-    ) -> Float[Array, "policies weights"]:
-        """Weights of the same policies for observations as they are."""
-        if not self.config.normalise:
-            return population
-
-        def standardise(weights):
-            policy = standardised(self.view.to_policy(weights), model.seen)
-            return self.view.to_vector(policy)
-
-        return jax.vmap(standardise)(population)
-
     def predict(
         self, model: Model, population: Float[Array, "policies weights"]
     ) -> Float[Array, "policies outcomes"]:
@@ -396,67 +318,11 @@ class GoGePo(eqx.Module):
             The policy.
         """
         weights = self.generate(model, command[None], key=key)
-        return self.view.to_policy(self.acting(model, weights)[0])
+        return self.view.to_policy(self.acting(weights, model.seen)[0])
 
     def policy(self, state: State) -> MLPPolicy:
         """The policy that a run stands for: that for the best outcome so far."""
         return self.write(state.model, state.model.outcomes.best)
-
-    # Commanding.
-
-    def _explore(
-        self, state: State, *, key: PRNGKeyArray
-    ) -> Float[Array, "envs outcomes"]:
-        """Commands of the policies that are learned from."""
-        count = self.config.own["num_envs"]
-        spread_key, beyond_key, entry_key = jr.split(key, 3)
-        outcomes = state.model.outcomes
-        beyond = jnp.zeros((count, self.commands.size))
-        beyond = beyond.at[:, 0].set(self.commands.drive)
-        best = jnp.tile(outcomes.best, (count, 1))
-        if self.config.strategy == "best":
-            return best + beyond
-        exploring = 0 if self.config.strategy == "uniform" else -(-count // 2)
-        place = jnp.arange(count - exploring, dtype=jnp.float32)
-        # One in each of equal parts of the range.
-        part = (place + jr.uniform(spread_key, place.shape)) / max(len(place), 1)
-        if self.config.strategy == "uniform":
-            low, high = jnp.asarray(self.commands.low), jnp.asarray(self.commands.high)
-            return jax.vmap(lambda x: low + x * (high - low))(part)
-        further = beyond * jr.uniform(beyond_key, (count, 1))
-        within = self._within(state, part, key=entry_key)
-        return jnp.concatenate([(best + further)[:exploring], within])
-
-    def _within(
-        self, state: State, part: Float[Array, " n"], *, key: PRNGKeyArray
-    ) -> Float[Array, "n outcomes"]:
-        """Commands within what has been done: by their place, or some of those."""
-        least, best = state.model.outcomes.least, state.model.outcomes.best
-        if self.commands.size == 1:
-            return (least + part * (best[0] - least))[:, None]
-        drawn = state.archive.sample_recent(len(part), exponent=0.0, key=key)
-        return jnp.where(state.archive.added > 0, drawn.outcome, best[None])
-
-    def _watched(self, state: State) -> Float[Array, "watched outcomes"]:
-        """Commands from the least to the best outcome so far."""
-        least, best = state.model.outcomes.least, state.model.outcomes.best
-        part = jnp.linspace(0.0, 1.0, self.config.eval_episodes)[:, None]
-        start = best.at[0].set(least)
-        return start[None] + part * (best - start)[None]
-
-    def _outdone(self, state: State, fresh: Attempt) -> Seen:
-        """The range of outcomes, with new ones."""
-        first = fresh.outcome[:, 0]
-        least = jnp.min(jnp.where(fresh.valid, first, jnp.inf))
-        at = jnp.argmax(jnp.where(fresh.valid, first, -jnp.inf))
-        # Before the first outcome both were the lower end of the range.
-        begun = state.iteration > 0
-        better = fresh.valid[at] & (~begun | (first[at] > state.model.outcomes.best[0]))
-        least = jnp.where(begun, jnp.minimum(least, state.model.outcomes.least), least)
-        return Seen(
-            jnp.where(jnp.any(fresh.valid), least, state.model.outcomes.least),
-            jnp.where(better, fresh.outcome[at], state.model.outcomes.best),
-        )
 
     def _describe(
         self,
@@ -498,11 +364,8 @@ class GoGePo(eqx.Module):
         key: PRNGKeyArray,
     ) -> tuple[Conditioned, optax.OptState, Float[Array, ""]]:
         """Steps of V down its mean squared error on the archive."""
-        own = self.config.own
-        arrays, rest = eqx.partition(state.model.value, eqx.is_inexact_array)
 
-        def loss_of(arrays, key):
-            value = eqx.combine(arrays, rest)
+        def loss_of(value, key):
             drawn = self._draw(archive, key)
 
             def error(weights, outcome):
@@ -512,15 +375,14 @@ class GoGePo(eqx.Module):
             errors = jax.vmap(error)(drawn.weights, drawn.outcome)
             return _mean_of_valid(errors, drawn.valid)
 
-        arrays, optimiser, loss = descend(
+        return descend(
             loss_of,
-            arrays,
+            state.model.value,
             self._value_optimiser,
             state.value_optimiser,
-            updates=own["critic_updates"],
+            updates=self.config.own["critic_updates"],
             key=key,
         )
-        return eqx.combine(arrays, rest), optimiser, loss
 
     # The generator.
 
@@ -535,10 +397,8 @@ class GoGePo(eqx.Module):
     ) -> tuple[AbstractGenerator, optax.OptState, Float[Array, ""]]:
         """Steps of G down its loss, for commands that are outcomes in the archive."""
         own = self.config.own
-        arrays, rest = eqx.partition(state.model.generator, eqx.is_inexact_array)
 
-        def loss_of(arrays, key):
-            generator = eqx.combine(arrays, rest)
+        def loss_of(generator, key):
             draw_key, loss_key = jr.split(key)
             drawn = self._draw(archive, draw_key)
             keys = jr.split(loss_key, own["batch_size"])
@@ -549,15 +409,14 @@ class GoGePo(eqx.Module):
             )(drawn, keys)
             return _mean_of_valid(losses, drawn.valid)
 
-        arrays, optimiser, loss = descend(
+        return descend(
             loss_of,
-            arrays,
+            state.model.generator,
             self._generator_optimiser,
             state.generator_optimiser,
             updates=own["generator_updates"],
             key=key,
         )
-        return eqx.combine(arrays, rest), optimiser, loss
 
     def _loss(
         self,

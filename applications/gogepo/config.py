@@ -4,6 +4,7 @@ import dataclasses
 from typing import Annotated, Any, Literal, TypeAlias
 
 from applications.gogepo._commands import CommandKind
+from applications.gogepo._exploring import Strategy
 from applications.runs import (
     AtLeast,
     check_settings,
@@ -85,7 +86,7 @@ class Config(RunSettings):
     high: float | None = None
     """The largest one. Neither of them bounds what is learned from."""
 
-    strategy: Literal["spread", "best", "uniform"] | None = None
+    strategy: Strategy | None = None
     """What is commanded to explore: best so far plus drive for all (best); the half of
     them, others over what has been seen (spread); or anything in range (uniform)."""
 

@@ -3,7 +3,7 @@
 import dataclasses
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +19,7 @@ from scipy.stats import spearmanr
 from applications.gogepo._drawing import draw_commands, draw_policies
 from applications.gogepo._snapshots import open_run, snapshots
 from applications.gogepo.algorithm import GoGePo, Model, State
-from applications.rollout import evaluate_population
+from applications.rollout import compile_rollout
 from applications.runs import (
     AtLeast,
     check_settings,
@@ -83,11 +83,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     models = snapshots(run, algorithm, state)
     last = list(models.values())[-1]
     commands = _commands(last, asked)
+    curve_of = _curves(algorithm, commands, asked)
     curves = []
     for iteration, model in models.items():
-        curves.append(
-            {"iteration": iteration, **_curve(algorithm, model, commands, asked)}
-        )
+        curves.append({"iteration": iteration, **curve_of(model)})
         print(_told(curves[-1]), flush=True)
     write_json(
         run.directory / "commands.json",
@@ -119,34 +118,38 @@ def _commands(model: Model, asked: Examination) -> Float[Array, "commands outcom
     return jnp.concatenate([first[:, None], rest], axis=1)
 
 
-def _curve(
-    algorithm: GoGePo, model: Model, commands: Array, asked: Examination
-) -> dict[str, Any]:
-    """What the policies written for commands do, and are expected to."""
+def _curves(
+    algorithm: GoGePo, commands: Array, asked: Examination
+) -> Callable[[Model], dict[str, Any]]:
+    """From a model to what its policies for commands do, and are expected to."""
     key = key_for(asked.seed, Purpose.EVALUATE)
+    given = np.asarray(commands)
 
     @eqx.filter_jit
     def write(model):
         weights = algorithm.generate(model, commands, key=key)
         expected = algorithm.predict(model, weights)
-        return algorithm.acting(model, weights), expected
+        return algorithm.acting(weights, model.seen), expected
 
-    acting, expected = write(model)
-    episodes = evaluate_population(
-        algorithm.task, algorithm.view.to_policy, acting, asked.episodes, key=key
+    run = compile_rollout(
+        algorithm.task, algorithm.view.to_policy, episodes=asked.episodes
     )
-    outcomes = np.asarray(algorithm.commands.measure(episodes))
-    achieved = outcomes.mean(axis=1)
-    given = np.asarray(commands)
-    return {
-        "commanded": given.tolist(),
-        "achieved": achieved.tolist(),
-        "achieved_std": outcomes.std(axis=1).tolist(),
-        "predicted": np.asarray(expected).tolist(),
-        "rank_correlation": _rank_correlation(given[:, 0], achieved[:, 0]),
-        "mean_error": float(np.abs(given[:, 0] - achieved[:, 0]).mean()),
-        "best_achieved": float(achieved[:, 0].max()),
-    }
+
+    def curve_of(model):
+        acting, expected = write(model)
+        outcomes = np.asarray(algorithm.commands.measure(run(acting, key=key)))
+        achieved = outcomes.mean(axis=1)
+        return {
+            "commanded": given.tolist(),
+            "achieved": achieved.tolist(),
+            "achieved_std": outcomes.std(axis=1).tolist(),
+            "predicted": np.asarray(expected).tolist(),
+            "rank_correlation": _rank_correlation(given[:, 0], achieved[:, 0]),
+            "mean_error": float(np.abs(given[:, 0] - achieved[:, 0]).mean()),
+            "best_achieved": float(achieved[:, 0].max()),
+        }
+
+    return curve_of
 
 
 def _rank_correlation(x: np.ndarray, y: np.ndarray) -> float | None:
@@ -174,10 +177,7 @@ def _policies(algorithm: GoGePo, state: State) -> Any:
     shown = getattr(encoder, "probes", None)
     if shown is None:
         shown = jr.normal(jr.key(0), (_SHOWN, algorithm.task.observation_size))
-    low, best = model.outcomes.least, model.outcomes.best
-    part = jnp.linspace(0.0, 1.0, _PATH)[:, None]
-    start = best.at[0].set(low)
-    commands = start[None] + part * (best - start)[None]
+    commands = model.outcomes.between(_PATH)
 
     @eqx.filter_jit
     def answers(population):

@@ -10,7 +10,7 @@ import jax
 from applications.gogepo._snapshots import keep_snapshot
 from applications.gogepo.algorithm import GoGePo, State
 from applications.gogepo.config import Config
-from applications.runs import exit_on_user_error, Row, train
+from applications.runs import exit_on_user_error, Row, shown, train
 
 
 @exit_on_user_error
@@ -60,15 +60,12 @@ def _introduce(algorithm: GoGePo, state: State) -> str:
 
 
 def _describe(row: Row) -> str:
-    def show(name: str, pattern: str) -> str:
-        return "-" if row[name] is None else format(row[name], pattern)
-
     return (
-        f"best {show('command_best', '.1f')}  return there "
-        f"{show('return_policy', '.1f')}  commands off by "
-        f"{show('command_error', '.1f')}, correlation "
-        f"{show('command_correlation', '+.2f')}  "
-        f"{show('steps_per_second', ',.0f')} steps/s"
+        f"best {shown(row, 'command_best', '.1f')}  return there "
+        f"{shown(row, 'return_policy', '.1f')}  commands off by "
+        f"{shown(row, 'command_error', '.1f')}, correlation "
+        f"{shown(row, 'command_correlation', '+.2f')}  "
+        f"{shown(row, 'steps_per_second', ',.0f')} steps/s"
     )
 
 

@@ -40,15 +40,17 @@ class Moments(eqx.Module):
         """With several samples more.
 
         Args:
-            others: Moments of samples, with one batch axis; of some the count may
-                be 0.
+            others: Moments of samples, of any batch shape; of some the count may be 0.
 
         Returns:
             The moments of all observations together.
         """
-        counts = jnp.append(others.count, self.count)[:, None]
-        means = jnp.concatenate([others.mean, self.mean[None]])
-        squares = jnp.concatenate([others.squares, self.squares[None]])
+        counts = jnp.append(others.count.ravel(), self.count)[:, None]
+        size = self.mean.size
+        means = jnp.concatenate([others.mean.reshape(-1, size), self.mean[None]])
+        squares = jnp.concatenate(
+            [others.squares.reshape(-1, size), self.squares[None]]
+        )
         count = jnp.sum(counts)
         mean = jnp.sum(counts * means, axis=0) / jnp.maximum(count, 1.0)
         between = jnp.sum(counts * jnp.square(means - mean[None]), axis=0)

@@ -1,24 +1,26 @@
 """One iteration of an algorithm, on whatever steps its task."""
 
+import abc
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable, TypeVar
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from applications.envs import AbstractEnvironment, AbstractTask
+from applications.policy import FlatView, MLPPolicy, Moments, standardised
 from applications.rollout._devices import (
     gather_parts,
     mesh_of_all,
     on_all_devices,
     replicate,
 )
-from applications.rollout._rollout import Episode
+from applications.rollout._rollout import Episode, rollout
 
 
-State = TypeVar("State")
-Metrics = dict[str, Any]
+Metrics = dict[str, Array]
+Iteration = Callable[[Any], tuple[Any, Metrics]]
 
 
 @runtime_checkable
@@ -36,61 +38,133 @@ class Trial(Protocol):
         ...
 
 
-@runtime_checkable
-class Iterated(Protocol):
-    """An algorithm that tries policies and learns from how they did; a pytree."""
+class AbstractPolicySearch(eqx.Module):
+    """An algorithm that tries a population of policies and learns from how they did.
 
-    @property
-    def task(self) -> AbstractEnvironment:
-        """What the policies act in."""
-        ...
+    Its state is a pytree of arrays.
+
+    Attributes:
+        task: What the policies act in.
+        config: The settings, with nothing left open; by `episodes`, `chunk` and
+            `normalise` policies are tried.
+        view: From vectors of weights to policies and back.
+    """
+
+    task: eqx.AbstractVar[AbstractEnvironment]
+    config: eqx.AbstractVar[Any]
+    view: eqx.AbstractVar[FlatView[MLPPolicy]]
+
+    @abc.abstractmethod
+    def init(self, *, key: PRNGKeyArray) -> Any:
+        """Draws the state before the first iteration.
+
+        Args:
+            key: Source of all randomness of the run.
+
+        Returns:
+            The state.
+        """
+
+    @abc.abstractmethod
+    def propose(self, state: Any) -> Any:
+        """The policies to try in an iteration.
+
+        Args:
+            state: The state before it.
+
+        Returns:
+            A `Trial`.
+        """
+
+    @abc.abstractmethod
+    def learn(self, state: Any, trial: Any, episodes: Episode) -> tuple[Any, Metrics]:
+        """What an iteration does with the episodes of the policies it tried.
+
+        Args:
+            state: The state before.
+            trial: What was tried.
+            episodes: How it went, `(policies, episodes)`.
+
+        Returns:
+            The state after, and scalar metrics under the names that `metrics.jsonl`
+            has.
+        """
+
+    @abc.abstractmethod
+    def policy(self, state: Any) -> MLPPolicy:
+        """The policy that a run stands for.
+
+        Args:
+            state: The run's state.
+
+        Returns:
+            The policy, for observations as they are.
+        """
+
+    def acting(
+        self, population: Float[Array, "policies weights"], seen: Moments
+    ) -> Float[Array, "policies weights"]:
+        """Weights with which policies act on observations as they are.
+
+        Args:
+            population: Weights for standardised observations, if the settings say so.
+            seen: Moments of the observations.
+
+        Returns:
+            The same with the standardisation in them.
+        """
+        if not self.config.normalise:
+            return population
+
+        def of_one(weights):
+            policy = standardised(self.view.to_policy(weights), seen)
+            return self.view.to_vector(policy)
+
+        return jax.vmap(of_one)(population)
 
     def step(self, state: Any, axis: str | None = None) -> tuple[Any, Metrics]:
-        """One iteration in JAX; `axis` as `rollout` has it."""
-        ...
+        """One iteration, on a task that JAX can step.
 
-    def propose(self, state: Any) -> Any:
-        """The `Trial` of an iteration."""
-        ...
+        Args:
+            state: The state before.
+            axis: Inside `jax.shard_map`, the axis over which the population is shared
+                out.
 
-    def learn(self, state: Any, trial: Any, episodes: Episode) -> tuple[Any, Metrics]:
-        """What comes after its episodes."""
-        ...
+        Returns:
+            As `learn`.
+        """
+        assert isinstance(self.task, AbstractTask)
+        trial = self.propose(state)
+        episodes = rollout(
+            self.task,
+            self.view.to_policy,
+            trial.acting,
+            episodes=self.config.episodes,
+            chunk=self.config.chunk,
+            axis=axis,
+            key=trial.key,
+        )
+        return self.learn(state, trial, episodes)
+
+    def compile(self, state: Any) -> Iteration:
+        """Compiles an iteration for all devices of all processes.
+
+        On a task in JAX that is the whole of it. On a task of the C engine it is all
+        but the physics: every process runs its part of the population on its cores, and
+        learns on its first device.
+
+        Args:
+            state: A state, for its form.
+
+        Returns:
+            One iteration. The state that it is given is used up.
+        """
+        if isinstance(self.task, AbstractTask):
+            return _compile_in_jax(self, state)
+        return _compile_native(self, state)
 
 
-def compile_iteration(
-    algorithm: Iterated,
-    make_policy: Callable[[Float[Array, " weights"]], Callable],
-    state: State,
-    *,
-    episodes: int,
-    chunk: int | None,
-) -> Callable[[State], tuple[State, Metrics]]:
-    """Compiles an iteration for all devices of all processes.
-
-    On a task in JAX that is the whole of it. On a task of the C engine it is all but
-    the physics: every process runs its part of the population on its cores, and learns
-    on its first device.
-
-    Args:
-        algorithm: The algorithm.
-        make_policy: From weights to a policy.
-        state: A state, for its form.
-        episodes: Episodes of each policy.
-        chunk: Policies simulated at once; all of them, or as many as `NativeRollout`
-            takes by itself, unless given.
-
-    Returns:
-        One iteration. The state that it is given is used up.
-    """
-    if isinstance(algorithm.task, AbstractTask):
-        return _compile_in_jax(algorithm, state)
-    return _compile_native(algorithm, make_policy, state, episodes, chunk)
-
-
-def _compile_in_jax(
-    algorithm: Iterated, state: State
-) -> Callable[[State], tuple[State, Metrics]]:
+def _compile_in_jax(algorithm: AbstractPolicySearch, state: Any) -> Iteration:
     mesh = mesh_of_all()
     # The task may hold arrays of its own (a physics model); only the state's buffers
     # are given away.
@@ -106,22 +180,20 @@ def _compile_in_jax(
     return lambda state: compiled(step, replicate(state, mesh))
 
 
-def _compile_native(
-    algorithm: Iterated,
-    make_policy: Callable[[Float[Array, " weights"]], Callable],
-    state: State,
-    episodes: int,
-    chunk: int | None,
-) -> Callable[[State], tuple[State, Metrics]]:
+def _compile_native(algorithm: AbstractPolicySearch, state: Any) -> Iteration:
     # Here, for mujoco takes long to import.
     from applications.envs.native import NativeTask
     from applications.rollout.native import NativeRollout
 
     assert isinstance(algorithm.task, NativeTask)
     part = (jax.process_index(), jax.process_count())
-    block = {} if chunk is None else {"block": chunk * episodes}
+    episodes, chunk = algorithm.config.episodes, algorithm.config.chunk
     run = NativeRollout(
-        algorithm.task, make_policy, episodes=episodes, part=part, **block
+        algorithm.task,
+        algorithm.view.to_policy,
+        episodes=episodes,
+        part=part,
+        block=None if chunk is None else chunk * episodes,
     )
     proposed: Any = eqx.filter_jit(lambda state: algorithm.propose(state))
     learned: Any = eqx.filter_jit(
@@ -132,7 +204,7 @@ def _compile_native(
     run.compile(trial.acting)
     learn = learned.lower((trial, run.shape(trial.acting)), state).compile()
 
-    def step(state: State) -> tuple[State, Metrics]:
+    def step(state: Any) -> tuple[Any, Metrics]:
         trial: Trial = propose(state)
         tried = run(trial.acting, key=trial.key)
         if part[1] > 1:
@@ -142,5 +214,5 @@ def _compile_native(
     return step
 
 
-def _apply(step: Callable[[State], Any], state: State) -> Any:
+def _apply(step: Callable[[Any], Any], state: Any) -> Any:
     return step(state)

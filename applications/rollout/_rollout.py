@@ -1,3 +1,4 @@
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -145,35 +146,33 @@ def _in_chunks(
     return jax.tree.map(lambda leaf: leaf[:size], episodes_of)
 
 
-def evaluate_population(
+def compile_rollout(
     task: AbstractEnvironment,
     make_policy: Callable[[Float[Array, " weights"]], Callable],
-    population: Float[Array, "policies weights"],
-    episodes: int,
     *,
-    key: PRNGKeyArray,
-) -> Episode:
-    """Runs a population of policies on whatever steps the task, compiling first.
+    episodes: int,
+) -> Callable[..., Episode]:
+    """Rollouts of populations of policies on whatever steps the task.
 
     Args:
         task: The task.
         make_policy: From weights to a policy, for instance `FlatView.to_policy`.
-        population: The weights, one policy a row.
         episodes: Episodes of each policy.
-        key: Source of randomness.
 
     Returns:
-        Episodes, with a batch shape `(policies, episodes)`.
+        From a population `(policies, weights)` and a keyword `key` to episodes
+        `(policies, episodes)`. It compiles at the first call with a population of some
+        size.
     """
     if isinstance(task, AbstractTask):
         run = eqx.filter_jit(rollout)
-        return run(task, make_policy, population, episodes=episodes, key=key)
+        return functools.partial(run, task, make_policy, episodes=episodes)
     # Here, for mujoco takes long to import.
     from applications.envs.native import NativeTask
     from applications.rollout.native import NativeRollout
 
     assert isinstance(task, NativeTask)
-    return NativeRollout(task, make_policy, episodes=episodes)(population, key=key)
+    return NativeRollout(task, make_policy, episodes=episodes)
 
 
 def evaluate(

@@ -45,7 +45,7 @@ from applications.runs._processes import (
     share as share,
     share_arrays as share_arrays,
 )
-from applications.runs._progress import ProgressLine as ProgressLine
+from applications.runs._progress import ProgressLine as ProgressLine, shown as shown
 from applications.runs._run import Run as Run
 from applications.runs._settings import (
     AtLeast as AtLeast,
@@ -69,4 +69,4 @@ from applications.runs._task import (
     make_task as make_task,
     save_policy as save_policy,
 )
-from applications.runs._training import Algorithm as Algorithm, train as train
+from applications.runs._training import train as train

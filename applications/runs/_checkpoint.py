@@ -109,12 +109,10 @@ def read_checkpoint(path: Path, like: State, config: dict[str, Any]) -> State:
     Raises:
         UserError: If it is damaged, or was made under other settings.
     """
-    contents = _read_whole(path)
-    if contents is None:
+    found = _read(path, like, config)
+    if found is None:
         raise UserError(f"{path} is damaged: its checksum does not fit.")
-    metadata = json.loads(str(contents.pop(_METADATA)))
-    _check_config(path, metadata["config"], config)
-    return _restore(path, like, contents)
+    return found[0]
 
 
 def load_checkpoint(
@@ -139,13 +137,11 @@ def load_checkpoint(
     notes = []
     state, progress = like, Progress()
     for _, path in reversed(checkpoints(directory)):
-        contents = _read_whole(path)
-        if contents is None:
+        found = _read(path, like, config)
+        if found is None:
             damaged.append(path)
             continue
-        metadata = json.loads(str(contents.pop(_METADATA)))
-        _check_config(path, metadata["config"], config)
-        state = _restore(path, like, contents)
+        state, metadata = found
         progress = Progress(**metadata["progress"])
         if metadata["made_with"] != _software():
             notes.append(
@@ -179,8 +175,10 @@ def _software() -> dict[str, str]:
     }
 
 
-def _read_whole(path: Path) -> dict[str, np.ndarray] | None:
-    """The arrays in a file, or None where its checksum does not fit."""
+def _read(
+    path: Path, like: State, config: dict[str, Any]
+) -> tuple[State, dict[str, Any]] | None:
+    """The state and the metadata in a file, or None where its checksum does not fit."""
     with open(path, "rb") as file:
         header = file.readline(len(_MAGIC) + 66)
         payload = file.read()
@@ -188,7 +186,10 @@ def _read_whole(path: Path) -> dict[str, np.ndarray] | None:
     if header != _MAGIC + b" " + digest + b"\n":
         return None
     with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
-        return dict(archive)
+        contents = dict(archive)
+    metadata = json.loads(str(contents.pop(_METADATA)))
+    _check_config(path, metadata["config"], config)
+    return _restore(path, like, contents), metadata
 
 
 def _check_config(path: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:

@@ -15,6 +15,21 @@ from rich.progress import (
 from applications.runs._metrics import Row
 
 
+def shown(row: Row, name: str, pattern: str) -> str:
+    """A metric as the progress line has it.
+
+    Args:
+        row: Metrics of an iteration.
+        name: Which of them.
+        pattern: How to format it.
+
+    Returns:
+        The formatted number, or a dash where there is none.
+    """
+    value = row.get(name)
+    return "-" if value is None else format(value, pattern)
+
+
 class ProgressLine:
     """One live line on a terminal; elsewhere a plain line now and then."""
 

@@ -4,15 +4,13 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable, TypeVar
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
-from jaxtyping import PRNGKeyArray
 
 from applications.envs import AbstractEnvironment, resolve_physics
-from applications.policy import MLPPolicy
-from applications.rollout import own_copy
+from applications.rollout import AbstractPolicySearch, own_copy
 from applications.runs._checkpoint import Progress
 from applications.runs._command import (
     fixed,
@@ -35,29 +33,7 @@ from applications.runs._task import evaluate_policy, make_task, save_policy
 Settings = TypeVar("Settings", bound=RunSettings)
 
 
-@runtime_checkable
-class Algorithm(Protocol):
-    """What is trained: a state, and one iteration that takes it to the next."""
-
-    @property
-    def config(self) -> Any:
-        """The settings, with nothing left open."""
-        ...
-
-    def init(self, *, key: PRNGKeyArray) -> Any:
-        """Draws the state before the first iteration."""
-        ...
-
-    def compile(self, state: Any) -> Callable[[Any], tuple[Any, dict[str, Any]]]:
-        """Compiles an iteration."""
-        ...
-
-    def policy(self, state: Any) -> MLPPolicy:
-        """The policy that a run stands for."""
-        ...
-
-
-Trained = TypeVar("Trained", bound=Algorithm)
+Trained = TypeVar("Trained", bound=AbstractPolicySearch)
 
 
 def train(

@@ -16,7 +16,7 @@ from wsl.encoders import Conditioned
 
 
 MakePolicy: TypeAlias = Callable[[Float[Array, " weights"]], PyTree]
-Arrays = TypeVar("Arrays")
+Model = TypeVar("Model", bound=PyTree)
 TargetKind: TypeAlias = Literal["standard", "rank"]
 
 
@@ -101,59 +101,56 @@ def fit(
     of_all, valid = labels(value, archive.entries)
     make_targets = StandardTargets if kind == "standard" else RankTargets
     targets = make_targets(of_all.ravel(), (valid & archive.filled[:, None]).ravel())
-    arrays, rest = eqx.partition(value, eqx.is_array)
 
-    def loss_of(arrays, records: Record):
-        value = eqx.combine(arrays, rest)
+    def loss_of(value, key):
+        records = archive.sample(batch_size, key=key)
         returns, valid = labels(value, records)
         error = predict(value, make_policy, records) - targets(returns)
         count = jnp.maximum(jnp.sum(valid), 1).astype(error.dtype)
         return jnp.sum(error**2, where=valid) / count
 
-    arrays, optimiser_state, loss = descend(
-        lambda arrays, key: loss_of(arrays, archive.sample(batch_size, key=key)),
-        arrays,
-        optimiser,
-        optimiser_state,
-        updates=updates,
-        key=key,
+    value, optimiser_state, loss = descend(
+        loss_of, value, optimiser, optimiser_state, updates=updates, key=key
     )
-    return eqx.combine(arrays, rest), optimiser_state, targets, loss
+    return value, optimiser_state, targets, loss
 
 
 def descend(
-    loss_of: Callable[[Arrays, PRNGKeyArray], Float[Array, ""]],
-    arrays: Arrays,
+    loss_of: Callable[[Model, PRNGKeyArray], Float[Array, ""]],
+    model: Model,
     optimiser: optax.GradientTransformation,
     optimiser_state: optax.OptState,
     *,
     updates: int,
     key: PRNGKeyArray,
-) -> tuple[Arrays, optax.OptState, Float[Array, ""]]:
+) -> tuple[Model, optax.OptState, Float[Array, ""]]:
     """Gradient steps down a loss.
 
     Args:
-        loss_of: The loss, from a pytree of arrays and a key that draws its batch.
-        arrays: The arrays to change.
-        optimiser: Of the arrays.
+        loss_of: The loss, from a model and a key that draws its batch.
+        model: The pytree whose floating-point arrays change.
+        optimiser: Of these arrays.
         optimiser_state: The optimiser's state.
         updates: How many steps.
         key: Source of randomness.
 
     Returns:
-        The arrays, the optimiser's state and the mean loss over the steps.
+        The model, the optimiser's state and the mean loss over the steps.
     """
+    arrays, rest = eqx.partition(model, eqx.is_inexact_array)
 
     def update(carry, key):
         arrays, state = carry
-        loss, gradient = jax.value_and_grad(loss_of)(arrays, key)
+        loss, gradient = jax.value_and_grad(
+            lambda arrays: loss_of(eqx.combine(arrays, rest), key)
+        )(arrays)
         change, state = update_of(optimiser, gradient, state)
         return (eqx.apply_updates(arrays, change), state), loss
 
     (arrays, optimiser_state), losses = jax.lax.scan(
         update, (arrays, optimiser_state), jr.split(key, updates)
     )
-    return arrays, optimiser_state, jnp.mean(losses)
+    return eqx.combine(arrays, rest), optimiser_state, jnp.mean(losses)
 
 
 def update_of(

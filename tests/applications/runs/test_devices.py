@@ -28,10 +28,24 @@ _NATIVE = [
 _TIMEOUT = 240
 
 
-def _start(devices: int, *flags: str) -> subprocess.Popen:
+_OTHERS = {
+    "gogepo": [
+        *("--env", "lqr", "--num-envs", "13", "--iterations", "3", "--hidden", "4"),
+        *("--generator-width", "16", "--generator-depth", "1", "--generator-updates"),
+        *("2", "--critic-width", "16", "--critic-updates", "2", "--num-probes", "4"),
+        *("--batch-size", "8", "--archive", "4", "--eval-episodes", "2"),
+    ],
+    "baselines": [
+        *("--algorithm", "ars", "--env", "lqr", "--num-envs", "14", "--top", "5"),
+        *("--hidden", "4", "--normalise", "--eval-episodes", "1", "--steps", "7000"),
+    ],
+}
+
+
+def _start(devices: int, *flags: str, trainer: str = "epvf") -> subprocess.Popen:
     environment = {k: v for k, v in os.environ.items() if "proxy" not in k.lower()}
     return subprocess.Popen(
-        [sys.executable, "-m", "applications.epvf.train", *flags],
+        [sys.executable, "-m", f"applications.{trainer}.train", *flags],
         cwd=_ROOT,
         env=environment | {"JAX_NUM_CPU_DEVICES": str(devices)},
         stdout=subprocess.PIPE,
@@ -74,8 +88,8 @@ def _outputs(*processes: subprocess.Popen) -> list[str]:
     ]
 
 
-def _finish(devices: int, *flags: str) -> None:
-    process = _start(devices, *flags)
+def _finish(devices: int, *flags: str, trainer: str = "epvf") -> None:
+    process = _start(devices, *flags, trainer=trainer)
     (output,) = _outputs(process)
     assert process.returncode == 0, output
 
@@ -138,6 +152,16 @@ def test_the_comparison_can_fail(tmp_path, on_one):
     max((earlier / "checkpoints").glob("*.ckpt")).unlink()
     with pytest.raises(AssertionError):
         _assert_same_bits(earlier, on_one)
+
+
+@pytest.mark.parametrize("trainer", _OTHERS)
+def test_other_algorithms_on_four_devices(tmp_path, trainer):
+    if trainer == "baselines":
+        pytest.importorskip("evosax")
+    for devices in (1, 4):
+        run = ["--run-dir", str(tmp_path / str(devices))]
+        _finish(devices, *run, *_OTHERS[trainer], trainer=trainer)
+    _assert_same_bits(tmp_path / "4", tmp_path / "1")
 
 
 def test_two_processes_on_the_c_engine(tmp_path):

@@ -1,0 +1,117 @@
+"""What has been done so far, and what to command next."""
+
+from typing import Literal, TypeAlias
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from applications.archive import Archive
+from applications.gogepo._commands import Commands
+
+
+Strategy: TypeAlias = Literal["spread", "best", "uniform"]
+
+
+class Attempt(eqx.Module):
+    """What the archive keeps of a policy that was tried.
+
+    Attributes:
+        weights: Its weights.
+        outcome: What it did, in the units of commands; the mean over its episodes.
+        valid: Whether all of them stayed finite to their end.
+    """
+
+    weights: Float[Array, "*batch weights"]
+    outcome: Float[Array, "*batch outcomes"]
+    valid: Bool[Array, "*batch"]
+
+
+class Seen(eqx.Module):
+    """Outcomes so far, of policies that were tried.
+
+    Attributes:
+        least: The least of the first number.
+        best: The outcome with the largest one.
+        begun: Whether there is any. Before, both are the lower end of the range.
+    """
+
+    least: Float[Array, ""]
+    best: Float[Array, " outcomes"]
+    begun: Bool[Array, ""]
+
+    @classmethod
+    def none(cls, commands: Commands) -> "Seen":
+        """Nothing so far."""
+        low = jnp.asarray(commands.low)
+        return cls(low[0], low, jnp.zeros((), bool))
+
+    def add(self, fresh: Attempt) -> "Seen":
+        """With a batch of attempts more. Broken ones do not count."""
+        first, any_valid = fresh.outcome[:, 0], jnp.any(fresh.valid)
+        least = jnp.min(first, where=fresh.valid, initial=jnp.inf)
+        least = jnp.where(self.begun, jnp.minimum(least, self.least), least)
+        at = jnp.argmax(jnp.where(fresh.valid, first, -jnp.inf))
+        better = any_valid & (~self.begun | (first[at] > self.best[0]))
+        return Seen(
+            jnp.where(any_valid, least, self.least),
+            jnp.where(better, fresh.outcome[at], self.best),
+            self.begun | any_valid,
+        )
+
+    def between(self, count: int) -> Float[Array, "count outcomes"]:
+        """Commands at equal distances from the least to the best outcome."""
+        part = jnp.linspace(0.0, 1.0, count)[:, None]
+        start = self.best.at[0].set(self.least)
+        return start[None] + part * (self.best - start)[None]
+
+
+def explore(
+    strategy: Strategy,
+    count: int,
+    commands: Commands,
+    seen: Seen,
+    archive: Archive[Attempt],
+    *,
+    key: PRNGKeyArray,
+) -> Float[Array, "count outcomes"]:
+    """Commands of the policies that are learned from.
+
+    Args:
+        strategy: The best so far plus drive for all; for half of them up to that, the
+            others over what has been done; or anything in range.
+        count: How many.
+        commands: What can be commanded.
+        seen: The range of what was done.
+        archive: What was done.
+        key: Source of randomness.
+
+    Returns:
+        The commands.
+    """
+    spread_key, beyond_key, entry_key = jr.split(key, 3)
+    best = jnp.tile(seen.best, (count, 1))
+    beyond = jnp.zeros_like(best).at[:, 0].set(commands.drive)
+    if strategy == "best":
+        return best + beyond
+    if strategy == "uniform":
+        low, high = jnp.asarray(commands.low), jnp.asarray(commands.high)
+        part = _one_in_each_part(count, spread_key)
+        return low[None] + part[:, None] * (high - low)[None]
+    exploring = -(-count // 2)
+    further = best + beyond * jr.uniform(beyond_key, (count, 1))
+    # Over the range of the one number; of several, combinations that were done.
+    part = _one_in_each_part(count - exploring, spread_key)
+    if commands.size == 1:
+        within = (seen.least + part * (seen.best[0] - seen.least))[:, None]
+    else:
+        drawn = archive.sample_recent(len(part), exponent=0.0, key=entry_key)
+        within = jnp.where(seen.begun, drawn.outcome, seen.best[None])
+    return jnp.concatenate([further[:exploring], within])
+
+
+def _one_in_each_part(count: int, key: PRNGKeyArray) -> Float[Array, " count"]:
+    """Random numbers, one in each of equal parts of [0, 1]."""
+    place = jnp.arange(count, dtype=jnp.float32)
+    return (place + jr.uniform(key, place.shape)) / max(count, 1)

@@ -1,0 +1,78 @@
+"""GoGePo's runs with their command curves."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+from _common import ROOT
+from _runs import environment, result_of, Training
+from matplotlib.axes import Axes
+
+
+TRAINER = "applications.gogepo.train"
+# Of `commands.json`, the last snapshot's.
+_CURVE = (
+    "commanded",
+    "achieved",
+    "achieved_std",
+    "predicted",
+    "rank_correlation",
+    "mean_error",
+    "best_achieved",
+)
+
+
+def result_of_generator(
+    training: Training, flags: str, *metrics: str
+) -> dict[str, Any] | None:
+    """What came of a run, with its command curve.
+
+    Args:
+        training: The run.
+        flags: What is commanded: flags of `applications.gogepo.evaluate`.
+        metrics: As `result_of` has them.
+
+    Returns:
+        What `result_of` gives, with the curve's lists and figures, and the rank
+        correlation at each snapshot; None if the run is not done.
+    """
+    result = result_of(training, *metrics)
+    if result is None:
+        return None
+    examine = f"-m applications.gogepo.evaluate {training.directory} {flags}".split()
+    subprocess.run(
+        [sys.executable, *examine],
+        cwd=ROOT,
+        env=environment(),
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    found = json.loads((training.directory / "commands.json").read_text())
+    snapshots = [
+        [snapshot["iteration"], snapshot["rank_correlation"]]
+        for snapshot in found["snapshots"]
+    ]
+    return {**result, **{k: found[k] for k in _CURVE}, "snapshots": snapshots}
+
+
+def draw_commands(axes: Axes, runs: list[dict[str, Any]]) -> None:
+    """Commanded against achieved return, a line a seed.
+
+    Args:
+        axes: Where.
+        runs: Runs of one group, with their command curves.
+    """
+    for run in runs:
+        given, achieved, expected = (
+            np.array(run[name])[:, 0] for name in ("commanded", "achieved", "predicted")
+        )
+        color = f"C{run['seed']}"
+        axes.plot(given, achieved, "o-", ms=3, color=color, label=f"seed {run['seed']}")
+        axes.plot(given, expected, "--", linewidth=0.8, color=color)
+    all_given = [x[0] for run in runs for x in run["commanded"]]
+    ends = [min(all_given), max(all_given)]
+    axes.plot(ends, ends, ":", color="gray")
+    axes.set(xlabel="commanded return", ylabel="achieved (dashed: expected)")
+    axes.grid(alpha=0.3)

@@ -1,0 +1,145 @@
+"""GoGePo on cartpole and the paper's four tasks, with ARS and DDPG beside it.
+
+Every run has one core. Runs are kept in `runs/benchmarks`, so that this can be stopped
+and started again.
+
+    python benchmarks/gogepo_tasks.py
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from _gogepo import draw_commands, result_of_generator, TRAINER
+from _runs import result_of, Training
+from _study import study
+from matplotlib.figure import Figure
+
+
+_SEEDS = {"gogepo": range(5)}
+_SEEDS_BESIDE = range(3)
+# Rank correlation and best return achieved that are enough on cartpole.
+_ENOUGH = (0.9, 475.0)
+# By task: what is commanded in the end (21 commands; from the least to the best outcome
+# of the run where nothing is said), and flags by algorithm.
+TASKS: dict[str, tuple[str, dict[str, str]]] = {
+    "cartpole": (
+        "--low 0 --high 500",
+        {"gogepo": "", "ars": "--steps 2000000"},
+    ),
+    "mountain_car_continuous": (
+        "",
+        {
+            "gogepo": "--iterations 100",
+            "ars": "--normalise --steps 5000000",
+            "ddpg": "--steps 100000",
+        },
+    ),
+    "inverted_pendulum": (
+        "",
+        {
+            "gogepo": "--iterations 60",
+            "ars": "--normalise --steps 1500000",
+            "ddpg": "--steps 100000",
+        },
+    ),
+    "swimmer": (
+        "",
+        {
+            "gogepo": "--iterations 60",
+            "ars": "--normalise --steps 3840000 --num-envs 2 --top 1 "
+            "--learning-rate 0.02 --noise-scale 0.01",
+            "ddpg": "--steps 100000",
+        },
+    ),
+    "hopper": (
+        "",
+        {
+            "gogepo": "--iterations 200 --no-survival-bonus",
+            "ars": "--normalise --steps 8000000 --no-survival-bonus --num-envs 16 "
+            "--top 4 --learning-rate 0.01 --noise-scale 0.025 --eval-episodes 1",
+            "ddpg": "--steps 100000 --no-survival-bonus",
+        },
+    ),
+}
+_METRICS = ("return_policy", "command_best", "command_error", "command_correlation")
+
+
+def main() -> None:
+    study(
+        "gogepo_tasks",
+        "tasks",
+        __doc__,
+        list(TASKS),
+        _trainings,
+        lambda _, runs: _draw(runs),
+        examine=_examine,
+        mark=_count_enough,
+        page="gogepo.md",
+    )
+
+
+def _count_enough(row: dict[str, Any]) -> None:
+    if row["group"] == ["cartpole", "gogepo"]:
+        row["enough"] = _ENOUGH
+        pairs = zip(row["rank_correlation"], row["best_achieved"], strict=True)
+        row["seeds_with_enough"] = sum(
+            rank >= _ENOUGH[0] and best >= _ENOUGH[1] for rank, best in pairs
+        )
+
+
+def _trainings(tasks: Sequence[str]) -> list[Training]:
+    return [
+        Training(
+            (task, algorithm),
+            _flags(task, algorithm, flags),
+            seed,
+            TRAINER if algorithm == "gogepo" else "applications.baselines.train",
+        )
+        for task in tasks
+        for algorithm, flags in TASKS[task][1].items()
+        for seed in _SEEDS.get(algorithm, _SEEDS_BESIDE)
+    ]
+
+
+def _flags(task: str, algorithm: str, flags: str) -> str:
+    named = [] if algorithm == "gogepo" else ["--algorithm", algorithm]
+    # Cartpole is the default, as a first look has it.
+    where = [] if task == "cartpole" and algorithm == "gogepo" else ["--env", task]
+    return " ".join([*where, *flags.split(), *named])
+
+
+def _examine(run: Training) -> dict[str, Any] | None:
+    task, algorithm = run.group
+    if algorithm == "gogepo":
+        return result_of_generator(run, TASKS[task][0], *_METRICS)
+    return result_of(run, "return_policy")
+
+
+def _draw(runs: list[dict[str, Any]]) -> Figure:
+    tasks = list(dict.fromkeys(run["group"][0] for run in runs))
+    size = (3.6 * len(tasks), 6.4)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(2, len(tasks), squeeze=False)
+    for i, task in enumerate(tasks):
+        mine = [run for run in runs if run["group"][0] == task]
+        learning, commands = panels[:, i]
+        for j, algorithm in enumerate(dict.fromkeys(run["group"][1] for run in mine)):
+            label = algorithm
+            for run in (run for run in mine if run["group"][1] == algorithm):
+                returns = [np.nan if x is None else x for x in run["return_policy"]]
+                steps = np.array(run["env_steps"]) / 1e6
+                learning.plot(steps, returns, color=f"C{j}", linewidth=1, label=label)
+                label = None
+        learning.set(title=task, xlabel="million environment steps")
+        learning.legend(fontsize="small")
+        learning.grid(alpha=0.3)
+        generators = [run for run in mine if run["group"][1] == "gogepo"]
+        if generators:
+            draw_commands(commands, generators)
+    panels[0][0].set_ylabel("return of the policy (GoGePo: for the best so far)")
+    return figure
+
+
+if __name__ == "__main__":
+    main()

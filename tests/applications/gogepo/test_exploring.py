@@ -1,0 +1,78 @@
+"""What GoGePo commands, by what has been done."""
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+from applications.archive import Archive
+from applications.gogepo._commands import Commands
+from applications.gogepo._exploring import Attempt, explore, Seen
+
+
+_COMMANDS = Commands(("return",), (-1000.0,), (0.0,), drive=5.0)
+_PAIRS = Commands(("return", "length"), (-1000.0, 0.0), (0.0, 100.0), drive=5.0)
+
+
+def _attempts(outcomes, *, broken=()):
+    outcomes = np.asarray(outcomes, np.float32).reshape(len(outcomes), -1)
+    valid = np.array([i not in broken for i in range(len(outcomes))])
+    return Attempt(
+        jnp.zeros((len(outcomes), 1)), jnp.asarray(outcomes), jnp.asarray(valid)
+    )
+
+
+def _explore(strategy, *, commands=_COMMANDS, seen, archive=None):
+    if archive is None:
+        archive = Archive.empty(_attempts(np.zeros((4, commands.size))), 2)
+    found = explore(strategy, 8, commands, seen, archive, key=jr.key(0))
+    assert found.shape == (8, commands.size)
+    return np.asarray(found)
+
+
+def test_commands_of_each_strategy():
+    seen = Seen.none(_COMMANDS).add(_attempts([-40, -10, -20]))
+    np.testing.assert_allclose(_explore("best", seen=seen), -5.0)
+    spread = _explore("spread", seen=seen)[:, 0]
+    assert (spread[:4] >= -10).all() and (spread[:4] <= -5).all()
+    assert len(set(spread[:4].tolist())) == 4
+    # From -40 to -10, one in each quarter.
+    np.testing.assert_array_equal((spread[4:] + 40) // (30 / 4), range(4))
+    # The whole range is -1000 to 0, one command in each eighth of it.
+    uniform = _explore("uniform", seen=seen)[:, 0]
+    np.testing.assert_array_equal((uniform + 1000) // (1000 / 8), range(8))
+
+
+def test_of_several_numbers_combinations_are_commanded_that_were_done():
+    done = [[-40, 10], [-10, 70], [-20, 90], [-30, 20]]
+    fresh = _attempts(done)
+    seen = Seen.none(_PAIRS).add(fresh)
+    archive = Archive.empty(fresh, 1).add(fresh)
+    found = _explore("spread", commands=_PAIRS, seen=seen, archive=archive)
+    # Beyond the best return, at its length.
+    assert (found[:4, 0] >= -10).all() and (found[:4, 1] == 70).all()
+    assert {tuple(row) for row in found[4:].tolist()} <= {tuple(row) for row in done}
+    # Before anything was done, the lower end.
+    none = _explore("spread", commands=_PAIRS, seen=Seen.none(_PAIRS))
+    np.testing.assert_array_equal(none[4:], [[-1000, 0]] * 4)
+    uniform = _explore("uniform", commands=_PAIRS, seen=seen)
+    np.testing.assert_allclose(uniform[:, 0] / 1000 + 1, uniform[:, 1] / 100, atol=1e-6)
+
+
+def test_the_range_of_what_was_done_by_hand():
+    seen = Seen.none(_COMMANDS)
+    assert seen.least == -1000 and seen.best.tolist() == [-1000]
+    # What breaks off does not count.
+    nothing = seen.add(_attempts([-1, -2], broken=[0, 1]))
+    assert not nothing.begun and nothing.best.tolist() == [-1000]
+    # At first whatever comes is both.
+    once = nothing.add(_attempts([-70, -70]))
+    assert once.begun and once.least == -70 and once.best.tolist() == [-70]
+    again = once.add(_attempts([-30, -90, -2, -99], broken=[2, 3]))
+    assert again.least == -90 and again.best.tolist() == [-30]
+    worse = again.add(_attempts([-50, -60]))
+    assert worse.least == -90 and worse.best.tolist() == [-30]
+    np.testing.assert_allclose(worse.between(3)[:, 0], [-90, -60, -30])
+    # Of several numbers the first one says what is best.
+    pairs = Seen.none(_PAIRS).add(_attempts([[-5, 90], [-3, 20]]))
+    assert pairs.best.tolist() == [-3, 20] and pairs.least == -5
+    np.testing.assert_allclose(pairs.between(2), [[-5, 20], [-3, 20]])
