@@ -50,7 +50,7 @@ def open_run(directory: Path) -> tuple[Run, GoGePo, State]:
         directory: Its directory.
 
     Returns:
-        The run, its algorithm, and a state of the right form.
+        The run, its algorithm, and the form of its state.
 
     Raises:
         UserError: If there is no run of GoGePo in the directory.
@@ -61,17 +61,18 @@ def open_run(directory: Path) -> tuple[Run, GoGePo, State]:
     config = settings_from_json(Config, run.config)
     algorithm = GoGePo(make_task(config, as_trained=True), config)
     key = key_for(config.seed, Purpose.TRAIN)
-    state = eqx.filter_jit(lambda key: algorithm.init(key=key))(key)
-    return run, algorithm, state
+    # Only traced: to compile it would take longer than to write a policy.
+    form = eqx.filter_eval_shape(lambda key: algorithm.init(key=key), key)
+    return run, algorithm, form
 
 
-def snapshots(run: Run, algorithm: GoGePo, state: State) -> dict[int, Model]:
+def snapshots(run: Run, algorithm: GoGePo, form: State) -> dict[int, Model]:
     """What a run had learned, by iteration, the first one first.
 
     Args:
         run: The run.
         algorithm: Its algorithm.
-        state: A state of its form.
+        form: The form of its state.
 
     Returns:
         The models.
@@ -86,9 +87,7 @@ def snapshots(run: Run, algorithm: GoGePo, state: State) -> dict[int, Model]:
             f"{run.directory} has no snapshots: the run has not come to its first one."
         )
     config = fixed(algorithm.config)
-    return {
-        number: read_checkpoint(path, state.model, config) for number, path in found
-    }
+    return {number: read_checkpoint(path, form.model, config) for number, path in found}
 
 
 def _directory(run: Run) -> Path:

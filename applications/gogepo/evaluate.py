@@ -23,12 +23,13 @@ from applications.rollout import compile_rollout
 from applications.runs import (
     AtLeast,
     check_settings,
+    checkpoints,
     Count,
     exit_on_user_error,
     fixed,
     key_for,
-    load_checkpoint,
     Purpose,
+    read_checkpoint,
     Run,
     Seed,
     write_atomically,
@@ -79,8 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     asked = tyro.cli(Examination, prog=_PROG, args=arguments)
     check_settings(asked)
-    run, algorithm, state = open_run(asked.path)
-    models = snapshots(run, algorithm, state)
+    run, algorithm, form = open_run(asked.path)
+    models = snapshots(run, algorithm, form)
     last = list(models.values())[-1]
     commands = _commands(last, asked)
     curve_of = _curves(algorithm, commands, asked)
@@ -98,7 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         },
     )
     _save(draw_commands(curves, algorithm.commands.names), run, "commands.png")
-    state, _, _ = load_checkpoint(run.checkpoints, state, fixed(algorithm.config))
+    _, newest = checkpoints(run.checkpoints)[-1]
+    state = read_checkpoint(newest, form, fixed(algorithm.config))
     _save(_policies(algorithm, state), run, "policies.png")
     for name in ("commands.json", "commands.png", "policies.png"):
         print(f"Written: {run.directory / name}")

@@ -54,8 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     order = tyro.cli(Order, prog=_PROG, args=arguments)
     check_settings(order)
-    run, algorithm, state = open_run(order.path)
-    _, model = list(snapshots(run, algorithm, state).items())[-1]
+    run, algorithm, form = open_run(order.path)
+    _, model = list(snapshots(run, algorithm, form).items())[-1]
     names = algorithm.commands.names
     if len(order.command) != len(names):
         raise UserError(

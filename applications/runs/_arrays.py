@@ -19,4 +19,7 @@ def to_numpy(leaf: Any) -> np.ndarray:
 def from_numpy(array: np.ndarray, like: Any) -> Any:
     """Inverse of `to_numpy`, for an array that was of the same kind as `like`."""
     value = jnp.asarray(array)
-    return jr.wrap_key_data(value, impl=jr.key_impl(like)) if is_key(like) else value
+    if not is_key(like):
+        return value
+    # Of `like` there may be no more than shape and dtype.
+    return jr.wrap_key_data(value, impl=jr.key_impl(jnp.empty((), like.dtype)))

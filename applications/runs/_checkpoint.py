@@ -100,7 +100,7 @@ def read_checkpoint(path: Path, like: State, config: dict[str, Any]) -> State:
 
     Args:
         path: The file.
-        like: A state of the same form.
+        like: A state of the same form, or of shapes as `jax.eval_shape` gives them.
         config: The settings that it must have been made under.
 
     Returns:
@@ -207,7 +207,7 @@ def _restore(path: Path, like: State, arrays: dict[str, np.ndarray]) -> State:
     named = _named_leaves(like)
     restored = {}
     for name, leaf in named.items():
-        expected = jr.key_data(leaf) if is_key(leaf) else leaf
+        expected = jax.eval_shape(jr.key_data, leaf) if is_key(leaf) else leaf
         array = arrays.get(name)
         if (
             array is None
@@ -220,13 +220,17 @@ def _restore(path: Path, like: State, arrays: dict[str, np.ndarray]) -> State:
                 f"for {name}, expected {expected.dtype}{expected.shape}."
             )
         restored[name] = from_numpy(array, leaf)
-    arrays_of_like, rest = eqx.partition(like, eqx.is_array)
+    arrays_of_like, rest = eqx.partition(like, _is_array)
     treedef = jax.tree.structure(arrays_of_like)
     return eqx.combine(
         jax.tree.unflatten(treedef, [restored[name] for name in named]), rest
     )
 
 
+def _is_array(leaf: Any) -> bool:
+    return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
+
+
 def _named_leaves(state: PyTree) -> dict[str, Any]:
-    leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(state, eqx.is_array))
+    leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(state, _is_array))
     return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}

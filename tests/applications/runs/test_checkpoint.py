@@ -14,6 +14,7 @@ from hypothesis import given, strategies as st
 from applications.runs import (
     load_checkpoint,
     Progress,
+    read_checkpoint,
     save_checkpoint,
     UserError,
 )
@@ -57,6 +58,19 @@ def test_round_trip(tmp_path):
     assert loaded["network"](jnp.ones(2)) == state["network"](jnp.ones(2))
     with pytest.raises(AssertionError):
         _assert_same(loaded, _state(0))
+
+
+def test_from_the_form_alone(tmp_path):
+    state = _state(5)
+    path = save_checkpoint(tmp_path, state, Progress(7), _CONFIG)
+    form = eqx.filter_eval_shape(lambda: _state(0))
+    assert not any(map(eqx.is_array, jax.tree.leaves(form)))
+    loaded = read_checkpoint(path, form, _CONFIG)
+    _assert_same(loaded, state)
+    assert loaded["network"](jnp.ones(2)) == state["network"](jnp.ones(2))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match="is damaged"):
+        read_checkpoint(path, form, _CONFIG)
 
 
 def test_without_checkpoints(tmp_path):
