@@ -82,7 +82,7 @@ def _compare(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _markdown(table: list[dict[str, Any]]) -> str:
     lines = [
-        "| preset | the same return | seconds to it | seconds of `vectorised` | ratio |",
+        "| preset | the same return | seconds to it | of `vectorised` | ratio |",
         "|---|---|---|---|---|",
     ]
     for row in table:

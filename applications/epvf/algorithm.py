@@ -257,8 +257,7 @@ class EPVF(AbstractPolicySearch):
         scale_at = schedule(
             config.noise_scale, config.noise_schedule, config.iterations
         )
-        with jax.numpy_dtype_promotion("standard"):
-            scale = scale_at(state.iteration)
+        scale = scale_at(state.iteration)
         perturbed = state.policies + scale * noise * self._there
         if config.clip == "perturbed":
             perturbed = jnp.clip(perturbed, -config.weight_clip, config.weight_clip)

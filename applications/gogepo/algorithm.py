@@ -40,6 +40,7 @@ from applications.gogepo._generator import make_generator
 from applications.gogepo.config import Config
 from applications.policy import FlatView, MLPPolicy, Moments
 from applications.rollout import AbstractPolicySearch, Episode, Metrics
+from applications.runs import schedule
 from applications.value import (
     correlation,
     descend,
@@ -222,7 +223,10 @@ class GoGePo(AbstractPolicySearch):
             return jr.normal(jr.fold_in(noise_key, index), (self.view.space.size,))
 
         noise = jax.vmap(draw)(jnp.arange(count))
-        population = weights.at[:count].add(config.noise_scale * noise)
+        scale_at = schedule(
+            config.noise_scale, config.noise_schedule, config.own["iterations"]
+        )
+        population = weights.at[:count].add(scale_at(state.iteration) * noise)
         acting = self.acting(population, state.model.seen)
         return Trial(commands, population, acting, rollout_key)
 

@@ -12,6 +12,7 @@ from applications.runs import (
     OptionalCount,
     Positive,
     RunSettings,
+    Schedule,
     UserError,
 )
 from applications.value import EncoderOptions, Representation
@@ -94,7 +95,10 @@ class Config(RunSettings):
     """How far beyond the best so far. A twentieth of the range unless given."""
 
     noise_scale: Annotated[float, Positive()] = 0.1
-    """Standard deviation of the noise on generated weights."""
+    """Standard deviation of the noise on generated weights, at the start."""
+
+    noise_schedule: Schedule = "constant"
+    """How that goes to zero over the run; constant keeps it."""
 
     normalise: bool = True
     """Standardise observations by running statistics."""

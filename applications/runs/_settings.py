@@ -6,6 +6,7 @@ import typing
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
+import jax
 import optax
 from beartype.door import is_bearable
 
@@ -214,8 +215,15 @@ def schedule(start: float, kind: Schedule, steps: int) -> optax.Schedule:
     """
     match kind:
         case "constant":
-            return optax.constant_schedule(start)
+            rate_at = optax.constant_schedule(start)
         case "linear":
-            return optax.linear_schedule(start, 0.0, steps)
+            rate_at = optax.linear_schedule(start, 0.0, steps)
         case "cosine":
-            return optax.cosine_decay_schedule(start, steps)
+            rate_at = optax.cosine_decay_schedule(start, steps)
+
+    def rate(count):
+        # Optax divides counts by floats.
+        with jax.numpy_dtype_promotion("standard"):
+            return rate_at(count)
+
+    return rate

@@ -85,6 +85,18 @@ def test_policies_are_those_of_the_generator_and_noise():
     np.testing.assert_allclose(algorithm.view.to_vector(first), clean[0], atol=1e-6)
 
 
+def test_noise_becomes_less():
+    algorithm, state = _begun(noise_schedule="linear", noise_scale=0.4, iterations=10)
+    spreads = []
+    for iteration in (0, 5, 10):
+        at = eqx.tree_at(lambda s: s.iteration, state, jnp.int32(iteration))
+        trial = algorithm.propose(at)
+        clean = algorithm.generate(state.model, trial.commands)
+        spreads.append(np.asarray(trial.population - clean)[:8].std())
+    assert spreads[1] == pytest.approx(spreads[0] / 2, rel=1e-3)
+    assert spreads[0] > 0.3 and spreads[2] == pytest.approx(0, abs=1e-6)
+
+
 def _learn(algorithm, state, episodes):
     trial = eqx.filter_jit(lambda state: algorithm.propose(state))(state)
     learn = eqx.filter_jit(lambda *args: algorithm.learn(*args))
