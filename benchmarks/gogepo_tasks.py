@@ -13,6 +13,7 @@ import numpy as np
 from _gogepo import draw_commands, result_of_generator, TRAINER
 from _runs import result_of, Training
 from _study import study
+from epvf_tasks import TASKS as EPVF_TASKS
 from matplotlib.figure import Figure
 
 
@@ -20,6 +21,8 @@ _SEEDS = {"gogepo": range(5)}
 _SEEDS_BESIDE = range(3)
 # Rank correlation and best return achieved that are enough on cartpole.
 _ENOUGH = (0.9, 475.0)
+# Linear policies, and noise that is wide at first and becomes less.
+_LINEAR = "--hidden --noise-scale 0.5 --noise-schedule linear"
 # By task: what is commanded in the end (21 commands; from the least to the best outcome
 # of the run where nothing is said), and flags by algorithm.
 TASKS: dict[str, tuple[str, dict[str, str]]] = {
@@ -46,18 +49,16 @@ TASKS: dict[str, tuple[str, dict[str, str]]] = {
     "swimmer": (
         "",
         {
-            "gogepo": "--iterations 60",
-            "ars": "--normalise --steps 3840000 --num-envs 2 --top 1 "
-            "--learning-rate 0.02 --noise-scale 0.01",
+            "gogepo": f"{_LINEAR} --iterations 60",
+            "ars": EPVF_TASKS["swimmer"][1]["ars"],
             "ddpg": "--steps 100000",
         },
     ),
     "hopper": (
         "",
         {
-            "gogepo": "--iterations 200 --no-survival-bonus",
-            "ars": "--normalise --steps 8000000 --no-survival-bonus --num-envs 16 "
-            "--top 4 --learning-rate 0.01 --noise-scale 0.025 --eval-episodes 1",
+            "gogepo": f"{_LINEAR} --iterations 100 --no-survival-bonus",
+            "ars": EPVF_TASKS["hopper"][1]["ars"],
             "ddpg": "--steps 100000 --no-survival-bonus",
         },
     ),
