@@ -41,14 +41,18 @@ def result_of_generator(
     result = result_of(training, *metrics)
     if result is None:
         return None
-    examine = f"-m applications.gogepo.evaluate {training.directory} {flags}".split()
-    subprocess.run(
-        [sys.executable, *examine],
-        cwd=ROOT,
-        env=environment(),
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+    # Kept like the run itself.
+    note = training.directory / "examined_with"
+    if not note.is_file() or note.read_text() != flags:
+        examine = ["applications.gogepo.evaluate", str(training.directory)]
+        subprocess.run(
+            [sys.executable, "-m", *examine, *flags.split()],
+            cwd=ROOT,
+            env=environment(),
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        note.write_text(flags)
     found = json.loads((training.directory / "commands.json").read_text())
     snapshots = [
         [snapshot["iteration"], snapshot["rank_correlation"]]

@@ -17,6 +17,7 @@ from epvf_tasks import TASKS as EPVF_TASKS
 from matplotlib.figure import Figure
 
 
+_ALGORITHMS = ("gogepo", "ars", "ddpg")
 _SEEDS = {"gogepo": range(5)}
 _SEEDS_BESIDE = range(3)
 # Rank correlation and best return achieved that are enough on cartpole.
@@ -125,12 +126,12 @@ def _draw(runs: list[dict[str, Any]]) -> Figure:
     for i, task in enumerate(tasks):
         mine = [run for run in runs if run["group"][0] == task]
         learning, commands = panels[:, i]
-        for j, algorithm in enumerate(dict.fromkeys(run["group"][1] for run in mine)):
-            label = algorithm
+        for algorithm in dict.fromkeys(run["group"][1] for run in mine):
+            label, color = algorithm, f"C{_ALGORITHMS.index(algorithm)}"
             for run in (run for run in mine if run["group"][1] == algorithm):
                 returns = [np.nan if x is None else x for x in run["return_policy"]]
                 steps = np.array(run["env_steps"]) / 1e6
-                learning.plot(steps, returns, color=f"C{j}", linewidth=1, label=label)
+                learning.plot(steps, returns, color=color, linewidth=1, label=label)
                 label = None
         learning.set(title=task, xlabel="million environment steps")
         learning.legend(fontsize="small")
@@ -138,7 +139,9 @@ def _draw(runs: list[dict[str, Any]]) -> Figure:
         generators = [run for run in mine if run["group"][1] == "gogepo"]
         if generators:
             draw_commands(commands, generators)
-    panels[0][0].set_ylabel("return of the policy (GoGePo: for the best so far)")
+        else:
+            commands.remove()
+    panels[0][0].set_ylabel("return of the policy")
     return figure
 
 
