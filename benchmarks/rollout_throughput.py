@@ -331,18 +331,14 @@ def _short_episodes(size: int = 1024, repeats: int = 5) -> dict[str, Any]:
 _FIRST_STEP = """
 import sys
 import jax, jax.numpy as jnp, jax.random as jr
-from applications.envs import AbstractTask, make
+from applications.envs import make
 from applications.policy import FlatView, MLPPolicy
 from applications.rollout import compile_rollout
 task = make("ant", physics=sys.argv[1], horizon=1)
 view = FlatView(MLPPolicy(task, (64, 64), key=jr.key(0)))
 population = jnp.zeros((1024, view.space.size))
-if isinstance(task, AbstractTask):
-    run = jax.jit(lambda x, key: rollout(task, view.to_policy, x, key=key))
-    episodes = run(population, jr.key(0))
-else:
-    from applications.rollout.native import NativeRollout
-    episodes = NativeRollout(task, view.to_policy)(population, key=jr.key(0))
+run = compile_rollout(task, view.to_policy, episodes=1)
+episodes = run(population, key=jr.key(0))
 jax.block_until_ready(episodes.total_reward)
 """
 
