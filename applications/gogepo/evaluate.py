@@ -32,6 +32,7 @@ from applications.runs import (
     read_checkpoint,
     Run,
     Seed,
+    UserError,
     write_atomically,
     write_json,
 )
@@ -99,8 +100,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         },
     )
     _save(draw_commands(curves, algorithm.commands.names), run, "commands.png")
-    _, newest = checkpoints(run.checkpoints)[-1]
-    state = read_checkpoint(newest, form, fixed(algorithm.config))
+    kept = checkpoints(run.checkpoints)
+    if not kept:
+        raise UserError(f"{run.checkpoints} is empty: no archive to draw policies of.")
+    state = read_checkpoint(kept[-1][1], form, fixed(algorithm.config))
     _save(_policies(algorithm, state), run, "policies.png")
     for name in ("commands.json", "commands.png", "policies.png"):
         print(f"Written: {run.directory / name}")
