@@ -14,6 +14,10 @@ import pytest
 from jaxtyping import PRNGKeyArray
 
 
+# Most of the time goes into compiling functions that run once. XLA reads this when the
+# first of them comes, in processes that tests start too.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
 # No silent casts or broadcasts between ranks.
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -32,9 +32,12 @@ def _keys(count):
     return jr.key_data(jr.split(jr.key(5), count))
 
 
-@pytest.mark.parametrize("name", ["inverted_pendulum", "cartpole"])
-def test_an_episode_is_the_tasks_own_until_it_starts_again(name):
-    task = make(name, physics="mjx")
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("inverted_pendulum", {"integrator": "euler"}), ("cartpole", {})],
+)
+def test_an_episode_is_the_tasks_own_until_it_starts_again(name, options):
+    task = make(name, physics="mjx", **options)
     horizon, count = 6, 2
     continuous = name == "inverted_pendulum"
     raw = jr.uniform(jr.key(1), (horizon + 2, count, 1 if continuous else 2))

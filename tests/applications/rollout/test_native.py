@@ -109,8 +109,9 @@ def test_threads_have_equally_many_episodes(monkeypatch):
 
 
 def test_starts_are_those_of_the_other_engine():
-    native = _task("inverted_pendulum", horizon=5)
-    pure = make("inverted_pendulum", physics="mjx", horizon=5)
+    options: Any = {"integrator": "euler", "horizon": 5}
+    native = _task("inverted_pendulum", **options)
+    pure = make("inverted_pendulum", physics="mjx", **options)
     view, population = _population(native, 3)
     key = jax.random.key(2)
     mine = NativeRollout(native, view.to_policy, episodes=2)(population, key=key)
