@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 
@@ -38,15 +38,6 @@ def _finish(*flags: str) -> str:
     return output
 
 
-def _weights(directory: Path) -> dict[str, np.ndarray]:
-    """All arrays of the last checkpoint: parameters, optimisers, archive, keys."""
-    newest = max((directory / "checkpoints").glob("*.ckpt"))
-    with open(newest, "rb") as file:
-        file.readline()
-        with np.load(file, allow_pickle=False) as archive:
-            return {k: archive[k] for k in archive.files if k != "metadata"}
-
-
 def _learning_curve(directory: Path) -> list[dict]:
     lines = (directory / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
@@ -54,13 +45,17 @@ def _learning_curve(directory: Path) -> list[dict]:
     return [{k: v for k, v in row.items() if k not in clocks} for row in rows]
 
 
-def _assert_same_run(ours: Path, theirs: Path) -> None:
-    a, b = _weights(ours), _weights(theirs)
-    assert a.keys() == b.keys()
-    for name in a:
-        assert a[name].tobytes() == b[name].tobytes(), name
-    assert (ours / "policy.eqx").read_bytes() == (theirs / "policy.eqx").read_bytes()
-    assert _learning_curve(ours) == _learning_curve(theirs)
+@pytest.fixture(scope="module")
+def assert_same_run(assert_same_bits) -> Callable[[Path, Path], None]:
+    """Fails unless two runs left the same: checkpoint, policy and metrics."""
+
+    def check(ours: Path, theirs: Path) -> None:
+        assert_same_bits(ours, theirs)
+        policies = [run / "policy.eqx" for run in (ours, theirs)]
+        assert policies[0].read_bytes() == policies[1].read_bytes()
+        assert _learning_curve(ours) == _learning_curve(theirs)
+
+    return check
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +90,7 @@ def _kill_at_random(process: subprocess.Popen, run: Path, pause: float) -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_killed_at_random_moments(tmp_path, uninterrupted, seed):
+def test_killed_at_random_moments(tmp_path, uninterrupted, assert_same_run, seed):
     moments = random.Random(seed)
     run = tmp_path / "killed"
     _kill_at_random(
@@ -104,17 +99,17 @@ def test_killed_at_random_moments(tmp_path, uninterrupted, seed):
     for _ in range(2):
         _kill_at_random(_start("--resume", str(run)), run, moments.uniform(0, 0.2))
     _finish("--resume", str(run))
-    _assert_same_run(run, uninterrupted)
+    assert_same_run(run, uninterrupted)
 
 
-def test_the_comparison_can_fail(tmp_path, uninterrupted):
+def test_the_comparison_can_fail(tmp_path, uninterrupted, assert_same_run):
     run = tmp_path / "other-seed"
     _finish("--run-dir", str(run), *_FLAGS, "--seed", "4")
     with pytest.raises(AssertionError):
-        _assert_same_run(run, uninterrupted)
+        assert_same_run(run, uninterrupted)
 
 
-def test_killed_before_the_first_iteration(tmp_path, uninterrupted):
+def test_killed_before_the_first_iteration(tmp_path, uninterrupted, assert_same_run):
     run = tmp_path / "killed"
     process = _start("--run-dir", str(run), *_FLAGS)
     while not run.exists() and process.poll() is None:
@@ -123,10 +118,10 @@ def test_killed_before_the_first_iteration(tmp_path, uninterrupted):
     process.communicate(timeout=60)
     assert not list((run / "checkpoints").iterdir())
     _finish("--resume", str(run))
-    _assert_same_run(run, uninterrupted)
+    assert_same_run(run, uninterrupted)
 
 
-def test_newest_checkpoint_truncated(tmp_path, uninterrupted):
+def test_newest_checkpoint_truncated(tmp_path, uninterrupted, assert_same_run):
     run = tmp_path / "truncated"
     _kill_at_random(_start("--run-dir", str(run), *_FLAGS), run, 0.3)
     checkpoints = sorted((run / "checkpoints").glob("*.ckpt"))
@@ -137,11 +132,11 @@ def test_newest_checkpoint_truncated(tmp_path, uninterrupted):
     instead = f"the one of iteration {before}" if before else "the start of the run"
     assert f"{checkpoints[-1]} is damaged; taking {instead}." in output
     assert f"after iteration {before}." in output
-    _assert_same_run(run, uninterrupted)
+    assert_same_run(run, uninterrupted)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_by_the_user(tmp_path, uninterrupted, number):
+def test_interrupted_by_the_user(tmp_path, uninterrupted, assert_same_run, number):
     run = tmp_path / "interrupted"
     process = _start("--run-dir", str(run), *_FLAGS)
     _wait_for_a_row(process, run)
@@ -154,10 +149,10 @@ def test_interrupted_by_the_user(tmp_path, uninterrupted, number):
     assert 0 < int(newest.stem) < _ITERATIONS
     assert f"Stopped after iteration {int(newest.stem)}." in output
     _finish("--resume", str(run))
-    _assert_same_run(run, uninterrupted)
+    assert_same_run(run, uninterrupted)
 
 
-def test_a_second_process_on_the_same_run(tmp_path, uninterrupted):
+def test_a_second_process_on_the_same_run(tmp_path, uninterrupted, assert_same_run):
     run = tmp_path / "run"
     process = _start("--run-dir", str(run), *_FLAGS)
     _wait_for_a_row(process, run)
@@ -168,4 +163,4 @@ def test_a_second_process_on_the_same_run(tmp_path, uninterrupted):
     assert other.returncode == 2, output
     assert f"{run} is being trained by another process." in output
     process.communicate(timeout=120)
-    _assert_same_run(run, uninterrupted)
+    assert_same_run(run, uninterrupted)

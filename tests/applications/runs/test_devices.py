@@ -92,21 +92,6 @@ def _finish(devices: int, *flags: str, trainer: str = "epvf") -> None:
     assert process.returncode == 0, output
 
 
-def _weights(directory: Path) -> dict[str, np.ndarray]:
-    newest = max((directory / "checkpoints").glob("*.ckpt"))
-    with open(newest, "rb") as file:
-        file.readline()
-        with np.load(file, allow_pickle=False) as archive:
-            return {k: archive[k] for k in archive.files if k != "metadata"}
-
-
-def _assert_same_bits(ours: Path, theirs: Path) -> None:
-    a, b = _weights(ours), _weights(theirs)
-    assert a.keys() == b.keys()
-    for name in a:
-        assert a[name].tobytes() == b[name].tobytes(), name
-
-
 def _wait_for_a_checkpoint(run: Path, *processes: subprocess.Popen) -> None:
     while not list(run.glob("checkpoints/*.ckpt")):
         for process in processes:
@@ -121,17 +106,17 @@ def on_one(tmp_path_factory) -> Path:
     return run
 
 
-def test_four_devices_of_one_process(tmp_path, on_one):
+def test_four_devices_of_one_process(tmp_path, on_one, assert_same_bits):
     _finish(4, "--run-dir", str(tmp_path / "four"), *_FLAGS)
-    _assert_same_bits(tmp_path / "four", on_one)
+    assert_same_bits(tmp_path / "four", on_one)
 
 
-def test_two_devices_of_two_processes(tmp_path, on_one):
+def test_two_devices_of_two_processes(tmp_path, on_one, assert_same_bits):
     run = tmp_path / "two"
     with _two_processes(2, "--run-dir", str(run), *_FLAGS) as processes:
         first, second = _outputs(*processes)
         assert [p.returncode for p in processes] == [0, 0], (first, second)
-    _assert_same_bits(run, on_one)
+    assert_same_bits(run, on_one)
     assert "on 4 cpu devices of 2 processes" in first
     assert f"Run directory: {run}" in first
     assert second == ""
@@ -144,27 +129,27 @@ def test_two_devices_of_two_processes(tmp_path, on_one):
     assert second == ""
 
 
-def test_the_comparison_can_fail(tmp_path, on_one):
+def test_the_comparison_can_fail(tmp_path, on_one, assert_same_bits):
     earlier = tmp_path / "earlier"
     shutil.copytree(on_one, earlier)
     max((earlier / "checkpoints").glob("*.ckpt")).unlink()
     with pytest.raises(AssertionError):
-        _assert_same_bits(earlier, on_one)
+        assert_same_bits(earlier, on_one)
 
 
-def test_ars_on_four_devices(tmp_path):
+def test_ars_on_four_devices(tmp_path, assert_same_bits):
     pytest.importorskip("evosax")
     for devices in (1, 4):
         run = ["--run-dir", str(tmp_path / str(devices))]
         _finish(devices, *run, *_ARS, trainer="baselines")
-    _assert_same_bits(tmp_path / "4", tmp_path / "1")
+    assert_same_bits(tmp_path / "4", tmp_path / "1")
 
 
-def test_gogepo_on_four_devices(tmp_path):
+def test_gogepo_on_four_devices(tmp_path, arrays_of):
     for name, devices, seed in [("1", 1, "0"), ("4", 4, "0"), ("other", 4, "1")]:
         run = ["--run-dir", str(tmp_path / name), "--seed", seed]
         _finish(devices, *run, *_GOGEPO, trainer="gogepo")
-    one, four, other = (_weights(tmp_path / name) for name in ("1", "4", "other"))
+    one, four, other = (arrays_of(tmp_path / name) for name in ("1", "4", "other"))
 
     def differences(others):
         return [
@@ -178,18 +163,20 @@ def test_gogepo_on_four_devices(tmp_path):
     assert np.median(differences(other)) > 1e-2
 
 
-def test_two_processes_on_the_c_engine(tmp_path):
+def test_two_processes_on_the_c_engine(tmp_path, assert_same_bits):
     # Blocks of five policies, wherever they run.
     _finish(1, "--run-dir", str(tmp_path / "one"), *_FLAGS, *_NATIVE)
     run = ["--run-dir", str(tmp_path / "two")]
     with _two_processes(1, *run, *_FLAGS, *_NATIVE) as processes:
         outputs = _outputs(*processes)
         assert [p.returncode for p in processes] == [0, 0], outputs
-    _assert_same_bits(tmp_path / "two", tmp_path / "one")
+    assert_same_bits(tmp_path / "two", tmp_path / "one")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_lost_process_ends_the_other_and_the_run_goes_on(tmp_path, on_one, number):
+def test_a_lost_process_ends_the_other_and_the_run_goes_on(
+    tmp_path, on_one, assert_same_bits, number
+):
     run = tmp_path / "lost"
     flags = [*_FLAGS, "--heartbeat", "10", "--run-dir", str(run)]
     with _two_processes(1, *flags) as (first, second):
@@ -205,10 +192,10 @@ def test_a_lost_process_ends_the_other_and_the_run_goes_on(tmp_path, on_one, num
     if number == signal.SIGSTOP:
         return
     _finish(1, "--resume", str(run))
-    _assert_same_bits(run, on_one)
+    assert_same_bits(run, on_one)
 
 
-def test_one_interrupted_process_stops_all(tmp_path, on_one):
+def test_one_interrupted_process_stops_all(tmp_path, on_one, assert_same_bits):
     run = tmp_path / "interrupted"
     with _two_processes(1, "--run-dir", str(run), *_FLAGS) as processes:
         _wait_for_a_checkpoint(run, *processes)
@@ -218,4 +205,4 @@ def test_one_interrupted_process_stops_all(tmp_path, on_one):
     assert f"--resume {run}" in outputs[0]
     # Goes on with more devices than it began with.
     _finish(4, "--resume", str(run))
-    _assert_same_bits(run, on_one)
+    assert_same_bits(run, on_one)
