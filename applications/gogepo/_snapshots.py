@@ -80,14 +80,28 @@ def snapshots(run: Run, algorithm: GoGePo, form: State) -> dict[int, Model]:
     Raises:
         UserError: If there is none, or one is damaged.
     """
+    return {
+        number: _read(path, algorithm, form) for number, path in _snapshot_files(run)
+    }
+
+
+def last_snapshot(run: Run, algorithm: GoGePo, form: State) -> Model:
+    """What a run has learned in the end, as `snapshots` has it."""
+    return _read(_snapshot_files(run)[-1][1], algorithm, form)
+
+
+def _snapshot_files(run: Run) -> list[tuple[int, Path]]:
     directory = _directory(run)
     found = checkpoints(directory) if directory.is_dir() else []
     if not found:
         raise UserError(
             f"{run.directory} has no snapshots: the run has not come to its first one."
         )
-    config = fixed(algorithm.config)
-    return {number: read_checkpoint(path, form.model, config) for number, path in found}
+    return found
+
+
+def _read(path: Path, algorithm: GoGePo, form: State) -> Model:
+    return read_checkpoint(path, form.model, fixed(algorithm.config))
 
 
 def _directory(run: Run) -> Path:

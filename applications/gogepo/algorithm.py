@@ -37,6 +37,7 @@ from applications.envs import AbstractEnvironment
 from applications.gogepo._commands import Commands, make_commands
 from applications.gogepo._exploring import Attempt, explore, Seen
 from applications.gogepo._generator import make_generator
+from applications.gogepo._losses import evaluator_loss, generator_loss, targets_of
 from applications.gogepo.config import Config
 from applications.policy import FlatView, MLPPolicy, Moments
 from applications.rollout import AbstractPolicySearch, Episode, Metrics
@@ -49,11 +50,7 @@ from applications.value import (
     value_function,
 )
 from wsl.encoders import Conditioned
-from wsl.generators import AbstractGenerator, AnswerDistance, LatentGenerator
-
-
-# Standard normal observations on which latent generators compare policies.
-_COMPARED = 64
+from wsl.generators import AbstractGenerator
 
 
 class Model(eqx.Module):
@@ -186,7 +183,9 @@ class GoGePo(AbstractPolicySearch):
         archive = Archive.empty(attempt, own["archive"])
         seen = Moments.empty(self.task.observation_size)
         return State(
-            Model(generator, value, _targets(archive), Seen.none(self.commands), seen),
+            Model(
+                generator, value, targets_of(archive), Seen.none(self.commands), seen
+            ),
             self._generator_optimiser.init(eqx.filter(generator, eqx.is_inexact_array)),
             self._value_optimiser.init(eqx.filter(value, eqx.is_inexact_array)),
             archive,
@@ -243,21 +242,32 @@ class GoGePo(AbstractPolicySearch):
         Returns:
             As `step`.
         """
+        own = self.config.own
         *_, fit_key, generator_key, next_key = jr.split(state.key, 7)
         outcomes = jnp.mean(self.commands.measure(episodes), axis=1)
         valid = jnp.all(episodes.valid, axis=1)
         metrics = self._describe(state, trial, episodes, outcomes, valid)
-        count = self.config.own["num_envs"]
+        count = own["num_envs"]
         fresh = Attempt(trial.population[:count], outcomes[:count], valid[:count])
         archive = state.archive.add(fresh)
-        targets = _targets(archive)
-        value, value_optimiser, critic_loss = self._fit(
-            state, targets, archive, key=fit_key
+        targets = targets_of(archive)
+        value, value_optimiser, critic_loss = descend(
+            evaluator_loss(self.config, self.view, targets, archive),
+            state.model.value,
+            self._value_optimiser,
+            state.value_optimiser,
+            updates=own["critic_updates"],
+            key=fit_key,
         )
-        generator, generator_optimiser, generator_loss = self._improve(
-            state, value, targets, archive, key=generator_key
+        generator, generator_optimiser, loss = descend(
+            generator_loss(self.config, self.view, value, targets, archive),
+            state.model.generator,
+            self._generator_optimiser,
+            state.generator_optimiser,
+            updates=own["generator_updates"],
+            key=generator_key,
         )
-        metrics |= {"critic_loss": critic_loss, "generator_loss": generator_loss}
+        metrics |= {"critic_loss": critic_loss, "generator_loss": loss}
         seen = state.model.seen.join(episodes.seen)
         after = State(
             Model(generator, value, targets, state.model.outcomes.add(fresh), seen),
@@ -357,104 +367,6 @@ class GoGePo(AbstractPolicySearch):
             "nan_episodes": jnp.sum(~finite),
         }
 
-    # The evaluator.
-
-    def _fit(
-        self,
-        state: State,
-        targets: StandardTargets,
-        archive: Archive[Attempt],
-        *,
-        key: PRNGKeyArray,
-    ) -> tuple[Conditioned, optax.OptState, Float[Array, ""]]:
-        """Steps of V down its mean squared error on the archive."""
-
-        def loss_of(value, key):
-            drawn = self._draw(archive, key)
-
-            def error(weights, outcome):
-                expected = value(self.view.to_policy(weights))
-                return jnp.mean((expected - targets(outcome)) ** 2)
-
-            errors = jax.vmap(error)(drawn.weights, drawn.outcome)
-            return _mean_of_valid(errors, drawn.valid)
-
-        return descend(
-            loss_of,
-            state.model.value,
-            self._value_optimiser,
-            state.value_optimiser,
-            updates=self.config.own["critic_updates"],
-            key=key,
-        )
-
-    # The generator.
-
-    def _improve(
-        self,
-        state: State,
-        value: Conditioned,
-        targets: StandardTargets,
-        archive: Archive[Attempt],
-        *,
-        key: PRNGKeyArray,
-    ) -> tuple[AbstractGenerator, optax.OptState, Float[Array, ""]]:
-        """Steps of G down its loss, for commands that are outcomes in the archive."""
-        own = self.config.own
-
-        def loss_of(generator, key):
-            draw_key, loss_key = jr.split(key)
-            drawn = self._draw(archive, draw_key)
-            keys = jr.split(loss_key, own["batch_size"])
-            losses = jax.vmap(
-                lambda attempt, key: self._loss(
-                    generator, value, targets, attempt, key=key
-                )
-            )(drawn, keys)
-            return _mean_of_valid(losses, drawn.valid)
-
-        return descend(
-            loss_of,
-            state.model.generator,
-            self._generator_optimiser,
-            state.generator_optimiser,
-            updates=own["generator_updates"],
-            key=key,
-        )
-
-    def _loss(
-        self,
-        generator: AbstractGenerator,
-        value: Conditioned,
-        targets: StandardTargets,
-        attempt: Attempt,
-        *,
-        key: PRNGKeyArray,
-    ) -> Float[Array, ""]:
-        """How far the policy for an outcome is from one that has it."""
-        latent_key, elbo_key = jr.split(key)
-        written: Any = generator(attempt.outcome, key=latent_key)
-        if self.config.loss == "weights":
-            # UDRLPG's, in the space of weights.
-            loss = jnp.mean((self.view.to_vector(written) - attempt.weights) ** 2)
-        else:
-            loss = jnp.mean((value(written) - targets(attempt.outcome)) ** 2)
-        if isinstance(generator, LatentGenerator) and self.config.elbo_weight > 0:
-            inputs = jr.normal(jr.key(0), (_COMPARED, self.task.observation_size))
-            loss += self.config.elbo_weight * generator.negative_elbo(
-                self.view.to_policy(attempt.weights),
-                attempt.outcome,
-                AnswerDistance(inputs),
-                beta=1e-2,
-                key=elbo_key,
-            )
-        return loss
-
-    def _draw(self, archive: Archive[Attempt], key: PRNGKeyArray) -> Attempt:
-        return archive.sample_recent(
-            self.config.own["batch_size"], exponent=self.config.recency, key=key
-        )
-
     def _draw_policy(self, key: PRNGKeyArray) -> MLPPolicy:
         return MLPPolicy(self.task, self.config.own["hidden"], key=key)
 
@@ -465,16 +377,3 @@ class GoGePo(AbstractPolicySearch):
     @property
     def _generator_optimiser(self) -> optax.GradientTransformation:
         return optax.adam(self.config.own["generator_lr"])
-
-
-def _targets(archive: Archive[Attempt]) -> StandardTargets:
-    entries = archive.entries
-    there = archive.filled & entries.valid
-    return jax.vmap(lambda outcome: StandardTargets(outcome, there))(entries.outcome.T)
-
-
-def _mean_of_valid(
-    losses: Float[Array, " batch"], valid: Bool[Array, " batch"]
-) -> Float[Array, ""]:
-    count = jnp.maximum(jnp.sum(valid), 1).astype(losses.dtype)
-    return jnp.sum(losses, where=valid) / count

@@ -9,7 +9,7 @@ from typing import Annotated
 import jax.numpy as jnp
 import tyro
 
-from applications.gogepo._snapshots import open_run, snapshots
+from applications.gogepo._snapshots import last_snapshot, open_run
 from applications.gogepo.algorithm import GoGePo, Model
 from applications.runs import (
     check_settings,
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     order = tyro.cli(Order, prog=_PROG, args=arguments)
     check_settings(order)
     run, algorithm, form = open_run(order.path)
-    _, model = list(snapshots(run, algorithm, form).items())[-1]
+    model = last_snapshot(run, algorithm, form)
     names = algorithm.commands.names
     if len(order.command) != len(names):
         raise UserError(

@@ -1,0 +1,126 @@
+"""What evaluator and generator learn from the archive."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from applications.archive import Archive
+from applications.gogepo._exploring import Attempt
+from applications.gogepo.config import Config
+from applications.policy import FlatView, MLPPolicy
+from applications.value import StandardTargets
+from wsl.encoders import Conditioned
+from wsl.generators import AbstractGenerator, AnswerDistance, LatentGenerator
+
+
+# Standard normal observations on which latent generators compare policies.
+_COMPARED = 64
+# Weight of the divergence in their evidence lower bound.
+_BETA = 1e-2
+
+
+def targets_of(archive: Archive[Attempt]) -> StandardTargets:
+    """From outcomes to what the evaluator learns, one of each for each number."""
+    entries = archive.entries
+    there = archive.filled & entries.valid
+    return jax.vmap(lambda outcome: StandardTargets(outcome, there))(entries.outcome.T)
+
+
+def evaluator_loss(
+    config: Config,
+    view: FlatView[MLPPolicy],
+    targets: StandardTargets,
+    archive: Archive[Attempt],
+) -> Callable[[Conditioned, PRNGKeyArray], Float[Array, ""]]:
+    """The mean squared error of V over a batch of policies.
+
+    Args:
+        config: The settings.
+        view: From vectors of weights to policies.
+        targets: What V is to say of outcomes.
+        archive: Policies and their outcomes.
+
+    Returns:
+        The loss, from V and a key that draws the batch.
+    """
+
+    def loss_of(value, key):
+        drawn = _draw(config, archive, key)
+
+        def error(weights, outcome):
+            return jnp.mean((value(view.to_policy(weights)) - targets(outcome)) ** 2)
+
+        errors = jax.vmap(error)(drawn.weights, drawn.outcome)
+        return _mean_of_valid(errors, drawn.valid)
+
+    return loss_of
+
+
+def generator_loss(
+    config: Config,
+    view: FlatView[MLPPolicy],
+    value: Conditioned,
+    targets: StandardTargets,
+    archive: Archive[Attempt],
+) -> Callable[[AbstractGenerator, PRNGKeyArray], Float[Array, ""]]:
+    """How far policies for outcomes are from ones that have them, over a batch.
+
+    By V's opinion, or for `--loss weights` by the weights of those that had them; for a
+    latent generator with the negative evidence lower bound.
+
+    Args:
+        config: The settings.
+        view: From vectors of weights to policies and back.
+        value: V, which stays as it is.
+        targets: What V is to say of outcomes.
+        archive: Policies and their outcomes.
+
+    Returns:
+        The loss, from a generator and a key that draws the batch.
+    """
+
+    def loss_of_one(generator, attempt, *, key):
+        latent_key, elbo_key = jr.split(key)
+        written: Any = generator(attempt.outcome, key=latent_key)
+        if config.loss == "weights":
+            loss = jnp.mean((view.to_vector(written) - attempt.weights) ** 2)
+        else:
+            loss = jnp.mean((value(written) - targets(attempt.outcome)) ** 2)
+        if isinstance(generator, LatentGenerator) and config.elbo_weight > 0:
+            policy = view.to_policy(attempt.weights)
+            inputs = jr.normal(jr.key(0), (_COMPARED, policy.layers[0].weight.shape[1]))
+            loss += config.elbo_weight * generator.negative_elbo(
+                policy,
+                attempt.outcome,
+                AnswerDistance(inputs),
+                beta=_BETA,
+                key=elbo_key,
+            )
+        return loss
+
+    def loss_of(generator, key):
+        draw_key, loss_key = jr.split(key)
+        drawn = _draw(config, archive, draw_key)
+        losses = jax.vmap(
+            lambda attempt, key: loss_of_one(generator, attempt, key=key)
+        )(drawn, jr.split(loss_key, len(drawn.valid)))
+        return _mean_of_valid(losses, drawn.valid)
+
+    return loss_of
+
+
+def _draw(config: Config, archive: Archive[Attempt], key: PRNGKeyArray) -> Attempt:
+    return archive.sample_recent(
+        config.own["batch_size"], exponent=config.recency, key=key
+    )
+
+
+def _mean_of_valid(
+    losses: Float[Array, " batch"], valid: Bool[Array, " batch"]
+) -> Float[Array, ""]:
+    count = jnp.maximum(jnp.sum(valid), 1).astype(losses.dtype)
+    return jnp.sum(losses, where=valid) / count
