@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from applications.baselines.config import Config
 from applications.envs import AbstractEnvironment
-from applications.policy import FlatView, MLPPolicy, Moments, standardised
+from applications.policy import FlatView, MLPPolicy, Moments
 from applications.rollout import AbstractPolicySearch, Episode, Metrics
 from applications.runs import UserError
 
@@ -188,8 +188,8 @@ class Evolution(AbstractPolicySearch):
 
     def policy(self, state: State) -> MLPPolicy:
         """The policy that a run stands for: the unperturbed one."""
-        policy = self.view.to_policy(state.search.mean)
-        return standardised(policy, state.seen) if self.config.normalise else policy
+        acting = self.acting(state.search.mean[None], state.seen)[0]
+        return self.view.to_policy(acting)
 
     @property
     def _params(self) -> Any:

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from applications.archive import Archive, Record
 from applications.envs import AbstractEnvironment
 from applications.epvf.config import Config
-from applications.policy import FlatView, MLPPolicy, Moments, standardised
+from applications.policy import FlatView, MLPPolicy, Moments
 from applications.rollout import AbstractPolicySearch, Episode, Metrics
 from applications.runs import schedule
 from applications.value import (
@@ -232,11 +232,9 @@ class EPVF(AbstractPolicySearch):
             starts = state.archive.entries.starts[:count, 0]
             values = self._policy_values(state.value, state.policies, starts)
             best = jnp.argmax(values).item()
-        policy = self.view.to_policy(state.policies[best])
-        if self.config.normalise:
-            policy = standardised(policy, state.seen)
+        acting = self.acting(state.policies[best][None], state.seen)[0]
         widths = self.config.all_hidden
-        return policy.resized(widths[best % len(widths)])
+        return self.view.to_policy(acting).resized(widths[best % len(widths)])
 
     # Collecting.
 
