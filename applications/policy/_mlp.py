@@ -84,12 +84,8 @@ class MLPPolicy(eqx.Module):
             self.layers, sizes[:-1], sizes[1:], strict=True
         ):
             like = eqx.nn.Linear(fan_in, fan_out, key=jr.key(0))
-            kept = slice(min(fan_out, layer.out_features))
-            within = slice(min(fan_in, layer.in_features))
-            weight = jnp.zeros((fan_out, fan_in), layer.weight.dtype)
-            bias = jnp.zeros(fan_out, layer.weight.dtype)
-            weight = weight.at[kept, within].set(layer.weight[kept, within])
-            bias = bias.at[kept].set(layer.bias[kept])
+            weight = _fitted(layer.weight, (fan_out, fan_in))
+            bias = _fitted(layer.bias, (fan_out,))
             where = lambda layer: (layer.weight, layer.bias)
             layers.append(eqx.tree_at(where, like, (weight, bias)))
         return eqx.tree_at(lambda policy: policy.layers, self, tuple(layers))
@@ -116,3 +112,12 @@ class MLPPolicy(eqx.Module):
             high = jnp.asarray(self.action_space.high, x.dtype)
             x = (low + high) / 2 + (high - low) / 2 * jnp.tanh(x)
         return x
+
+
+def _fitted(x: Array, shape: tuple[int, ...]) -> Array:
+    """What of an array fits into a shape, with zeros where it ends before."""
+    kept = x[tuple(slice(size) for size in shape)]
+    more = [(0, size - own) for size, own in zip(shape, kept.shape, strict=True)]
+    # Zeros that are overwritten would do it too; if none is left, jaxlib 0.11.2 crashes
+    # when it compiles that for several devices.
+    return jnp.pad(kept, more)
