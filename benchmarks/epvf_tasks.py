@@ -51,7 +51,7 @@ TASKS: dict[str, tuple[float | None, dict[str, str]]] = {
             "epvf": "--representation probing --iterations 60",
             "openes": f"{_OPENES} --steps 2400000",
             "ppo": "--normalise --steps 1000000 --integrator euler",
-            "sac": "--normalise --steps 100000 --integrator euler",
+            "sac": "--normalise --steps 30000 --integrator euler",
         },
     ),
     "swimmer": (
