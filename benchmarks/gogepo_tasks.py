@@ -58,7 +58,8 @@ TASKS: dict[str, tuple[str, dict[str, str]]] = {
     "hopper": (
         "",
         {
-            "gogepo": f"{_LINEAR} --iterations 100 --no-survival-bonus",
+            # What is good is rare: it is to be remembered for longer.
+            "gogepo": f"{_LINEAR} --iterations 150 --no-survival-bonus --recency 0.5",
             "ars": EPVF_TASKS["hopper"][1]["ars"],
             "ddpg": "--steps 100000 --no-survival-bonus",
         },
