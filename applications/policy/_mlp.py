@@ -83,9 +83,9 @@ class MLPPolicy(eqx.Module):
         for layer, fan_in, fan_out in zip(
             self.layers, sizes[:-1], sizes[1:], strict=True
         ):
-            like = eqx.nn.Linear(fan_in, fan_out, key=jr.key(0))
-            weight = _fitted(layer.weight, (fan_out, fan_in))
-            bias = _fitted(layer.bias, (fan_out,))
+            like: Any = eqx.nn.Linear(fan_in, fan_out, key=jr.key(0))
+            weight = _fitted(layer.weight, like.weight.shape)
+            bias = _fitted(layer.bias, like.bias.shape)
             where = lambda layer: (layer.weight, layer.bias)
             layers.append(eqx.tree_at(where, like, (weight, bias)))
         return eqx.tree_at(lambda policy: policy.layers, self, tuple(layers))
