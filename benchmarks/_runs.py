@@ -15,13 +15,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from _common import curves, ROOT
 
 
 Job = TypeVar("Job")
+# Of a run: group, seed and command.
+Identity: TypeAlias = tuple[tuple[str, ...], int, str]
 # Of a curve: what a picture can show.
 _POINTS = 100
 
@@ -46,6 +48,11 @@ class Training:
     def command(self) -> str:
         """What a user would type."""
         return f"python -m {self.module} {self.flags} --seed {self.seed}"
+
+    @property
+    def identity(self) -> Identity:
+        """What a record of it has too."""
+        return self.group, self.seed, self.command
 
     @property
     def directory(self) -> Path:

@@ -1,12 +1,13 @@
 """A benchmark of many training runs: its command line, its table and its files."""
 
 import argparse
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from _common import fill, write
+from _common import fill, RESULTS, write
 from _groups import markdown, summarise
-from _runs import train_all, Training
+from _runs import Identity, train_all, Training
 from matplotlib.figure import Figure
 
 
@@ -23,9 +24,15 @@ def study(
     *,
     examine: Callable[[Training], dict[str, Any] | None],
     mark: Callable[[dict[str, Any]], None] = lambda row: None,
+    tabulate: Callable[[Rows], Rows] = summarise,
+    lay_out: Callable[[Rows], str] = markdown,
+    also: Sequence[str] = (),
     page: str = "learning.md",
 ) -> None:
     """Makes the runs that are not there yet, and writes what came of all of them.
+
+    With `--keep` a run is there too if the results tell of it, so that a benchmark can
+    be completed where its earlier runs are not at hand.
 
     Args:
         name: Of the script, and of its files.
@@ -36,6 +43,9 @@ def study(
         draw: From table and runs to a picture.
         examine: What `result_of` or more gives of a run.
         mark: Adds to a row of the table.
+        tabulate: From runs to the table.
+        lay_out: From the table to Markdown.
+        also: Names of other scripts whose results may tell of the same runs.
         page: Of the docs.
     """
     parser = argparse.ArgumentParser(description=description)
@@ -43,14 +53,31 @@ def study(
     parser.add_argument(
         "--cores", nargs="*", type=int, default=[0, 1], help="none: only what is there"
     )
+    parser.add_argument(
+        "--keep", action="store_true", help="keep runs that only the results tell of"
+    )
     arguments = parser.parse_args()
-    train_all(trainings(arguments.tasks), arguments.cores)
-    found = [examine(run) for run in trainings(tasks)]
+    kept = _recorded(name, *also) if arguments.keep else {}
+    chosen = trainings(arguments.tasks)
+    train_all([run for run in chosen if run.identity not in kept], arguments.cores)
+    found = [examine(run) or kept.get(run.identity) for run in trainings(tasks)]
     runs = [run for run in found if run is not None]
-    table = summarise(runs)
+    table = tabulate(runs)
     for row in table:
         mark(row)
-    print(markdown(table))
-    fill(page, place, markdown(table))
+    print(lay_out(table))
+    fill(page, place, lay_out(table))
     command = f"python benchmarks/{name}.py"
     write(name, command, {"table": table, "runs": runs}, draw(table, runs))
+
+
+def _recorded(*names: str) -> dict[Identity, dict[str, Any]]:
+    """The runs in results that are there, with the machine of each."""
+    found = {}
+    for path in (RESULTS / f"{name}.json" for name in reversed(names)):
+        if path.is_file():
+            record = json.loads(path.read_text())
+            for run in record["runs"]:
+                identity = (tuple(run["group"]), run["seed"], run["command"])
+                found[identity] = {"machine": record["machine"]} | run
+    return found

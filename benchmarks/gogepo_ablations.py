@@ -38,6 +38,7 @@ def main() -> None:
         _trainings,
         lambda _, runs: _draw(runs),
         examine=lambda run: result_of_generator(run, "--low 0 --high 500"),
+        also=["gogepo_tasks"],
         page="gogepo.md",
     )
 

@@ -11,13 +11,14 @@ and started again.
     python benchmarks/gogepo_presets.py
 """
 
-import argparse
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from _common import fill, smooth, write
+from _common import smooth
 from _gogepo import TRAINER
-from _runs import result_of, train_all, Training
+from _runs import result_of, Training
+from _study import study
 from matplotlib.figure import Figure
 
 
@@ -31,24 +32,27 @@ PRESETS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--cores", nargs="*", type=int, default=[0, 1], help="none: only what is there"
+    study(
+        "gogepo_presets",
+        "presets",
+        __doc__,
+        ["cartpole"],
+        _trainings,
+        lambda _, runs: _draw(runs),
+        examine=lambda run: result_of(run, "return_policy", "command_best"),
+        tabulate=_compare,
+        lay_out=_markdown,
+        page="gogepo.md",
     )
-    arguments = parser.parse_args()
-    trainings = [
-        Training(("cartpole", name.replace(", ", "-")), flags, seed, TRAINER)
+
+
+def _trainings(tasks: Sequence[str]) -> list[Training]:
+    return [
+        Training((task, name.replace(", ", "-")), flags, seed, TRAINER)
+        for task in tasks
         for name, (flags, seeds) in PRESETS.items()
         for seed in seeds
     ]
-    train_all(trainings, arguments.cores)
-    found = [result_of(run, "return_policy", "command_best") for run in trainings]
-    runs = [run for run in found if run is not None]
-    table = _compare(runs)
-    print(_markdown(table))
-    fill("gogepo.md", "presets", _markdown(table))
-    command = "python benchmarks/gogepo_presets.py"
-    write("gogepo_presets", command, {"table": table, "runs": runs}, _draw(runs))
 
 
 def _returns(run: dict[str, Any]) -> np.ndarray:

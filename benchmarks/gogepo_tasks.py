@@ -78,6 +78,7 @@ def main() -> None:
         lambda _, runs: _draw(runs),
         examine=_examine,
         mark=_count_enough,
+        also=["epvf_tasks"],
         page="gogepo.md",
     )
 
