@@ -22,6 +22,7 @@ VARIANTS = {
     "flat evaluator": "--representation flat",
     "without recency": "--recency 0",
     "uniform commands": "--strategy uniform",
+    "scale of the archive": "--command-scale archive",
     "best plus drive": "--strategy best",
     "without evaluator": "--loss weights",
     "with a latent": "--generator latent",

@@ -58,8 +58,10 @@ TASKS: dict[str, tuple[str, dict[str, str]]] = {
     "hopper": (
         "",
         {
-            # What is good is rare: it is to be remembered for longer.
-            "gogepo": f"{_LINEAR} --iterations 150 --no-survival-bonus --recency 0.5",
+            # What is good is rare at first, to be remembered for longer, and a small
+            # part of the range.
+            "gogepo": f"{_LINEAR} --iterations 200 --no-survival-bonus --recency 0.5 "
+            "--command-scale archive",
             "ars": EPVF_TASKS["hopper"][1]["ars"],
             "ddpg": "--steps 100000 --no-survival-bonus",
         },

@@ -1,16 +1,18 @@
-"""Generators of policies by name."""
+"""Generators of policies by name, and how commands are put to them."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from applications.envs import AbstractEnvironment
 from applications.gogepo._commands import Commands
 from applications.gogepo.config import Config
 from applications.policy import MLPPolicy
+from applications.value import StandardTargets
 from wsl import infer_weight_space
 from wsl.encoders import Probing
 from wsl.generators import (
@@ -24,6 +26,7 @@ from wsl.generators import (
 
 # Contexts over which generators are calibrated.
 _CONTEXTS = 256
+_ROOT_3 = math.sqrt(3)
 
 
 def make_generator(
@@ -34,21 +37,25 @@ def make_generator(
     *,
     key: PRNGKeyArray,
 ) -> AbstractGenerator:
-    """Draws a generator, whose contexts are commands as they are.
+    """Draws a generator, whose contexts are what `context_of` makes of commands.
 
     Args:
         config: The settings.
         task: What the policies act in.
         draw_policy: Their own initialiser.
-        commands: What can be commanded; the generator standardises its range.
+        commands: What can be commanded.
         key: Source of randomness.
 
     Returns:
         The generator.
     """
     own_key, context_key, latent_key = jr.split(key, 3)
-    # A grid on the diagonal would hide that numbers of a command vary by themselves.
+    # The generator standardises what it is calibrated on.
     low, high = jnp.asarray(commands.low), jnp.asarray(commands.high)
+    if config.command_scale == "archive":
+        # Of mean 0 and variance 1, as the archive's outcomes in their own units.
+        low, high = jnp.full_like(low, -_ROOT_3), jnp.full_like(high, _ROOT_3)
+    # A grid on the diagonal would hide that numbers of a command vary by themselves.
     part = jr.uniform(context_key, (_CONTEXTS, commands.size))
     contexts = low[None] + part * (high - low)[None]
     if config.generator == "latent":
@@ -84,3 +91,19 @@ def make_generator(
         task.observation_size, task.action_space.output_size, 16, key=probing_key
     )
     return LatentGenerator(encoder, slices, config.latent_size, key=head_key)
+
+
+def context_of(
+    config: Config, targets: StandardTargets, command: Float[Array, " outcomes"]
+) -> Float[Array, " outcomes"]:
+    """What the generator is given for a command.
+
+    Args:
+        config: The settings.
+        targets: Mean and deviation of the outcomes in the archive.
+        command: What is to be done, in the units of outcomes.
+
+    Returns:
+        The command, for the scale `archive` in units of those.
+    """
+    return targets(command) if config.command_scale == "archive" else command

@@ -9,7 +9,9 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from applications.archive import Archive
+from applications.gogepo._commands import Commands
 from applications.gogepo._exploring import Attempt
+from applications.gogepo._generator import context_of
 from applications.gogepo.config import Config
 from applications.policy import FlatView, MLPPolicy
 from applications.value import StandardTargets
@@ -28,6 +30,12 @@ def targets_of(archive: Archive[Attempt]) -> StandardTargets:
     entries = archive.entries
     there = archive.filled & entries.valid
     return jax.vmap(lambda outcome: StandardTargets(outcome, there))(entries.outcome.T)
+
+
+def targets_before(commands: Commands) -> StandardTargets:
+    """The same before there are outcomes: by the ends of the range of commands."""
+    ends = jnp.array([commands.low, commands.high]).T
+    return jax.vmap(lambda pair: StandardTargets(pair, jnp.ones(2, bool)))(ends)
 
 
 def evaluator_loss(
@@ -85,7 +93,8 @@ def generator_loss(
 
     def loss_of_one(generator, attempt, *, key):
         latent_key, elbo_key = jr.split(key)
-        written: Any = generator(attempt.outcome, key=latent_key)
+        context = context_of(config, targets, attempt.outcome)
+        written: Any = generator(context, key=latent_key)
         if config.loss == "weights":
             loss = jnp.mean((view.to_vector(written) - attempt.weights) ** 2)
         else:
@@ -95,7 +104,7 @@ def generator_loss(
             inputs = jr.normal(jr.key(0), (_COMPARED, policy.layers[0].weight.shape[1]))
             loss += config.elbo_weight * generator.negative_elbo(
                 policy,
-                attempt.outcome,
+                context,
                 AnswerDistance(inputs),
                 beta=_BETA,
                 key=elbo_key,

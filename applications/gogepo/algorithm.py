@@ -36,8 +36,13 @@ from applications.archive import Archive
 from applications.envs import AbstractEnvironment
 from applications.gogepo._commands import Commands, make_commands
 from applications.gogepo._exploring import Attempt, explore, Seen
-from applications.gogepo._generator import make_generator
-from applications.gogepo._losses import evaluator_loss, generator_loss, targets_of
+from applications.gogepo._generator import context_of, make_generator
+from applications.gogepo._losses import (
+    evaluator_loss,
+    generator_loss,
+    targets_before,
+    targets_of,
+)
 from applications.gogepo.config import Config
 from applications.policy import FlatView, MLPPolicy, Moments
 from applications.rollout import AbstractPolicySearch, Episode, Metrics
@@ -182,10 +187,9 @@ class GoGePo(AbstractPolicySearch):
         )
         archive = Archive.empty(attempt, own["archive"])
         seen = Moments.empty(self.task.observation_size)
+        targets = targets_before(self.commands)
         return State(
-            Model(
-                generator, value, targets_of(archive), Seen.none(self.commands), seen
-            ),
+            Model(generator, value, targets, Seen.none(self.commands), seen),
             self._generator_optimiser.init(eqx.filter(generator, eqx.is_inexact_array)),
             self._value_optimiser.init(eqx.filter(value, eqx.is_inexact_array)),
             archive,
@@ -299,7 +303,8 @@ class GoGePo(AbstractPolicySearch):
 
         def write(index, command):
             own_key = None if key is None else jr.fold_in(key, index)
-            policy: Any = model.generator(command, key=own_key)
+            context = context_of(self.config, model.targets, command)
+            policy: Any = model.generator(context, key=own_key)
             return self.view.to_vector(policy)
 
         return jax.vmap(write)(jnp.arange(len(commands)), commands)

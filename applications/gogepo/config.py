@@ -19,6 +19,7 @@ from applications.value import EncoderOptions, Representation
 
 
 GeneratorKind: TypeAlias = Literal["slice", "chunked", "mlp", "latent"]
+CommandScale: TypeAlias = Literal["range", "archive"]
 OptionalRate: TypeAlias = Annotated[float | None, Positive()]
 OptionalWidths: TypeAlias = Annotated[tuple[int, ...] | None, AtLeast(1)]
 
@@ -86,6 +87,10 @@ class Config(RunSettings):
 
     high: float | None = None
     """The largest one. Neither of them bounds what is learned from."""
+
+    command_scale: CommandScale = "range"
+    """What the generator standardises commands by: the range of commands, or mean and
+    deviation of the outcomes in the archive (archive), which grow with them."""
 
     strategy: Strategy | None = None
     """What is commanded to explore: best so far plus drive for all (best); the half of

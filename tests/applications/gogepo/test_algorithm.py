@@ -44,7 +44,7 @@ def _initial(options):
 
 def _begun(*, least=-40.0, best=-10.0, **options):
     """An algorithm and a state that has seen returns from `least` to `best`."""
-    shapes = ("hidden", "slice_size", "generator")
+    shapes = ("hidden", "slice_size", "generator", "command_scale")
     kept = {k: v for k, v in options.items() if k in shapes}
     state = _initial(tuple(kept.items()))
     where = lambda state: (
@@ -83,6 +83,24 @@ def test_policies_are_those_of_the_generator_and_noise():
     np.testing.assert_allclose(trial.acting, trial.population, atol=1e-6)
     first: Any = state.model.generator(trial.commands[0])
     np.testing.assert_allclose(algorithm.view.to_vector(first), clean[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", ["range", "archive"])
+def test_commands_in_the_scale_of_the_archive(scale):
+    algorithm, state = _begun(command_scale=scale)
+    # Before there are outcomes, the ends of the range count: from -1000 to 0.
+    assert (state.model.targets.mean, state.model.targets.std) == (-500, 500)
+    commands = jnp.array([[-40.0], [-10.0]])
+    before = algorithm.generate(state.model, commands)
+    first: Any = state.model.generator((commands[0] + 500) / 500)
+    own = np.allclose(before[0], algorithm.view.to_vector(first), atol=1e-6)
+    # What is done grows better and varies more: as much above it is the same policy.
+    where = lambda model: (model.targets.mean, model.targets.std)
+    grown = eqx.tree_at(where, state.model, (jnp.array([-100.0]), jnp.array([50.0])))
+    after = algorithm.generate(grown, -100 + (commands + 500) / 10)
+    same = np.allclose(before, after, atol=1e-5)
+    assert own == same == (scale == "archive")
+    assert not np.allclose(before[0], before[1], atol=1e-5)
 
 
 def test_noise_becomes_less():
