@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 
 TRAINER = "applications.gogepo.train"
-# Of `commands.json`, the last snapshot's.
+# Of `commands.json`, the last snapshot's, those that it has.
 _CURVE = (
     "commanded",
     "achieved",
@@ -21,6 +21,7 @@ _CURVE = (
     "rank_correlation",
     "mean_error",
     "best_achieved",
+    "latent_share",
 )
 
 
@@ -58,7 +59,8 @@ def result_of_generator(
         [snapshot["iteration"], snapshot["rank_correlation"]]
         for snapshot in found["snapshots"]
     ]
-    return {**result, **{k: found[k] for k in _CURVE}, "snapshots": snapshots}
+    kept = {name: found[name] for name in _CURVE if name in found}
+    return {**result, **kept, "snapshots": snapshots}
 
 
 def draw_commands(axes: Axes, runs: list[dict[str, Any]]) -> None:

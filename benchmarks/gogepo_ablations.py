@@ -25,7 +25,6 @@ VARIANTS = {
     "scale of the archive": "--command-scale archive",
     "best plus drive": "--strategy best",
     "without evaluator": "--loss weights",
-    "with a latent": "--generator latent",
 }
 _COLUMNS = 4
 

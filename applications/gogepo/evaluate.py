@@ -44,6 +44,8 @@ _PROG = "python -m applications.gogepo.evaluate"
 _SHOWN = 32
 # Policies on the generator's path.
 _PATH = 101
+# Latents by which policies for one command are told apart.
+_DRAWS = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,15 +128,29 @@ def _commands(model: Model, asked: Examination) -> Float[Array, "commands outcom
 def _curves(
     algorithm: GoGePo, commands: Array, asked: Examination
 ) -> Callable[[Model], dict[str, Any]]:
-    """From a model to what its policies for commands do, and are expected to."""
+    """From a model to what its policies for commands do, and are expected to.
+
+    With latents also their share of the variance of what policies answer: 0 if all for
+    one command are alike, 1 if the command makes no difference.
+    """
     key = key_for(asked.seed, Purpose.EVALUATE)
     given = np.asarray(commands)
+    has_latents = algorithm.config.generator == "latent"
 
     @eqx.filter_jit
     def write(model):
         weights = algorithm.generate(model, commands, key=key)
         expected = algorithm.predict(model, weights)
         return algorithm.acting(weights, model.seen), expected
+
+    @eqx.filter_jit
+    def latent_share(model):
+        def draw(key):
+            weights = algorithm.generate(model, commands, key=key)
+            return _answers(algorithm, model, weights)
+
+        answers = jax.lax.map(draw, jr.split(key, _DRAWS))
+        return answers.var(axis=0).mean() / answers.var(axis=(0, 1)).mean()
 
     run = compile_rollout(
         algorithm.task, algorithm.view.to_policy, episodes=asked.episodes
@@ -152,6 +168,7 @@ def _curves(
             "rank_correlation": _rank_correlation(given[:, 0], achieved[:, 0]),
             "mean_error": float(np.abs(given[:, 0] - achieved[:, 0]).mean()),
             "best_achieved": float(achieved[:, 0].max()),
+            **({"latent_share": latent_share(model).item()} if has_latents else {}),
         }
 
     return curve_of
@@ -178,20 +195,8 @@ def _told(curve: dict[str, Any]) -> str:
 def _policies(algorithm: GoGePo, state: State) -> Any:
     """Policies by their answers: those of the archive, and those on command."""
     model = state.model
-    encoder = model.value.encoder
-    shown = getattr(encoder, "probes", None)
-    if shown is None:
-        shown = jr.normal(jr.key(0), (_SHOWN, algorithm.task.observation_size))
     commands = model.outcomes.between(_PATH)
-
-    @eqx.filter_jit
-    def answers(population):
-        def of_policy(weights):
-            policy = algorithm.view.to_policy(weights)
-            return jax.vmap(policy)(shown).ravel()
-
-        return jax.vmap(of_policy)(population)
-
+    answers = eqx.filter_jit(lambda weights: _answers(algorithm, model, weights))
     path = answers(algorithm.generate(model, commands))
     there = np.asarray(state.archive.filled & state.archive.entries.valid)
     tried = np.asarray(answers(state.archive.entries.weights))[there]
@@ -203,6 +208,20 @@ def _policies(algorithm: GoGePo, state: State) -> Any:
         np.asarray(commands[:, 0]),
         algorithm.commands.names[0],
     )
+
+
+def _answers(
+    algorithm: GoGePo, model: Model, population: Float[Array, "policies weights"]
+) -> Float[Array, "policies answers"]:
+    """What policies say to the evaluator's probing states."""
+    shown = getattr(model.value.encoder, "probes", None)
+    if shown is None:
+        shown = jr.normal(jr.key(0), (_SHOWN, algorithm.task.observation_size))
+
+    def of_policy(weights):
+        return jax.vmap(algorithm.view.to_policy(weights))(shown).ravel()
+
+    return jax.vmap(of_policy)(population)
 
 
 def _save(figure: Any, run: Run, name: str) -> None:

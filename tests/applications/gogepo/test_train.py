@@ -26,13 +26,6 @@ def run(tmp_path_factory) -> Path:
     return directory
 
 
-def _newest(directory: Path) -> dict[str, np.ndarray]:
-    with open(max((directory / "checkpoints").glob("*.ckpt")), "rb") as file:
-        file.readline()
-        with np.load(file, allow_pickle=False) as archive:
-            return {k: archive[k] for k in archive.files if k != "metadata"}
-
-
 def test_run_directory(run):
     names = {path.name for path in run.iterdir() if "tfevents" not in path.name}
     assert names >= {
@@ -46,7 +39,7 @@ def test_run_directory(run):
     assert {"command_best", "command_error", "generator_loss"} <= rows[0].keys()
 
 
-def test_resumed_run_has_the_same_bits(run, tmp_path):
+def test_resumed_run_has_the_same_bits(run, tmp_path, assert_same_bits):
     directory = tmp_path / "parted"
     shutil.copytree(run, directory)
     for path in (directory / "checkpoints").iterdir():
@@ -54,10 +47,7 @@ def test_resumed_run_has_the_same_bits(run, tmp_path):
             path.unlink()
     (directory / "evaluation.json").unlink()
     assert train.main(["--resume", str(directory)]) == 0
-    ours, theirs = _newest(directory), _newest(run)
-    assert ours.keys() == theirs.keys()
-    for name in ours:
-        assert ours[name].tobytes() == theirs[name].tobytes(), name
+    assert_same_bits(directory, run)
     assert (directory / "policy.eqx").read_bytes() == (run / "policy.eqx").read_bytes()
 
 
@@ -93,6 +83,27 @@ def test_evaluation(run):
     assert np.allclose(np.diff(commanded), np.diff(commanded)[0])
     for picture in ("commands.png", "policies.png"):
         assert (run / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_latents_make_several_policies_for_a_command(run, tmp_path):
+    latent = tmp_path / "latent"
+    flags = ["--generator", "latent", "--iterations", "2", "--snapshots", "1"]
+    assert train.main(["--run-dir", str(latent), *_SMALL, *flags]) == 0
+    shares = []
+    for directory in (latent, run):
+        assert (
+            evaluate.main([str(directory), "--commands", "3", "--episodes", "1"]) == 0
+        )
+        found = json.loads((directory / "commands.json").read_text())
+        shares.append(found.get("latent_share"))
+    assert 0 < shares[0] < 1 and shares[1] is None
+    for directory, several in ((latent, True), (run, False)):
+        written = []
+        for seed in ("1", "2"):
+            out = ["--out", str(tmp_path / f"{seed}.eqx"), "--seed", seed]
+            assert generate.main([str(directory), "--command", "20", *out]) == 0
+            written.append((tmp_path / f"{seed}.eqx").read_bytes())
+        assert (written[0] != written[1]) == several
 
 
 @pytest.mark.parametrize(
