@@ -22,7 +22,7 @@ VARIANTS = {
     "flat evaluator": "--representation flat",
     "without recency": "--recency 0",
     "uniform commands": "--strategy uniform",
-    "scale of the archive": "--command-scale archive",
+    "scale of what was seen": "--command-scale seen",
     "best plus drive": "--strategy best",
     "without evaluator": "--loss weights",
 }

@@ -60,8 +60,8 @@ TASKS: dict[str, tuple[str, dict[str, str]]] = {
         {
             # What is good is rare at first, to be remembered for longer, and a small
             # part of the range.
-            "gogepo": f"{_LINEAR} --iterations 200 --no-survival-bonus --recency 0.5 "
-            "--command-scale archive",
+            "gogepo": f"{_LINEAR} --iterations 150 --no-survival-bonus --recency 0.5 "
+            "--command-scale seen",
             "ars": EPVF_TASKS["hopper"][1]["ars"],
             "ddpg": "--steps 100000 --no-survival-bonus",
         },

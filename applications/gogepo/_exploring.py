@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from applications.archive import Archive
 from applications.gogepo._commands import Commands
+from applications.policy import Moments
 
 
 Strategy: TypeAlias = Literal["spread", "best", "uniform"]
@@ -34,18 +35,20 @@ class Seen(eqx.Module):
     Attributes:
         least: The least of the first number.
         best: The outcome with the largest one.
+        moments: Mean and deviation of all.
         begun: Whether there is any. Before, both are the lower end of the range.
     """
 
     least: Float[Array, ""]
     best: Float[Array, " outcomes"]
+    moments: Moments
     begun: Bool[Array, ""]
 
     @classmethod
     def none(cls, commands: Commands) -> "Seen":
         """Nothing so far."""
         low = jnp.asarray(commands.low)
-        return cls(low[0], low, jnp.zeros((), bool))
+        return cls(low[0], low, Moments.empty(commands.size), jnp.zeros((), bool))
 
     def add(self, fresh: Attempt) -> "Seen":
         """With a batch of attempts more. Broken ones do not count."""
@@ -54,9 +57,15 @@ class Seen(eqx.Module):
         least = jnp.where(self.begun, jnp.minimum(least, self.least), least)
         at = jnp.argmax(jnp.where(fresh.valid, first, -jnp.inf))
         better = any_valid & (~self.begun | (first[at] > self.best[0]))
+        each = Moments(
+            fresh.valid.astype(first.dtype),
+            jnp.where(fresh.valid[:, None], fresh.outcome, 0.0),
+            jnp.zeros_like(fresh.outcome),
+        )
         return Seen(
             jnp.where(any_valid, least, self.least),
             jnp.where(better, fresh.outcome[at], self.best),
+            self.moments.join(each),
             self.begun | any_valid,
         )
 

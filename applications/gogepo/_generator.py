@@ -1,6 +1,5 @@
 """Generators of policies by name, and how commands are put to them."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +9,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from applications.envs import AbstractEnvironment
 from applications.gogepo._commands import Commands
+from applications.gogepo._exploring import Seen
 from applications.gogepo.config import Config
 from applications.policy import MLPPolicy
-from applications.value import StandardTargets
 from wsl import infer_weight_space
 from wsl.encoders import Probing
 from wsl.generators import (
@@ -26,7 +25,6 @@ from wsl.generators import (
 
 # Contexts over which generators are calibrated.
 _CONTEXTS = 256
-_ROOT_3 = math.sqrt(3)
 
 
 def make_generator(
@@ -52,9 +50,9 @@ def make_generator(
     own_key, context_key, latent_key = jr.split(key, 3)
     # The generator standardises what it is calibrated on.
     low, high = jnp.asarray(commands.low), jnp.asarray(commands.high)
-    if config.command_scale == "archive":
-        # Of mean 0 and variance 1, as the archive's outcomes in their own units.
-        low, high = jnp.full_like(low, -_ROOT_3), jnp.full_like(high, _ROOT_3)
+    if config.command_scale == "seen":
+        # As much above and below the mean as the ends of the range are at first.
+        low, high = -jnp.ones_like(low), jnp.ones_like(high)
     # A grid on the diagonal would hide that numbers of a command vary by themselves.
     part = jr.uniform(context_key, (_CONTEXTS, commands.size))
     contexts = low[None] + part * (high - low)[None]
@@ -94,16 +92,23 @@ def make_generator(
 
 
 def context_of(
-    config: Config, targets: StandardTargets, command: Float[Array, " outcomes"]
+    config: Config, commands: Commands, seen: Seen, command: Float[Array, " outcomes"]
 ) -> Float[Array, " outcomes"]:
     """What the generator is given for a command.
 
     Args:
         config: The settings.
-        targets: Mean and deviation of the outcomes in the archive.
-        command: What is to be done, in the units of outcomes.
+        commands: What can be commanded.
+        seen: What was done so far.
+        command: What is to be done.
 
     Returns:
-        The command, for the scale `archive` in units of those.
+        The command; for the scale `seen` with the mean outcome taken off, in units of
+        the outcomes' deviation, and in proportion to the range while there are none.
     """
-    return targets(command) if config.command_scale == "archive" else command
+    if config.command_scale == "range":
+        return command
+    low, high = jnp.asarray(commands.low), jnp.asarray(commands.high)
+    mean = jnp.where(seen.begun, seen.moments.mean, (low + high) / 2)
+    deviation = jnp.where(seen.begun, seen.moments.std, (high - low) / 2)
+    return (command - mean) / deviation

@@ -9,9 +9,7 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from applications.archive import Archive
-from applications.gogepo._commands import Commands
 from applications.gogepo._exploring import Attempt
-from applications.gogepo._generator import context_of
 from applications.gogepo.config import Config
 from applications.policy import FlatView, MLPPolicy
 from applications.value import StandardTargets
@@ -30,12 +28,6 @@ def targets_of(archive: Archive[Attempt]) -> StandardTargets:
     entries = archive.entries
     there = archive.filled & entries.valid
     return jax.vmap(lambda outcome: StandardTargets(outcome, there))(entries.outcome.T)
-
-
-def targets_before(commands: Commands) -> StandardTargets:
-    """The same before there are outcomes: by the ends of the range of commands."""
-    ends = jnp.array([commands.low, commands.high]).T
-    return jax.vmap(lambda pair: StandardTargets(pair, jnp.ones(2, bool)))(ends)
 
 
 def evaluator_loss(
@@ -74,6 +66,7 @@ def generator_loss(
     value: Conditioned,
     targets: StandardTargets,
     archive: Archive[Attempt],
+    context_of: Callable[[Float[Array, " outcomes"]], Float[Array, " outcomes"]],
 ) -> Callable[[AbstractGenerator, PRNGKeyArray], Float[Array, ""]]:
     """How far policies for outcomes are from ones that have them, over a batch.
 
@@ -86,6 +79,7 @@ def generator_loss(
         value: V, which stays as it is.
         targets: What V is to say of outcomes.
         archive: Policies and their outcomes.
+        context_of: From a command to what the generator is given for it.
 
     Returns:
         The loss, from a generator and a key that draws the batch.
@@ -93,7 +87,7 @@ def generator_loss(
 
     def loss_of_one(generator, attempt, *, key):
         latent_key, elbo_key = jr.split(key)
-        context = context_of(config, targets, attempt.outcome)
+        context = context_of(attempt.outcome)
         written: Any = generator(context, key=latent_key)
         if config.loss == "weights":
             loss = jnp.mean((view.to_vector(written) - attempt.weights) ** 2)

@@ -23,6 +23,7 @@ does otherwise than it seems to mean to:
   outcomes are of the reward that is learned from (`--survival-bonus`).
 """
 
+import functools
 from typing import Any, final
 
 import equinox as eqx
@@ -37,12 +38,7 @@ from applications.envs import AbstractEnvironment
 from applications.gogepo._commands import Commands, make_commands
 from applications.gogepo._exploring import Attempt, explore, Seen
 from applications.gogepo._generator import context_of, make_generator
-from applications.gogepo._losses import (
-    evaluator_loss,
-    generator_loss,
-    targets_before,
-    targets_of,
-)
+from applications.gogepo._losses import evaluator_loss, generator_loss, targets_of
 from applications.gogepo.config import Config
 from applications.policy import FlatView, MLPPolicy, Moments
 from applications.rollout import AbstractPolicySearch, Episode, Metrics
@@ -187,9 +183,10 @@ class GoGePo(AbstractPolicySearch):
         )
         archive = Archive.empty(attempt, own["archive"])
         seen = Moments.empty(self.task.observation_size)
-        targets = targets_before(self.commands)
         return State(
-            Model(generator, value, targets, Seen.none(self.commands), seen),
+            Model(
+                generator, value, targets_of(archive), Seen.none(self.commands), seen
+            ),
             self._generator_optimiser.init(eqx.filter(generator, eqx.is_inexact_array)),
             self._value_optimiser.init(eqx.filter(value, eqx.is_inexact_array)),
             archive,
@@ -255,6 +252,7 @@ class GoGePo(AbstractPolicySearch):
         fresh = Attempt(trial.population[:count], outcomes[:count], valid[:count])
         archive = state.archive.add(fresh)
         targets = targets_of(archive)
+        seen = state.model.outcomes.add(fresh)
         value, value_optimiser, critic_loss = descend(
             evaluator_loss(self.config, self.view, targets, archive),
             state.model.value,
@@ -264,7 +262,14 @@ class GoGePo(AbstractPolicySearch):
             key=fit_key,
         )
         generator, generator_optimiser, loss = descend(
-            generator_loss(self.config, self.view, value, targets, archive),
+            generator_loss(
+                self.config,
+                self.view,
+                value,
+                targets,
+                archive,
+                functools.partial(self._context_of, seen),
+            ),
             state.model.generator,
             self._generator_optimiser,
             state.generator_optimiser,
@@ -272,9 +277,9 @@ class GoGePo(AbstractPolicySearch):
             key=generator_key,
         )
         metrics |= {"critic_loss": critic_loss, "generator_loss": loss}
-        seen = state.model.seen.join(episodes.seen)
+        observed = state.model.seen.join(episodes.seen)
         after = State(
-            Model(generator, value, targets, state.model.outcomes.add(fresh), seen),
+            Model(generator, value, targets, seen, observed),
             generator_optimiser,
             value_optimiser,
             archive,
@@ -303,7 +308,7 @@ class GoGePo(AbstractPolicySearch):
 
         def write(index, command):
             own_key = None if key is None else jr.fold_in(key, index)
-            context = context_of(self.config, model.targets, command)
+            context = self._context_of(model.outcomes, command)
             policy: Any = model.generator(context, key=own_key)
             return self.view.to_vector(policy)
 
@@ -371,6 +376,11 @@ class GoGePo(AbstractPolicySearch):
             "env_steps": jnp.sum(episodes.length[:count]),
             "nan_episodes": jnp.sum(~finite),
         }
+
+    def _context_of(
+        self, seen: Seen, command: Float[Array, " outcomes"]
+    ) -> Float[Array, " outcomes"]:
+        return context_of(self.config, self.commands, seen, command)
 
     def _draw_policy(self, key: PRNGKeyArray) -> MLPPolicy:
         return MLPPolicy(self.task, self.config.own["hidden"], key=key)

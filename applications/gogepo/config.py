@@ -19,7 +19,7 @@ from applications.value import EncoderOptions, Representation
 
 
 GeneratorKind: TypeAlias = Literal["slice", "chunked", "mlp", "latent"]
-CommandScale: TypeAlias = Literal["range", "archive"]
+CommandScale: TypeAlias = Literal["range", "seen"]
 OptionalRate: TypeAlias = Annotated[float | None, Positive()]
 OptionalWidths: TypeAlias = Annotated[tuple[int, ...] | None, AtLeast(1)]
 
@@ -90,7 +90,7 @@ class Config(RunSettings):
 
     command_scale: CommandScale = "range"
     """What the generator standardises commands by: the range of commands, or mean and
-    deviation of the outcomes in the archive (archive), which grow with them."""
+    deviation of all outcomes that it has seen (seen), which grow with them."""
 
     strategy: Strategy | None = None
     """What is commanded to explore: best so far plus drive for all (best); the half of

@@ -12,6 +12,7 @@ import pytest
 
 from applications.envs import make
 from applications.gogepo import Config, GoGePo
+from applications.gogepo._exploring import Attempt
 from applications.policy import Moments
 from applications.rollout import Episode, rollout
 
@@ -85,21 +86,22 @@ def test_policies_are_those_of_the_generator_and_noise():
     np.testing.assert_allclose(algorithm.view.to_vector(first), clean[0], atol=1e-6)
 
 
-@pytest.mark.parametrize("scale", ["range", "archive"])
-def test_commands_in_the_scale_of_the_archive(scale):
-    algorithm, state = _begun(command_scale=scale)
-    # Before there are outcomes, the ends of the range count: from -1000 to 0.
-    assert (state.model.targets.mean, state.model.targets.std) == (-500, 500)
+@pytest.mark.parametrize("scale", ["range", "seen"])
+def test_commands_in_the_scale_of_what_was_seen(scale):
+    algorithm = _algorithm(command_scale=scale)
+    model = _initial((("command_scale", scale),)).model
+    # The range of commands is from -1000 to 0, until there are outcomes.
     commands = jnp.array([[-40.0], [-10.0]])
-    before = algorithm.generate(state.model, commands)
-    first: Any = state.model.generator((commands[0] + 500) / 500)
+    before = algorithm.generate(model, commands)
+    first: Any = model.generator((commands[0] + 500) / 500)
     own = np.allclose(before[0], algorithm.view.to_vector(first), atol=1e-6)
-    # What is done grows better and varies more: as much above it is the same policy.
-    where = lambda model: (model.targets.mean, model.targets.std)
-    grown = eqx.tree_at(where, state.model, (jnp.array([-100.0]), jnp.array([50.0])))
+    # Then as much above the mean as before is the same policy.
+    returns = jnp.array([[-150.0], [-50.0]])
+    fresh = Attempt(jnp.zeros((2, before.shape[1])), returns, jnp.ones(2, bool))
+    grown = eqx.tree_at(lambda m: m.outcomes, model, model.outcomes.add(fresh))
     after = algorithm.generate(grown, -100 + (commands + 500) / 10)
     same = np.allclose(before, after, atol=1e-5)
-    assert own == same == (scale == "archive")
+    assert own == same == (scale == "seen")
     assert not np.allclose(before[0], before[1], atol=1e-5)
 
 

@@ -72,6 +72,9 @@ def test_the_range_of_what_was_done_by_hand():
     worse = again.add(_attempts([-50, -60]))
     assert worse.least == -90 and worse.best.tolist() == [-30]
     np.testing.assert_allclose(worse.between(3)[:, 0], [-90, -60, -30])
+    # Of -70, -70, -30, -90, -50 and -60.
+    np.testing.assert_allclose(worse.moments.mean, [-370 / 6], rtol=1e-5)
+    np.testing.assert_allclose(worse.moments.std, [18.6339], rtol=1e-4)
     # Of several numbers the first one says what is best.
     pairs = Seen.none(_PAIRS).add(_attempts([[-5, 90], [-3, 20]]))
     assert pairs.best.tolist() == [-3, 20] and pairs.least == -5
