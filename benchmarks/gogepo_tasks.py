@@ -58,10 +58,10 @@ TASKS: dict[str, tuple[str, dict[str, str]]] = {
     "hopper": (
         "",
         {
-            # What is good is rare at first, to be remembered for longer, and a small
-            # part of the range.
-            "gogepo": f"{_LINEAR} --iterations 150 --no-survival-bonus --recency 0.5 "
-            "--command-scale seen",
+            # With the survival bonus, by which they learn to stand at first. What is good
+            # is rare, to be remembered for longer, and a small part of the range.
+            "gogepo": "--hidden --noise-scale 1 --noise-schedule linear "
+            "--iterations 100 --recency 0.5 --command-scale seen",
             "ars": EPVF_TASKS["hopper"][1]["ars"],
             "ddpg": "--steps 100000 --no-survival-bonus",
         },
