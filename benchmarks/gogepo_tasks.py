@@ -22,8 +22,6 @@ _SEEDS = {"gogepo": range(5)}
 _SEEDS_BESIDE = range(3)
 # Rank correlation and best return achieved that are enough on cartpole.
 _ENOUGH = (0.9, 475.0)
-# Linear policies, and noise that is wide at first and becomes less.
-_LINEAR = "--hidden --noise-scale 0.5 --noise-schedule linear"
 # By task: what is commanded in the end (21 commands; from the least to the best outcome
 # of the run where nothing is said), and flags by algorithm.
 TASKS: dict[str, tuple[str, dict[str, str]]] = {
@@ -50,7 +48,9 @@ TASKS: dict[str, tuple[str, dict[str, str]]] = {
     "swimmer": (
         "",
         {
-            "gogepo": f"{_LINEAR} --iterations 60",
+            # A linear policy, and noise that is wide at first and becomes less.
+            "gogepo": "--hidden --noise-scale 0.5 --noise-schedule linear "
+            "--iterations 60",
             "ars": EPVF_TASKS["swimmer"][1]["ars"],
             "ddpg": "--steps 100000",
         },
@@ -58,12 +58,11 @@ TASKS: dict[str, tuple[str, dict[str, str]]] = {
     "hopper": (
         "",
         {
-            # With the survival bonus, by which they learn to stand at first. What is good
-            # is rare, to be remembered for longer, and a small part of the range.
+            # What is good is rare at first, and a small part of the range.
             "gogepo": "--hidden --noise-scale 1 --noise-schedule linear "
             "--iterations 100 --recency 0.5 --command-scale seen",
             "ars": EPVF_TASKS["hopper"][1]["ars"],
-            "ddpg": "--steps 100000 --no-survival-bonus",
+            "ddpg": "--steps 100000",
         },
     ),
 }
