@@ -22,7 +22,8 @@ VARIANTS = {
     "flat evaluator": "--representation flat",
     "without recency": "--recency 0",
     "uniform commands": "--strategy uniform",
-    "scale of what was seen": "--command-scale seen",
+    "scale of the range": "--command-scale range",
+    "up to the best": "--strategy spread",
     "best plus drive": "--strategy best",
     "without evaluator": "--loss weights",
 }

@@ -58,9 +58,9 @@ TASKS: dict[str, tuple[str, dict[str, str]]] = {
     "hopper": (
         "",
         {
-            # What is good is rare at first, and a small part of the range.
+            # What is good is rare at first, to be remembered for longer.
             "gogepo": "--hidden --noise-scale 1 --noise-schedule linear "
-            "--iterations 100 --recency 0.5 --command-scale seen",
+            "--iterations 100 --recency 0.5",
             "ars": EPVF_TASKS["hopper"][1]["ars"],
             "ddpg": "--steps 100000",
         },

@@ -12,7 +12,9 @@ from applications.gogepo._commands import Commands
 from applications.policy import Moments
 
 
-Strategy: TypeAlias = Literal["spread", "best", "uniform"]
+Strategy: TypeAlias = Literal["spread", "best", "uniform", "top"]
+# Of the archive: what counts as its top.
+_TOP = 0.1
 
 
 class Attempt(eqx.Module):
@@ -89,7 +91,8 @@ def explore(
 
     Args:
         strategy: The best so far plus drive for all; for half of them up to that, the
-            others over what has been done; or anything in range.
+            others over what has been done; the same with mean and deviation of the
+            archive's top tenth for best and drive; or anything in range.
         count: How many.
         commands: What can be commanded.
         seen: The range of what was done.
@@ -100,8 +103,11 @@ def explore(
         The commands.
     """
     spread_key, beyond_key, entry_key = jr.split(key, 3)
-    best = jnp.tile(seen.best, (count, 1))
-    beyond = jnp.zeros_like(best).at[:, 0].set(commands.drive)
+    start, drive = seen.best, jnp.asarray(commands.drive)
+    if strategy == "top":
+        start, drive = _top(archive, start, drive)
+    best = jnp.tile(start, (count, 1))
+    beyond = jnp.zeros_like(best).at[:, 0].set(drive)
     if strategy == "best":
         return best + beyond
     if strategy == "uniform":
@@ -113,11 +119,35 @@ def explore(
     # Over the range of the one number; of several, combinations that were done.
     part = _one_in_each_part(count - exploring, spread_key)
     if commands.size == 1:
-        within = (seen.least + part * (seen.best[0] - seen.least))[:, None]
+        within = (seen.least + part * (start[0] - seen.least))[:, None]
     else:
         drawn = archive.sample_recent(len(part), exponent=0.0, key=entry_key)
         within = jnp.where(seen.begun, drawn.outcome, seen.best[None])
     return jnp.concatenate([further[:exploring], within])
+
+
+def _top(
+    archive: Archive[Attempt], best: Float[Array, " outcomes"], drive: Float[Array, ""]
+) -> tuple[Float[Array, " outcomes"], Float[Array, ""]]:
+    """Mean of the archive's top tenth, and deviation of its first number.
+
+    What one lucky policy did is beyond what can be commanded yet. (Srivastava et al.
+    (2019), "Training Agents using Upside-Down Reinforcement Learning", explore so.)
+
+    Args:
+        archive: What was done.
+        best: The mean where that is nothing.
+        drive: The deviation there.
+    """
+    there = archive.filled & archive.entries.valid
+    outcomes = archive.entries.outcome
+    first = outcomes[:, 0]
+    least = jnp.nanquantile(jnp.where(there, first, jnp.nan), 1 - _TOP)
+    top = there & (first >= least)
+    any_there = jnp.any(there)
+    mean = jnp.mean(outcomes, axis=0, where=top[:, None])
+    deviation = jnp.std(first, where=top)
+    return jnp.where(any_there, mean, best), jnp.where(any_there, deviation, drive)
 
 
 def _one_in_each_part(count: int, key: PRNGKeyArray) -> Float[Array, " count"]:

@@ -32,7 +32,8 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "archive": 32,
         "checkpoint_every": 10,
         "batch_size": 128,
-        "strategy": "spread",
+        "strategy": "top",
+        "command_scale": "seen",
         "drive": None,
         "generator_lr": 3e-4,
         "generator_updates": 20,
@@ -49,6 +50,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "checkpoint_every": 1000,
         "batch_size": 16,
         "strategy": "best",
+        "command_scale": "range",
         "drive": 20.0,
         "generator_lr": 2e-6,
         "generator_updates": 19,
@@ -88,13 +90,14 @@ class Config(RunSettings):
     high: float | None = None
     """The largest one. Neither of them bounds what is learned from."""
 
-    command_scale: CommandScale = "range"
+    command_scale: CommandScale | None = None
     """What the generator standardises commands by: the range of commands, or mean and
     deviation of all outcomes that it has seen (seen), which grow with them."""
 
     strategy: Strategy | None = None
     """What is commanded to explore: best so far plus drive for all (best); the half of
-    them, others over what has been seen (spread); or anything in range (uniform)."""
+    them, others over what has been seen (spread); the same, but beyond mean and
+    deviation of the archive's top tenth (top); or anything in range (uniform)."""
 
     drive: OptionalRate = None
     """How far beyond the best so far. A twentieth of the range unless given."""

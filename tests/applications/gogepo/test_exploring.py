@@ -42,6 +42,23 @@ def test_commands_of_each_strategy():
     np.testing.assert_array_equal((uniform + 1000) // (1000 / 8), range(8))
 
 
+def test_one_lucky_policy_is_not_the_top():
+    # The top tenth of 20 are the two of -12 and -10; the third has broken off.
+    outcomes = np.array([-10, -12, -1, *range(-57, -40)])
+    fresh = _attempts(outcomes, broken=[2])
+    archive = Archive.empty(fresh, 2).add(fresh)
+    seen = Seen.none(_COMMANDS).add(_attempts([-60, -2]))
+    found = _explore("top", seen=seen, archive=archive)[:, 0]
+    # Their mean is -11 and their deviation 1.
+    assert (found[:4] >= -11).all() and (found[:4] <= -10).all()
+    np.testing.assert_array_equal((found[4:] + 60) // (49 / 4), range(4))
+    # By the best ever, with the drive, they were from -2 to 3.
+    assert (_explore("spread", seen=seen, archive=archive)[:4] >= -2).all()
+    # Before there are any, that is all there is to go by.
+    none = _explore("top", seen=Seen.none(_COMMANDS))[:4, 0]
+    assert (none >= -1000).all() and (none <= -995).all()
+
+
 def test_of_several_numbers_combinations_are_commanded_that_were_done():
     done = [[-40, 10], [-10, 70], [-20, 90], [-30, 20]]
     fresh = _attempts(done)
