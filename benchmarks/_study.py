@@ -32,7 +32,8 @@ def study(
     """Makes the runs that are not there yet, and writes what came of all of them.
 
     With `--keep` a run is there too if the results tell of it, so that a benchmark can
-    be completed where its earlier runs are not at hand.
+    be completed where its earlier runs are not at hand. They are told apart by their
+    commands: where a default has changed since, they are to be made anew.
 
     Args:
         name: Of the script, and of its files.
@@ -54,7 +55,9 @@ def study(
         "--cores", nargs="*", type=int, default=[0, 1], help="none: only what is there"
     )
     parser.add_argument(
-        "--keep", action="store_true", help="keep runs that only the results tell of"
+        "--keep",
+        action="store_true",
+        help="keep what the results tell of runs that are not there",
     )
     arguments = parser.parse_args()
     kept = _recorded(name, *also) if arguments.keep else {}

@@ -131,8 +131,7 @@ def _top(
 ) -> tuple[Float[Array, " outcomes"], Float[Array, ""]]:
     """Mean of the archive's top tenth, and deviation of its first number.
 
-    What one lucky policy did is beyond what can be commanded yet. (Srivastava et al.
-    (2019), "Training Agents using Upside-Down Reinforcement Learning", explore so.)
+    What one lucky policy did may be out of reach yet.
 
     Args:
         archive: What was done.

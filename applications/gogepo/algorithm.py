@@ -4,16 +4,18 @@ Source: Faccio, Herrmann, Ramesh, Kirsch and Schmidhuber (2022), "Goal-Condition
 Generators of Deep Policies". One iteration, with G the generator, V the evaluator and
 N environments:
 
-1. commands c₁..c_N, some of them beyond the best outcome so far;
+1. commands c₁..c_N, half of them beyond the archive's top tenth, the others up to it;
 2. θᵢ = G(cᵢ) + σ εᵢ, and what comes of an episode of each, oᵢ, all in parallel;
 3. (θᵢ, oᵢ) go into the archive, from which recent entries are drawn more often;
 4. V is fitted to the archive: V(θ) is to be o, by mean squared error;
 5. G takes steps down the mean of (V(G(c)) - c)², V frozen, for commands c that are
    outcomes drawn from the archive.
 
-The paper has one environment. Several at once, and so commands over the whole range at
-once, are ours, and so are the options for what is commanded. Where the released code
-does otherwise than it seems to mean to:
+The paper has one environment, and commands a step beyond the best return so far. Several
+at once, and so commands over the whole range at once, are ours, and so are the options for
+what is commanded; to go by the top of the archive is Srivastava et al.'s (2019, "Training
+Agents using Upside-Down Reinforcement Learning"). Where the released code does otherwise
+than it seems to mean to:
 
 - it divides commands by their range, and leaves their offset; here both ends count;
 - its loops make 4 and 19 updates where 5 and 20 are configured; the numbers are flags;

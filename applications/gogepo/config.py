@@ -100,7 +100,8 @@ class Config(RunSettings):
     deviation of the archive's top tenth (top); or anything in range (uniform)."""
 
     drive: OptionalRate = None
-    """How far beyond the best so far. A twentieth of the range unless given."""
+    """How far beyond the best so far (best, spread). A twentieth of the range unless
+    given."""
 
     noise_scale: Annotated[float, Positive()] = 0.1
     """Standard deviation of the noise on generated weights, at the start."""
