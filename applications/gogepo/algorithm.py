@@ -11,11 +11,11 @@ N environments:
 5. G takes steps down the mean of (V(G(c)) - c)², V frozen, for commands c that are
    outcomes drawn from the archive.
 
-The paper has one environment, and commands a step beyond the best return so far. Several
-at once, and so commands over the whole range at once, are ours, and so are the options for
-what is commanded; to go by the top of the archive is Srivastava et al.'s (2019, "Training
-Agents using Upside-Down Reinforcement Learning"). Where the released code does otherwise
-than it seems to mean to:
+The paper has one environment, and commands a step beyond the best return so far.
+Several at once, and so commands over the whole range at once, are ours, and so are the
+options for what is commanded; to go by the top of the archive is Srivastava et al.'s
+(2019, "Training Agents using Upside-Down Reinforcement Learning"). Where the released
+code does otherwise than it seems to mean to:
 
 - it divides commands by their range, and leaves their offset; here both ends count;
 - its loops make 4 and 19 updates where 5 and 20 are configured; the numbers are flags;
