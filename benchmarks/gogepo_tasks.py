@@ -40,8 +40,8 @@ TASKS: dict[str, tuple[str, dict[str, str]]] = {
     "inverted_pendulum": (
         "",
         {
-            "gogepo": "--iterations 60",
-            "ars": "--normalise --steps 1500000",
+            "gogepo": "--iterations 120",
+            "ars": "--normalise --steps 4000000",
             "ddpg": "--steps 100000",
         },
     ),
