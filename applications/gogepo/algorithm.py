@@ -17,7 +17,8 @@ options for what is commanded; to go by the top of the archive is Srivastava et 
 (2019, "Training Agents using Upside-Down Reinforcement Learning"). Where the released
 code does otherwise than it seems to mean to:
 
-- it divides commands by their range, and leaves their offset; here both ends count;
+- it divides commands by their range, and leaves their offset; here the generator
+  standardises both (`--command-scale`);
 - its loops make 4 and 19 updates where 5 and 20 are configured; the numbers are flags;
 - its first command is 1 in any task; here the best outcome so far is at first the lower
   end of the range;
