@@ -40,7 +40,7 @@ TASKS: dict[str, tuple[str, dict[str, str]]] = {
     "inverted_pendulum": (
         "",
         {
-            "gogepo": "--iterations 120",
+            "gogepo": "--iterations 200",
             "ars": "--normalise --steps 4000000",
             "ddpg": "--steps 100000",
         },

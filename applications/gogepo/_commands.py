@@ -48,8 +48,7 @@ class Commands:
         names: What each number is.
         low: Lower ends of their ranges.
         high: Upper ends.
-        drive: How far beyond the best outcome so far commands explore; in the first
-            number.
+        drive: How far beyond the best so far commands explore; in the first number.
         speed_at: Where in an observation the speed is, if that is commanded.
     """
 

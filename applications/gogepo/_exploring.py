@@ -35,22 +35,25 @@ class Seen(eqx.Module):
     """Outcomes so far, of policies that were tried.
 
     Attributes:
-        least: The least of the first number.
-        best: The outcome with the largest one.
+        least: The least of the first number; the lower end of the range before any.
+        best: The outcome with the largest one; the same before any.
         moments: Mean and deviation of all.
-        begun: Whether there is any. Before, both are the lower end of the range.
     """
 
     least: Float[Array, ""]
     best: Float[Array, " outcomes"]
     moments: Moments
-    begun: Bool[Array, ""]
 
     @classmethod
     def none(cls, commands: Commands) -> "Seen":
         """Nothing so far."""
         low = jnp.asarray(commands.low)
-        return cls(low[0], low, Moments.empty(commands.size), jnp.zeros((), bool))
+        return cls(low[0], low, Moments.empty(commands.size))
+
+    @property
+    def begun(self) -> Bool[Array, ""]:
+        """Whether there is any outcome."""
+        return self.moments.count > 0
 
     def add(self, fresh: Attempt) -> "Seen":
         """With a batch of attempts more. Broken ones do not count."""
@@ -68,7 +71,6 @@ class Seen(eqx.Module):
             jnp.where(any_valid, least, self.least),
             jnp.where(better, fresh.outcome[at], self.best),
             self.moments.join(each),
-            self.begun | any_valid,
         )
 
     def between(self, count: int) -> Float[Array, "count outcomes"]:
@@ -91,8 +93,9 @@ def explore(
 
     Args:
         strategy: The best so far plus drive for all; for half of them up to that, the
-            others over what has been done; the same with mean and deviation of the
-            archive's top tenth for best and drive; or anything in range.
+            others over what has been done; the same with the mean of the archive's top
+            tenth for the best, and its deviation for the drive if that is more; or
+            anything in range.
         count: How many.
         commands: What can be commanded.
         seen: The range of what was done.
@@ -129,14 +132,15 @@ def explore(
 def _top(
     archive: Archive[Attempt], best: Float[Array, " outcomes"], drive: Float[Array, ""]
 ) -> tuple[Float[Array, " outcomes"], Float[Array, ""]]:
-    """Mean of the archive's top tenth, and deviation of its first number.
+    """Mean of the archive's top tenth, and how far beyond it to explore.
 
-    What one lucky policy did may be out of reach yet.
+    What one lucky policy did may be out of reach yet. The deviation of the top's first
+    number is how far others are, but where all are alike it would end all progress.
 
     Args:
         archive: What was done.
         best: The mean where that is nothing.
-        drive: The deviation there.
+        drive: The least distance.
     """
     there = archive.filled & archive.entries.valid
     outcomes = archive.entries.outcome
@@ -145,8 +149,8 @@ def _top(
     top = there & (first >= least)
     any_there = jnp.any(there)
     mean = jnp.mean(outcomes, axis=0, where=top[:, None])
-    deviation = jnp.std(first, where=top)
-    return jnp.where(any_there, mean, best), jnp.where(any_there, deviation, drive)
+    deviation = jnp.where(any_there, jnp.std(first, where=top), 0.0)
+    return jnp.where(any_there, mean, best), jnp.maximum(deviation, drive)
 
 
 def _one_in_each_part(count: int, key: PRNGKeyArray) -> Float[Array, " count"]:

@@ -96,12 +96,13 @@ class Config(RunSettings):
 
     strategy: Strategy | None = None
     """What is commanded to explore: best so far plus drive for all (best); the half of
-    them, others over what has been seen (spread); the same, but beyond mean and
-    deviation of the archive's top tenth (top); or anything in range (uniform)."""
+    them, others over what has been seen (spread); the same, but beyond the mean of the
+    archive's top tenth, by its deviation if that is more than the drive (top); or
+    anything in range (uniform)."""
 
     drive: OptionalRate = None
-    """How far beyond the best so far (best, spread). A twentieth of the range unless
-    given."""
+    """How far beyond the best so far (best, spread), or at least beyond the mean of the
+    top (top). A twentieth of the range unless given."""
 
     noise_scale: Annotated[float, Positive()] = 0.1
     """Standard deviation of the noise on generated weights, at the start."""

@@ -51,9 +51,9 @@ def _begun(*, least=-40.0, best=-10.0, **options):
     where = lambda state: (
         state.model.outcomes.least,
         state.model.outcomes.best,
-        state.model.outcomes.begun,
+        state.model.outcomes.moments.count,
     )
-    seen = (jnp.asarray(least), jnp.array([best]), jnp.ones((), bool))
+    seen = (jnp.asarray(least), jnp.array([best]), jnp.ones(()))
     return _algorithm(**options), eqx.tree_at(where, state, seen)
 
 

@@ -1,5 +1,7 @@
 """What GoGePo commands, by what has been done."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -48,10 +50,13 @@ def test_one_lucky_policy_is_not_the_top():
     fresh = _attempts(outcomes, broken=[2])
     archive = Archive.empty(fresh, 2).add(fresh)
     seen = Seen.none(_COMMANDS).add(_attempts([-60, -2]))
-    found = _explore("top", seen=seen, archive=archive)[:, 0]
-    # Their mean is -11 and their deviation 1.
-    assert (found[:4] >= -11).all() and (found[:4] <= -10).all()
-    np.testing.assert_array_equal((found[4:] + 60) // (49 / 4), range(4))
+    # Their mean is -11 and their deviation 1: what is added is that or the drive.
+    for drive, most in ((0.5, 1.0), (5.0, 5.0)):
+        commands = dataclasses.replace(_COMMANDS, drive=drive)
+        found = _explore("top", commands=commands, seen=seen, archive=archive)[:, 0]
+        further = found[:4] + 11
+        assert (further >= 0).all() and most / 2 < further.max() <= most
+        np.testing.assert_array_equal((found[4:] + 60) // (49 / 4), range(4))
     # By the best ever, with the drive, they were from -2 to 3.
     assert (_explore("spread", seen=seen, archive=archive)[:4] >= -2).all()
     # Before there are any, that is all there is to go by.
