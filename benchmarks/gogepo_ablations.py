@@ -27,7 +27,7 @@ VARIANTS = {
     "best plus drive": ("--strategy best", 3),
     "without evaluator": ("--loss weights", 3),
 }
-_COLUMNS = 4
+_COLUMNS = 3
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def _trainings(tasks: Sequence[str]) -> list[Training]:
 def _draw(runs: list[dict[str, Any]]) -> Figure:
     names = list(dict.fromkeys(run["group"][1] for run in runs))
     lines = -(-len(names) // _COLUMNS)
-    figure = Figure(figsize=(12, 2.9 * lines), layout="constrained")
+    figure = Figure(figsize=(10, 2.9 * lines), layout="constrained")
     panels = figure.subplots(lines, _COLUMNS, squeeze=False).ravel()
     for axes, name in zip(panels, names, strict=False):
         draw_commands(axes, [run for run in runs if run["group"][1] == name])

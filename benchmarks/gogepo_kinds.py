@@ -84,7 +84,7 @@ def _markdown(table: list[dict[str, Any]]) -> str:
             f"{row['env_steps'] / 1e6:.1f} M",
             ", ".join(f"{low:.3g} to {high:.3g}" for low, high in row["commanded"]),
             ", ".join(f"{x:.2f}" for x in row["rank_correlation"]),
-            ", ".join(f"{x:.2g}" for x in row["mean_error"]),
+            ", ".join(f"{x:.3g}" for x in row["mean_error"]),
             ", ".join(shares),
         ]
         lines.append(f"| {' | '.join(cells)} |")
