@@ -14,17 +14,15 @@ from typing import Annotated, Any
 
 import tyro
 
-from applications.runs import (
-    check_settings,
+from applications.settings import check_settings, Count, UserError
+from applications.training import (
     comparison_table,
-    Count,
     Curve,
     draw_comparison,
     exit_on_user_error,
     read_curve,
     Run,
     summarise,
-    UserError,
     write_json,
 )
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from applications.runs import bootstrap_interval, interquartile_mean
+from applications.training import bootstrap_interval, interquartile_mean
 
 
 # Iterations at the end over which the perturbed policies' returns are averaged.

@@ -12,7 +12,7 @@ from _groups import draw_dots
 from _runs import result_of, Training
 from _study import study
 
-from applications.value import Representation
+from applications.values import Representation
 
 
 _SEEDS = range(3)

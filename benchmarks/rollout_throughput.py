@@ -44,7 +44,7 @@ from mujoco.batch import Batch
 
 from applications.envs import AbstractTask, make
 from applications.envs.native import NativeTask, Physics
-from applications.policy import FlatView, MLPPolicy
+from applications.policies import FlatView, MLPPolicy
 from applications.rollout import compile_rollout
 from applications.rollout.native import NativeRollout
 
@@ -332,7 +332,7 @@ _FIRST_STEP = """
 import sys
 import jax, jax.numpy as jnp, jax.random as jr
 from applications.envs import make
-from applications.policy import FlatView, MLPPolicy
+from applications.policies import FlatView, MLPPolicy
 from applications.rollout import compile_rollout
 task = make("ant", physics=sys.argv[1], horizon=1)
 view = FlatView(MLPPolicy(task, (64, 64), key=jr.key(0)))

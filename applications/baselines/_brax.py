@@ -20,8 +20,8 @@ from jaxtyping import PyTree
 from applications.baselines.config import Config
 from applications.envs import AbstractEnvironment
 from applications.envs.adapters import quiet_import, to_brax
-from applications.policy import Activation, MLPPolicy, Moments, standardised
-from applications.runs import UserError
+from applications.policies import Activation, MLPPolicy, Moments, standardised
+from applications.settings import UserError
 
 
 # pyright: reportMissingImports=false

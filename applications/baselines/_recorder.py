@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any, final
 
-from applications.runs import Interrupt, MetricsLog, ProgressLine, Run
+from applications.training import Interrupt, MetricsLog, ProgressLine, Run
 
 
 class Stopped(Exception):

@@ -15,9 +15,10 @@ import numpy as np
 from applications.baselines.config import Config
 from applications.envs import AbstractEnvironment, Continuous
 from applications.envs.adapters import to_gymnasium
-from applications.policy import FlatView, MLPPolicy
+from applications.policies import FlatView, MLPPolicy
 from applications.rollout import compile_rollout
-from applications.runs import key_for, Purpose, UserError
+from applications.settings import UserError
+from applications.training import key_for, Purpose
 
 
 # pyright: reportMissingImports=false

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated, Any, Literal, TypeAlias
 
-from applications.runs import (
+from applications.settings import (
     AtLeast,
     AtMost,
     check_settings,
@@ -11,9 +11,9 @@ from applications.runs import (
     flag,
     OptionalCount,
     Positive,
-    RunSettings,
     UserError,
 )
+from applications.training import RunSettings
 
 
 Algorithm: TypeAlias = Literal["ars", "openes", "brax-ars", "ppo", "sac", "ddpg"]

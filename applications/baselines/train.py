@@ -14,8 +14,9 @@ import jax
 from applications.baselines._recorder import Recorder, Stopped
 from applications.baselines.config import Config
 from applications.envs import AbstractEnvironment, resolve_physics
-from applications.policy import MLPPolicy
-from applications.runs import (
+from applications.policies import MLPPolicy
+from applications.settings import UserError
+from applications.training import (
     evaluate_policy,
     exit_on_user_error,
     fixed,
@@ -33,19 +34,18 @@ from applications.runs import (
     Run,
     save_policy,
     shown,
-    UserError,
 )
 
 
 _PROG = "python -m applications.baselines.train"
 # Imported only when asked for: each takes a library that the others do not.
 _MODULES = {
-    "ars": "_evolution",
-    "openes": "_evolution",
-    "brax-ars": "_brax",
-    "ppo": "_brax",
-    "sac": "_brax",
-    "ddpg": "_sb3",
+    "ars": "evolution.algorithm",
+    "openes": "evolution.algorithm",
+    "brax-ars": "baselines._brax",
+    "ppo": "baselines._brax",
+    "sac": "baselines._brax",
+    "ddpg": "baselines._sb3",
 }
 
 
@@ -68,9 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         config = dataclasses.replace(config.resolved(), physics=_physics(config))
         task = make_task(config, as_trained=True)
-        module = importlib.import_module(
-            f"applications.baselines.{_MODULES[config.algorithm]}"
-        )
+        module = importlib.import_module(f"applications.{_MODULES[config.algorithm]}")
         continued = run is not None
         if run is None:
             parent = Path("runs") / "baselines" / config.algorithm

@@ -62,7 +62,9 @@ def make(name: str, *, physics: PhysicsEngine = "auto", **options: Any) -> Any:
             raise ValueError(f"horizon is {horizon}; it must be at least 1 step.")
         options["horizon"] = horizon
     module, attribute = (_CLOSED_FORM | _MUJOCO)[name]
-    factory = getattr(importlib.import_module(f"applications.envs.{module}"), attribute)
+    factory = getattr(
+        importlib.import_module(f"applications.envs.tasks.{module}"), attribute
+    )
     try:
         inspect.signature(factory).bind(**options)
     except TypeError as error:

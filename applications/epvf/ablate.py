@@ -12,19 +12,15 @@ from pathlib import Path
 
 import tyro
 
-from applications.runs import (
-    check_settings,
+from applications.settings import check_settings, Count, OptionalCount, Seed, UserError
+from applications.training import (
     comparison_table,
-    Count,
     Curve,
     draw_comparison,
     exit_on_user_error,
-    OptionalCount,
     read_curve,
     Run,
-    Seed,
     summarise,
-    UserError,
     write_json,
 )
 

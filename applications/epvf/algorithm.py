@@ -19,18 +19,19 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from applications.archive import Archive, Record
 from applications.envs import AbstractEnvironment
 from applications.epvf.config import Config
-from applications.policy import FlatView, MLPPolicy, Moments
-from applications.rollout import AbstractPolicySearch, Episode, Metrics
-from applications.runs import schedule
-from applications.value import (
+from applications.policies import FlatView, MLPPolicy, Moments
+from applications.rollout import Episode
+from applications.search import AbstractPolicySearch, Metrics
+from applications.stores import Archive, Record
+from applications.values import (
     correlation,
     fit,
     labels,
     make_encoder,
     predict,
+    schedule,
     update_of,
     value_function,
 )

@@ -3,18 +3,17 @@
 import dataclasses
 from typing import Annotated, Literal
 
-from applications.runs import (
+from applications.settings import (
     AtLeast,
     check_settings,
     Count,
     OptionalCount,
     Rate,
-    RunSettings,
-    Schedule,
     UserError,
     Widths,
 )
-from applications.value import EncoderOptions, Representation, TargetKind
+from applications.training import RunSettings
+from applications.values import EncoderOptions, Representation, Schedule, TargetKind
 
 
 @dataclasses.dataclass(frozen=True)

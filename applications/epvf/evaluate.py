@@ -11,18 +11,10 @@ import numpy as np
 import tyro
 
 from applications.envs import AbstractEnvironment, render
-from applications.policy import MLPPolicy, read_policy
+from applications.policies import MLPPolicy, read_policy
 from applications.rollout import evaluate
-from applications.runs import (
-    check_settings,
-    Count,
-    exit_on_user_error,
-    key_for,
-    Purpose,
-    Run,
-    Seed,
-    UserError,
-)
+from applications.settings import check_settings, Count, Seed, UserError
+from applications.training import exit_on_user_error, key_for, Purpose, Run
 
 
 @dataclasses.dataclass(frozen=True)

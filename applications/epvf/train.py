@@ -8,7 +8,7 @@ import jax
 
 from applications.epvf.algorithm import EPVF, State
 from applications.epvf.config import Config
-from applications.runs import exit_on_user_error, Row, shown, train
+from applications.training import exit_on_user_error, Row, shown, train
 
 
 @exit_on_user_error

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from applications.envs import AbstractEnvironment
 from applications.rollout import Episode
-from applications.runs import UserError
+from applications.settings import UserError
 
 
 CommandKind: TypeAlias = Literal["return", "return-length", "speed"]

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from applications.archive import Archive
 from applications.gogepo._commands import Commands
-from applications.policy import Moments
+from applications.policies import Moments
+from applications.stores import Archive
 
 
 Strategy: TypeAlias = Literal["spread", "best", "uniform", "top"]

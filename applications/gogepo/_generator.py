@@ -11,7 +11,7 @@ from applications.envs import AbstractEnvironment
 from applications.gogepo._commands import Commands
 from applications.gogepo._exploring import Seen
 from applications.gogepo.config import Config
-from applications.policy import MLPPolicy
+from applications.policies import MLPPolicy
 from wsl import infer_weight_space
 from wsl.encoders import Probing
 from wsl.generators import (

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from applications.archive import Archive
 from applications.gogepo._exploring import Attempt
 from applications.gogepo.config import Config
-from applications.policy import FlatView, MLPPolicy
-from applications.value import StandardTargets
+from applications.policies import FlatView, MLPPolicy
+from applications.stores import Archive
+from applications.values import StandardTargets
 from wsl.encoders import Conditioned
 from wsl.generators import AbstractGenerator, AnswerDistance, LatentGenerator
 

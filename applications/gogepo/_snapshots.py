@@ -6,7 +6,8 @@ import equinox as eqx
 
 from applications.gogepo.algorithm import GoGePo, Model, State
 from applications.gogepo.config import Config
-from applications.runs import (
+from applications.settings import settings_from_json, UserError
+from applications.training import (
     checkpoints,
     fixed,
     key_for,
@@ -16,8 +17,6 @@ from applications.runs import (
     read_checkpoint,
     Run,
     save_checkpoint,
-    settings_from_json,
-    UserError,
 )
 
 

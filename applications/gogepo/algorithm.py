@@ -36,20 +36,21 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from applications.archive import Archive
 from applications.envs import AbstractEnvironment
 from applications.gogepo._commands import Commands, make_commands
 from applications.gogepo._exploring import Attempt, explore, Seen
 from applications.gogepo._generator import context_of, make_generator
 from applications.gogepo._losses import evaluator_loss, generator_loss, targets_of
 from applications.gogepo.config import Config
-from applications.policy import FlatView, MLPPolicy, Moments
-from applications.rollout import AbstractPolicySearch, Episode, Metrics
-from applications.runs import schedule
-from applications.value import (
+from applications.policies import FlatView, MLPPolicy, Moments
+from applications.rollout import Episode
+from applications.search import AbstractPolicySearch, Metrics
+from applications.stores import Archive
+from applications.values import (
     correlation,
     descend,
     make_encoder,
+    schedule,
     StandardTargets,
     value_function,
 )

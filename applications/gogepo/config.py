@@ -5,17 +5,16 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from applications.gogepo._commands import CommandKind
 from applications.gogepo._exploring import Strategy
-from applications.runs import (
+from applications.settings import (
     AtLeast,
     check_settings,
     Count,
     OptionalCount,
     Positive,
-    RunSettings,
-    Schedule,
     UserError,
 )
-from applications.value import EncoderOptions, Representation
+from applications.training import RunSettings
+from applications.values import EncoderOptions, Representation, Schedule
 
 
 GeneratorKind: TypeAlias = Literal["slice", "chunked", "mlp", "latent"]

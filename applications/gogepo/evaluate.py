@@ -20,19 +20,15 @@ from applications.gogepo._drawing import draw_commands, draw_policies
 from applications.gogepo._snapshots import open_run, snapshots
 from applications.gogepo.algorithm import GoGePo, Model, State
 from applications.rollout import compile_rollout
-from applications.runs import (
-    AtLeast,
-    check_settings,
+from applications.settings import AtLeast, check_settings, Count, Seed, UserError
+from applications.training import (
     checkpoints,
-    Count,
     exit_on_user_error,
     fixed,
     key_for,
     Purpose,
     read_checkpoint,
     Run,
-    Seed,
-    UserError,
     write_atomically,
     write_json,
 )

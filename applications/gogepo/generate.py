@@ -11,15 +11,8 @@ import tyro
 
 from applications.gogepo._snapshots import last_snapshot, open_run
 from applications.gogepo.algorithm import GoGePo, Model
-from applications.runs import (
-    check_settings,
-    exit_on_user_error,
-    key_for,
-    Purpose,
-    save_policy,
-    Seed,
-    UserError,
-)
+from applications.settings import check_settings, Seed, UserError
+from applications.training import exit_on_user_error, key_for, Purpose, save_policy
 
 
 _PROG = "python -m applications.gogepo.generate"

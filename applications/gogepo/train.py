@@ -10,7 +10,7 @@ import jax
 from applications.gogepo._snapshots import keep_snapshot
 from applications.gogepo.algorithm import GoGePo, State
 from applications.gogepo.config import Config
-from applications.runs import exit_on_user_error, Row, shown, train
+from applications.training import exit_on_user_error, Row, shown, train
 
 
 @exit_on_user_error

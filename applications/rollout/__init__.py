@@ -1,9 +1,11 @@
 """A population of policies in, one return for each episode out, on all devices."""
 
-from applications.rollout._devices import own_copy as own_copy
-from applications.rollout._iteration import (
-    AbstractPolicySearch as AbstractPolicySearch,
-    Metrics as Metrics,
+from applications.rollout._devices import (
+    gather_parts as gather_parts,
+    mesh_of_all as mesh_of_all,
+    on_all_devices as on_all_devices,
+    own_copy as own_copy,
+    replicate as replicate,
 )
 from applications.rollout._rollout import (
     compile_rollout as compile_rollout,

@@ -9,7 +9,7 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from applications.envs import AbstractEnvironment, AbstractTask
-from applications.policy import Moments
+from applications.policies import Moments
 from applications.rollout._devices import share_out
 
 

@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 from mujoco.batch import Batch, SimulationError
 
 from applications.envs.native import NativeTask, Physics
-from applications.policy import Moments
+from applications.policies import Moments
 from applications.rollout._rollout import all_finite, contained, Episode
 from applications.rollout._simulations import Simulations
 

@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from applications.compare import main
-from applications.runs import bootstrap_interval, interquartile_mean, Run
+from applications.training import bootstrap_interval, interquartile_mean, Run
 
 
 def _run(directory, config, returns):

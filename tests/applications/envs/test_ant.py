@@ -11,8 +11,8 @@ import pytest
 from mujoco import mjx
 
 from applications.envs._mujoco import Physics, to_body_frame
-from applications.envs.ant import Ant, AntServo
 from applications.envs.mjx import MJXTask
+from applications.envs.tasks.ant import Ant, AntServo
 
 
 _STEPS = 40

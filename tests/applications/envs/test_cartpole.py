@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from applications.envs.cartpole import CartPole
+from applications.envs.tasks.cartpole import CartPole
 
 
 def _reference(start, choose):

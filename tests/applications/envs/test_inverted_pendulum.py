@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from applications.envs._mujoco import Physics
-from applications.envs.inverted_pendulum import InvertedPendulum
 from applications.envs.mjx import MJXTask
+from applications.envs.tasks.inverted_pendulum import InvertedPendulum
 
 
 @eqx.filter_jit

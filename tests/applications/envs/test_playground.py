@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from applications.envs.adapters import from_playground
-from applications.policy import FlatView, MLPPolicy
+from applications.policies import FlatView, MLPPolicy
 from applications.rollout import rollout
 
 

@@ -12,7 +12,7 @@ _SMALL = ("--num-envs", "4", "--hidden", "--horizon", "8", "--eval-episodes", "1
 
 def test_every_ablation_is_a_setting():
     from applications.epvf.config import Config
-    from applications.runs import parse_settings
+    from applications.training import parse_settings
 
     default, _ = parse_settings(Config, [], prog="x")
     for name, flags in ablate.ABLATIONS.items():

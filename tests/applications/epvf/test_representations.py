@@ -13,9 +13,9 @@ import pytest
 from applications.envs import make
 from applications.epvf.algorithm import EPVF
 from applications.epvf.config import Config
-from applications.policy import MLPPolicy
-from applications.runs import UserError
-from applications.value import EncoderOptions, make_encoder, Representation
+from applications.policies import MLPPolicy
+from applications.settings import UserError
+from applications.values import EncoderOptions, make_encoder, Representation
 
 
 _SMALL: dict[str, Any] = {

@@ -13,7 +13,7 @@ import pytest
 from applications.envs import make
 from applications.gogepo import Config, GoGePo
 from applications.gogepo._exploring import Attempt
-from applications.policy import Moments
+from applications.policies import Moments
 from applications.rollout import Episode, rollout
 
 

@@ -7,9 +7,9 @@ import pytest
 from applications.envs import make
 from applications.envs.native import Physics
 from applications.gogepo._commands import make_commands
-from applications.policy import Moments
+from applications.policies import Moments
 from applications.rollout import Episode
-from applications.runs import UserError
+from applications.settings import UserError
 
 
 def _commands(kind, env="cartpole", **options):

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from applications.archive import Archive
 from applications.gogepo._commands import Commands
 from applications.gogepo._exploring import Attempt, explore, Seen
+from applications.stores import Archive
 
 
 _COMMANDS = Commands(("return",), (-1000.0,), (0.0,), drive=5.0)

@@ -10,7 +10,7 @@ import pytest
 
 from applications.envs import make
 from applications.envs.native import NativeTask
-from applications.policy import FlatView, MLPPolicy
+from applications.policies import FlatView, MLPPolicy
 from applications.rollout import Episode, rollout
 from applications.rollout._devices import share_out
 from applications.rollout.native import NativeRollout

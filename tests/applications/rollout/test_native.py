@@ -11,7 +11,7 @@ from mujoco.batch import Batch
 
 from applications.envs import make
 from applications.envs.native import NativeTask
-from applications.policy import FlatView, MLPPolicy
+from applications.policies import FlatView, MLPPolicy
 from applications.rollout import evaluate, rollout
 from applications.rollout.native import NativeRollout
 

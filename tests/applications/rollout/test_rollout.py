@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from applications.envs import AbstractTask, Continuous, make
-from applications.policy import FlatView, MLPPolicy
+from applications.policies import FlatView, MLPPolicy
 from applications.rollout import evaluate, rollout, run_episode
 
 

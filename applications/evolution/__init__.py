@@ -1,0 +1,1 @@
+"""Evolution strategies of evosax, with our rollouts."""

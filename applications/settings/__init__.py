@@ -1,0 +1,17 @@
+"""Settings: frozen dataclasses whose fields say what they may be."""
+
+from applications.settings._settings import (
+    AtLeast as AtLeast,
+    AtMost as AtMost,
+    check_settings as check_settings,
+    Count as Count,
+    flag as flag,
+    OptionalCount as OptionalCount,
+    Positive as Positive,
+    Rate as Rate,
+    Seed as Seed,
+    settings_from_json as settings_from_json,
+    settings_to_json as settings_to_json,
+    UserError as UserError,
+    Widths as Widths,
+)

@@ -1,0 +1,147 @@
+"""Settings: frozen dataclasses whose fields say what they may be, as flags and JSON."""
+
+import dataclasses
+import math
+import typing
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypeVar
+
+from beartype.door import is_bearable
+
+
+Settings = TypeVar("Settings")
+_SEEDS = 2**32
+
+
+class UserError(Exception):
+    """Something that the user can put right; its text is one line that says how."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AtLeast:
+    """Marks, in an `Annotated` field, the least value of a number or of each one."""
+
+    bound: int
+
+
+@dataclasses.dataclass(frozen=True)
+class AtMost:
+    """Marks, in an `Annotated` field, the largest value of a number."""
+
+    bound: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Positive:
+    """Marks, in an `Annotated` field, a number that is positive and finite."""
+
+
+@dataclasses.dataclass(frozen=True)
+class IsSeed:
+    """Marks, in an `Annotated` field, a number that seeds a random key."""
+
+
+Count: TypeAlias = typing.Annotated[int, AtLeast(1)]
+OptionalCount: TypeAlias = typing.Annotated[int | None, AtLeast(1)]
+Widths: TypeAlias = typing.Annotated[tuple[int, ...], AtLeast(1)]
+Rate: TypeAlias = typing.Annotated[float, Positive()]
+Seed: TypeAlias = typing.Annotated[int, IsSeed()]
+
+
+def flag(name: str) -> str:
+    """The flag that sets a field."""
+    return "--" + name.replace("_", "-")
+
+
+def check_settings(settings: Any) -> None:
+    """Checks type and range of every field.
+
+    Args:
+        settings: A dataclass.
+
+    Raises:
+        UserError: With the flag, its value and what it may be.
+    """
+    hints = typing.get_type_hints(type(settings), include_extras=True)
+    for field in dataclasses.fields(settings):
+        value, hint = getattr(settings, field.name), hints[field.name]
+        marks = getattr(hint, "__metadata__", ())
+        kind = typing.get_args(hint)[0] if marks else hint
+        _check_type(field.name, value, kind)
+        values = value if isinstance(value, tuple) else (value,)
+        for mark in marks:
+            for one in values:
+                if one is not None:
+                    _check_range(field.name, one, mark)
+
+
+def _check_type(name: str, value: Any, kind: Any) -> None:
+    if is_bearable(value, kind) and not (kind is int and isinstance(value, bool)):
+        return
+    if kind is float and type(value) is int:
+        return
+    if typing.get_origin(kind) is Literal:
+        allowed = "one of " + ", ".join(map(str, typing.get_args(kind)))
+    else:
+        plain = isinstance(kind, type) and not typing.get_args(kind)
+        allowed = f"of type {kind.__name__ if plain else kind}"
+    raise UserError(f"{flag(name)} must be {allowed}; got {value!r}.")
+
+
+def _check_range(name: str, value: Any, mark: Any) -> None:
+    match mark:
+        case AtLeast(bound):
+            holds, allowed = value >= bound, f"at least {bound}"
+        case AtMost(bound):
+            holds, allowed = value <= bound, f"at most {bound}"
+        case Positive():
+            holds, allowed = math.isfinite(value) and value > 0, "positive and finite"
+        case IsSeed():
+            holds, allowed = 0 <= value < _SEEDS, "from 0 to 2**32 - 1"
+        case _:
+            return
+    if not holds:
+        raise UserError(f"{flag(name)} must be {allowed}; got {value}.")
+
+
+def settings_to_json(settings: Any) -> dict[str, Any]:
+    """All fields of a dataclass, as JSON knows them."""
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, Path):
+            return str(value)
+        return list(value) if isinstance(value, tuple) else value
+
+    return {k: convert(v) for k, v in dataclasses.asdict(settings).items()}
+
+
+def settings_from_json(kind: type[Settings], content: Any) -> Settings:
+    """Inverse of `settings_to_json`.
+
+    Args:
+        kind: The dataclass.
+        content: Its fields; those left out have their defaults.
+
+    Returns:
+        The settings.
+
+    Raises:
+        UserError: If there is a field of an unknown name, or a bad value.
+    """
+    if not isinstance(content, dict):
+        raise UserError(f"Settings are a JSON object; got {content!r}.")
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(content.keys() - hints.keys())
+    if unknown:
+        raise UserError(f"Unknown settings: {', '.join(unknown)}.")
+
+    def convert(name: str, value: Any) -> Any:
+        if isinstance(value, list):
+            return tuple(value)
+        is_path = Path in (hints[name], *typing.get_args(hints[name]))
+        return Path(value) if is_path and isinstance(value, str) else value
+
+    values = {name: convert(name, value) for name, value in content.items()}
+    for name, value in values.items():
+        _check_type(name, value, hints[name])
+    return kind(**values)

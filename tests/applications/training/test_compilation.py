@@ -1,0 +1,38 @@
+from typing import Any
+
+import jax
+import pytest
+
+from applications.training._compilation import keep_compiled
+
+
+# Its type knows no settings.
+_CONFIG: Any = jax.config
+
+
+@pytest.fixture(autouse=True)
+def _as_before():
+    before = _CONFIG.jax_compilation_cache_dir
+    yield
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_kept_in_the_users_cache(tmp_path, monkeypatch):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.delenv("WSL_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    keep_compiled()
+    kept = _CONFIG.jax_compilation_cache_dir
+    assert kept is not None and kept.startswith(str(tmp_path / "wsl" / "compiled"))
+    monkeypatch.setenv("WSL_CACHE", str(tmp_path / "other"))
+    keep_compiled()
+    kept = _CONFIG.jax_compilation_cache_dir
+    assert kept is not None and kept.startswith(str(tmp_path / "other"))
+
+
+def test_what_jax_was_told_stays(tmp_path, monkeypatch):
+    jax.config.update("jax_compilation_cache_dir", "told")
+    for told in ("told", ""):
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", told)
+        keep_compiled()
+        assert _CONFIG.jax_compilation_cache_dir == "told"

@@ -1,0 +1,181 @@
+"""How a process finds its place, and what several of them agree on."""
+
+import dataclasses
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import pytest
+
+from applications.settings import UserError
+from applications.training import RunSettings
+from applications.training._joining import find_place
+from applications.training._processes import _fingerprint
+
+
+_ROOT = Path(__file__).parents[3]
+_SLURM = {
+    "SLURM_JOB_ID": "17",
+    "SLURM_STEP_NODELIST": "node[3-4]",
+    "SLURM_NTASKS": "2",
+    "SLURM_STEP_NUM_TASKS": "2",
+    "SLURM_STEP_TASKS_PER_NODE": "1(x2)",
+    "SLURM_PROCID": "1",
+    "SLURM_LOCALID": "0",
+}
+
+
+def _place(environment: dict[str, str] | None = None, **flags: Any):
+    return find_place(dataclasses.replace(RunSettings(), **flags), environment or {})
+
+
+def test_alone_unless_something_says_otherwise():
+    assert _place() is None
+    assert _place(coordinator="a:1", num_processes=1, process_id=0) is None
+    # A batch script, before srun: two tasks were asked for, this is none of them.
+    assert _place({"SLURM_NTASKS": "2", "SLURM_PROCID": "0"}) is None
+
+
+def test_flags():
+    place = _place(_SLURM, coordinator="host:1234", num_processes=3, process_id=2)
+    assert place == {
+        "coordinator_address": "host:1234",
+        "num_processes": 3,
+        "process_id": 2,
+        "cluster_detection_method": "deactivate",
+    }
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        ({"coordinator": "a:1"}, "comes --num-processes and --process-id:"),
+        ({"process_id": 0, "num_processes": 2}, "comes --coordinator:"),
+        (
+            {"coordinator": "a", "num_processes": 2, "process_id": 0},
+            "--coordinator must be HOST:PORT",
+        ),
+        (
+            {"coordinator": "a:1", "num_processes": 2, "process_id": 2},
+            "--process-id must be from 0 to 1",
+        ),
+    ],
+)
+def test_flags_that_say_too_little(flags, message):
+    with pytest.raises(UserError, match=message):
+        _place(**flags)
+
+
+@pytest.mark.parametrize(
+    "changes, devices",
+    [
+        # Alone on its node: all GPUs there.
+        ({"CUDA_VISIBLE_DEVICES": "0,1,2,3"}, [0, 1, 2, 3]),
+        # One of two on it, each with GPUs of its own.
+        (
+            {
+                "SLURM_STEP_TASKS_PER_NODE": "2",
+                "SLURM_GPUS_PER_TASK": "1",
+                "CUDA_VISIBLE_DEVICES": "0",
+            },
+            [0],
+        ),
+        # One of two that see the same GPUs: JAX gives it the one of its number.
+        ({"SLURM_STEP_TASKS_PER_NODE": "2", "CUDA_VISIBLE_DEVICES": "0,1"}, None),
+        ({}, None),
+    ],
+)
+def test_slurm(changes, devices):
+    place = _place(_SLURM | changes)
+    assert place is not None
+    assert place["num_processes"] == 2
+    assert place["cluster_detection_method"] == "slurm"
+    assert place.get("local_device_ids") == devices
+
+
+def test_fingerprints_see_a_single_bit_and_the_order():
+    def of(*leaves):
+        return int(_fingerprint(leaves))
+
+    x, keys = jnp.array([1.0, 2.0, -0.0]), jnp.array([7, 9], jnp.uint32)
+    assert of(x, keys) == of(x + 0 * x, keys)
+    assert of(x, keys) != of(jnp.array([2.0, 1.0, -0.0]), keys)
+    assert of(x, keys) != of(jnp.array([1.0, 2.0, 0.0]), keys)
+    assert of(x) != of(jnp.nextafter(x, x + 1))
+    assert of(jnp.array([True, False])) != of(jnp.array([False, True]))
+
+
+# Each line that a process prints is one thing that it found to be so.
+_TOGETHER = """
+import sys, jax, jax.numpy as jnp, numpy as np
+from applications.settings import UserError
+from applications.training import AllStop, RunSettings, exit_on_user_error, is_main
+from applications.training import on_all, on_main, share, share_arrays
+from applications.training._joining import join
+from applications.training._processes import any_process, check_same
+
+@exit_on_user_error
+def main():
+    coordinator, number = sys.argv[1:]
+    join(RunSettings(coordinator=coordinator, num_processes=2, process_id=int(number)))
+    assert is_main() == (number == "0")
+    assert share({"a": 0.1} if is_main() else None) == {"a": 0.1}
+    mine = jnp.array([-0.0, jnp.nan]) if is_main() else jnp.zeros(2)
+    key = jax.random.key(5 if is_main() else 6)
+    kept = share_arrays({"x": mine, "scalar": mine[0] > 1, "key": key, "name": "n"})
+    assert np.asarray(kept["x"]).tobytes() == np.array([-0.0, np.nan], "f4").tobytes()
+    assert kept["scalar"].shape == () and kept["name"] == "n"
+    assert kept["key"] == jax.random.key(5)
+    assert any_process(not is_main()) and not any_process(False)
+    assert on_main(lambda: 3) == (3 if is_main() else None)
+    check_same(kept)
+    for action in (
+        lambda: check_same(mine),
+        lambda: on_all(lambda: None if is_main() else fail("of the second one")),
+    ):
+        try:
+            action()
+        except AllStop as stop:
+            print("stops:", stop.message, flush=True)
+    on_main(lambda: fail("of the first one"))
+
+def fail(what):
+    raise UserError(what)
+
+sys.exit(main())
+"""
+
+
+def test_two_processes():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        coordinator = f"127.0.0.1:{probe.getsockname()[1]}"
+    environment = {k: v for k, v in os.environ.items() if "proxy" not in k.lower()}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", _TOGETHER, coordinator, str(number)],
+            cwd=_ROOT,
+            env=environment | {"JAX_NUM_CPU_DEVICES": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    first, second = (process.communicate(timeout=120) for process in processes)
+    assert [process.returncode for process in processes] == [2, 2], (first, second)
+    said = [_without_gloo(output) for output, _ in (first, second)]
+    assert said[0][0].startswith("stops: The devices do not hold the same state any ")
+    assert said[0][1:] == ["stops: None"]
+    assert said[1] == ["stops: None", "stops: of the second one"]
+    assert "error: of the first one" in first[1]
+    assert "error" not in second[1]
+
+
+def _without_gloo(output: str) -> list[str]:
+    """Lines but for those in which Gloo, in C++, reports that it is connected."""
+    return [line for line in output.splitlines() if "peer ranks" not in line]
