@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Annotated, Literal
 
+from applications.search import NoiseLaw
 from applications.settings import (
     AtLeast,
     check_settings,
@@ -51,7 +52,7 @@ class Config(RunSettings):
     weight_clip: Rate = 1.0
     """Largest magnitude that a clipped weight keeps."""
 
-    noise: Literal["uniform", "gaussian"] = "uniform"
+    noise: NoiseLaw = "uniform"
     """Law of the perturbations, on [-1, 1] or standard normal, before scaling."""
 
     noise_scale: Rate = 0.3
@@ -142,6 +143,11 @@ class Config(RunSettings):
                 f"--batch-size {self.batch_size} is more than the {capacity} policies "
                 "that the archive can hold. Lower it, or raise --archive."
             )
+
+    @property
+    def num_policies(self) -> int:
+        """Policies that are improved."""
+        return self.num_envs if self.policies == "many" else 1
 
     @property
     def all_hidden(self) -> tuple[tuple[int, ...], ...]:

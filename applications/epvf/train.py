@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax
 
-from applications.epvf.algorithm import EPVF, State
+from applications.epvf.algorithm import EPVF, Learned
 from applications.epvf.config import Config
+from applications.search import SearchState
 from applications.training import exit_on_user_error, Row, shown, train
 
 
@@ -33,16 +34,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _introduce(algorithm: EPVF, state: State) -> str:
+def _introduce(algorithm: EPVF, state: SearchState[Learned]) -> str:
     config = algorithm.config
-    count, size = state.policies.shape
+    count, size = state.learned.policies.shape
     critic = sum(
-        leaf.size for leaf in jax.tree.leaves(eqx.filter(state.value, eqx.is_array))
+        leaf.size
+        for leaf in jax.tree.leaves(eqx.filter(state.learned.value, eqx.is_array))
     )
     return (
         f"{config.env}: {count} {'policy' if count == 1 else 'policies'} of {size} "
         f"weights, critic ({config.representation}) of {critic:,}, "
-        f"{config.num_envs} environments, archive of {state.archive.capacity}"
+        f"{config.num_envs} environments, archive of {state.learned.archive.capacity}"
     )
 
 

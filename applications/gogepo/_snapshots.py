@@ -39,7 +39,9 @@ def keep_snapshot(run: Run, algorithm: GoGePo, state: State) -> None:
     every = -(-iterations // config.snapshots)
     if iteration // every > before // every or iteration >= iterations:
         progress = Progress(iteration)
-        save_checkpoint(directory, state.model, progress, fixed(config), keep=None)
+        save_checkpoint(
+            directory, algorithm.model(state), progress, fixed(config), keep=None
+        )
 
 
 def open_run(directory: Path) -> tuple[Run, GoGePo, State]:
@@ -100,7 +102,9 @@ def _snapshot_files(run: Run) -> list[tuple[int, Path]]:
 
 
 def _read(path: Path, algorithm: GoGePo, form: State) -> Model:
-    return read_checkpoint(path, form.model, fixed(algorithm.config))
+    return read_checkpoint(
+        path, eqx.filter_eval_shape(algorithm.model, form), fixed(algorithm.config)
+    )
 
 
 def _directory(run: Run) -> Path:
