@@ -14,7 +14,13 @@ from applications.settings import (
     Widths,
 )
 from applications.training import RunSettings
-from applications.values import EncoderOptions, Representation, Schedule, TargetKind
+from applications.values import (
+    check_representation,
+    EncoderOptions,
+    Representation,
+    Schedule,
+    TargetKind,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +32,10 @@ class Config(RunSettings):
     """
 
     representation: Representation = "flat"
-    """What the critic reads: weights, as an encoder of that name does, or answers."""
+    """What the critic reads: weights (flat, statistics, equivariant, transformer,
+    graph, scale-graph, forward-graph), answers to probing states (probing,
+    generated-probing, interactive-probing), or what an encoder of your own makes of the
+    policy (package.module:Factory)."""
 
     hidden: Widths = (16, 16)
     """Width of each hidden layer of the policy."""
@@ -122,6 +131,7 @@ class Config(RunSettings):
             UserError: With the flag, its value and what it may be.
         """
         check_settings(self)
+        check_representation(self.representation)
         if (
             self.representation == "interactive-probing"
             and self.num_probes % self.probe_rounds

@@ -38,7 +38,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from applications.envs import AbstractEnvironment
 from applications.gogepo._commands import Commands, make_commands
-from applications.gogepo._exploring import Attempt, explore, Seen
+from applications.gogepo._exploring import explore, OutcomeStatistics, PolicyRecord
 from applications.gogepo._generator import context_of, make_generator
 from applications.gogepo._losses import evaluator_loss, generator_loss, targets_of
 from applications.gogepo.config import Config
@@ -80,7 +80,7 @@ class Model(eqx.Module):
     generator: AbstractGenerator
     value: Conditioned
     targets: StandardTargets
-    outcomes: Seen
+    outcomes: OutcomeStatistics
     observations: Moments
 
 
@@ -102,8 +102,8 @@ class Learned(eqx.Module):
     value: Conditioned
     value_optimiser: optax.OptState
     targets: StandardTargets
-    outcomes: Seen
-    archive: Archive[Attempt]
+    outcomes: OutcomeStatistics
+    archive: Archive[PolicyRecord]
 
 
 State = SearchState[Learned]
@@ -173,7 +173,7 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
             value,
             self._value_optimiser.init(eqx.filter(value, eqx.is_inexact_array)),
             targets_of(archive),
-            Seen.none(self.commands),
+            OutcomeStatistics.none(self.commands),
             archive,
         )
         return self.start(learned, key=run_key)
@@ -330,13 +330,13 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
 
     def _attempts(
         self, weights: Float[Array, "policies weights"], episodes: Episode
-    ) -> Attempt:
+    ) -> PolicyRecord:
         """Makes of policies and their episodes what the archive keeps."""
         outcomes = jnp.mean(self.commands.measure(episodes), axis=1)
-        return Attempt(weights, outcomes, jnp.all(episodes.valid, axis=1))
+        return PolicyRecord(weights, outcomes, jnp.all(episodes.valid, axis=1))
 
     def _metrics(
-        self, state: State, proposal: Proposal, fresh: Attempt, evaluation: Episode
+        self, state: State, proposal: Proposal, fresh: PolicyRecord, evaluation: Episode
     ) -> Metrics:
         count = len(proposal.candidates)
         expected = self.predict(self.model(state), proposal.candidates)
@@ -373,9 +373,9 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
             key=head_key,
         )
 
-    def _empty_archive(self) -> Archive[Attempt]:
+    def _empty_archive(self) -> Archive[PolicyRecord]:
         size = self.config.num_envs
-        attempt = Attempt(
+        attempt = PolicyRecord(
             jnp.zeros((size, self.view.space.size)),
             jnp.zeros((size, self.commands.size)),
             jnp.zeros(size, bool),
@@ -383,7 +383,7 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
         return Archive.empty(attempt, self.config.archive)
 
     def _context_of(
-        self, seen: Seen, command: Float[Array, " outcomes"]
+        self, seen: OutcomeStatistics, command: Float[Array, " outcomes"]
     ) -> Float[Array, " outcomes"]:
         return context_of(self.config, self.commands, seen, command)
 

@@ -14,7 +14,12 @@ from applications.settings import (
     UserError,
 )
 from applications.training import RunSettings
-from applications.values import EncoderOptions, Representation, Schedule
+from applications.values import (
+    check_representation,
+    EncoderOptions,
+    Representation,
+    Schedule,
+)
 
 
 GeneratorKind: TypeAlias = Literal["slice", "chunked", "mlp", "latent"]
@@ -148,7 +153,10 @@ class Config(RunSettings):
     without one, the weights of policies that did what is commanded (UDRLPG)."""
 
     representation: Representation = "probing"
-    """What the evaluator reads: weights, as the encoder named does, or answers."""
+    """What the evaluator reads: weights (flat, statistics, equivariant, transformer,
+    graph, scale-graph, forward-graph), answers to probing states (probing,
+    generated-probing, interactive-probing), or what an encoder of your own makes of the
+    policy (package.module:Factory)."""
 
     num_probes: OptionalCount = None
     """Learned probing states of the probing representations."""
@@ -209,6 +217,7 @@ class Config(RunSettings):
             UserError: With the flag, its value and what it may be.
         """
         check_settings(self)
+        check_representation(self.representation)
         own = self.own
         if (
             self.representation == "interactive-probing"

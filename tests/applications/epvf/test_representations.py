@@ -1,6 +1,5 @@
 """EPVF with every representation, several sizes, statistics, and the C engine."""
 
-import typing
 from typing import Any
 
 import equinox as eqx
@@ -15,7 +14,7 @@ from applications.epvf.algorithm import EPVF
 from applications.epvf.config import Config
 from applications.policies import MLPPolicy
 from applications.settings import UserError
-from applications.values import EncoderOptions, make_encoder, Representation
+from applications.values import EncoderOptions, make_encoder, REPRESENTATIONS
 
 
 _SMALL: dict[str, Any] = {
@@ -31,7 +30,7 @@ _SMALL: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", typing.get_args(Representation))
+@pytest.mark.parametrize("name", REPRESENTATIONS)
 def test_every_representation_reads_policies(name):
     task = make("cartpole")
     policy = MLPPolicy(task, (3, 3), key=jr.key(0))

@@ -12,7 +12,7 @@ import pytest
 
 from applications.envs import make
 from applications.gogepo import Config, GoGePo
-from applications.gogepo._exploring import Attempt
+from applications.gogepo._exploring import PolicyRecord
 from applications.policies import Moments
 from applications.rollout import Episode, rollout
 
@@ -102,7 +102,7 @@ def test_commands_in_the_scale_of_what_was_seen(scale):
     own = np.allclose(before[0], algorithm.view.to_vector(first), atol=1e-6)
     # Then as much above the mean as before is the same policy.
     returns = jnp.array([[-150.0], [-50.0]])
-    fresh = Attempt(jnp.zeros((2, before.shape[1])), returns, jnp.ones(2, bool))
+    fresh = PolicyRecord(jnp.zeros((2, before.shape[1])), returns, jnp.ones(2, bool))
     grown = eqx.tree_at(lambda m: m.outcomes, model, model.outcomes.add(fresh))
     after = algorithm.generate(grown, -100 + (commands + 500) / 10)
     same = np.allclose(before, after, atol=1e-5)
