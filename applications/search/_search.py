@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, runtime_checkable, TypeVar
 
 import equinox as eqx
 import jax
@@ -27,6 +27,7 @@ Iteration = Callable[[Any], tuple[Any, Metrics]]
 Learned = TypeVar("Learned")
 
 
+@runtime_checkable
 class IterationKeys(Protocol):
     """The randomness of one iteration: a named tuple with a key for each purpose."""
 
@@ -118,6 +119,7 @@ class Trial(eqx.Module):
     key: PRNGKeyArray
 
 
+@runtime_checkable
 class SearchSettings(Protocol):
     """What the base reads of an algorithm's settings."""
 

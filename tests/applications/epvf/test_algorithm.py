@@ -1,5 +1,6 @@
 """One iteration of EPVF, piece by piece, on tasks whose returns are known."""
 
+import functools
 from collections.abc import Callable
 
 import equinox as eqx
@@ -16,6 +17,8 @@ from applications.search import SearchState
 
 
 State = SearchState[Learned]
+# One of each kind is enough while working.
+_NIGHTLY = pytest.mark.nightly
 
 
 class OneStep(AbstractTask):
@@ -69,20 +72,31 @@ def _config(**changes) -> Config:
     return Config(**(small | changes))
 
 
-def _start(task: AbstractTask, config: Config, seed: int = 0) -> tuple[EPVF, State]:
+@functools.cache
+def _start(task: AbstractTask, config: Config) -> tuple[EPVF, State]:
     algorithm = EPVF(task, config)
-    return algorithm, algorithm.init(key=jr.key(seed))
+    return algorithm, _init(algorithm, jr.key(0))
 
 
+@eqx.filter_jit
+def _init(algorithm: EPVF, key) -> State:
+    return algorithm.init(key=key)
+
+
+@eqx.filter_jit
+def _step(algorithm: EPVF, state: State) -> tuple[State, dict[str, jax.Array]]:
+    return algorithm.step(state)
+
+
+@eqx.filter_jit
 def _perturbed(algorithm: EPVF, state: State, key) -> jax.Array:
     return algorithm.propose(state, algorithm.split(key)).candidates
 
 
 def _run(algorithm: EPVF, state: State) -> tuple[State, list[dict[str, float]]]:
-    step = eqx.filter_jit(algorithm.step)
     rows = []
     for _ in range(algorithm.config.iterations):
-        state, metrics = step(state)
+        state, metrics = _step(algorithm, state)
         rows.append({name: value.item() for name, value in metrics.items()})
     return state, rows
 
@@ -91,10 +105,10 @@ def _run(algorithm: EPVF, state: State) -> tuple[State, list[dict[str, float]]]:
     "changes",
     [
         {},
-        {"representation": "probing", "num_probes": 2},
-        {"targets": "rank"},
-        {"start_states": True},
-        {"policies": "many"},
+        pytest.param({"representation": "probing", "num_probes": 2}, marks=_NIGHTLY),
+        pytest.param({"targets": "rank"}, marks=_NIGHTLY),
+        pytest.param({"start_states": True}, marks=_NIGHTLY),
+        pytest.param({"policies": "many"}, marks=_NIGHTLY),
     ],
     ids=lambda changes: "-".join(changes) or "default",
 )
@@ -148,7 +162,7 @@ def test_clip(clip, getkey):
     algorithm, state = _start(_AIM, config)
     perturbed = _perturbed(algorithm, state, getkey())
     assert bool(jnp.all(jnp.abs(perturbed) <= 0.1)) == (clip == "perturbed")
-    state, metrics = eqx.filter_jit(algorithm.step)(state)
+    state, metrics = _step(algorithm, state)
     largest = jnp.max(jnp.abs(state.learned.policies))
     assert (largest <= 0.1) == (clip != "none")
     np.testing.assert_allclose(
@@ -171,7 +185,7 @@ def test_noise_schedule(getkey):
 
 def test_correlation_is_from_before_the_fit():
     algorithm, state = _start(_AIM, _config(critic_updates=200))
-    after, metrics = eqx.filter_jit(algorithm.step)(state)
+    after, metrics = _step(algorithm, state)
     fresh = after.learned.archive.entries
     weights, returns = fresh.weights[:32], np.asarray(fresh.returns[:32, 0])
 
@@ -190,7 +204,7 @@ def test_the_archive_holds_what_was_run():
     config = _config(archive=2, iterations=3)
     algorithm, state = _start(_AIM, config)
     for _ in range(3):
-        state, _ = eqx.filter_jit(algorithm.step)(state)
+        state, _ = _step(algorithm, state)
     entries = state.learned.archive.entries
     assert entries.weights.shape == (64, 2)
     actions = np.tanh(np.sum(np.asarray(entries.weights), axis=1))
@@ -202,7 +216,7 @@ def test_the_archive_holds_what_was_run():
 def test_policy_steps_raise_the_value_of_the_critic():
     config = _config(policy_lr=1e-3, policy_lr_schedule="constant")
     algorithm, state = _start(_AIM, config)
-    after, _ = eqx.filter_jit(algorithm.step)(state)
+    after, _ = _step(algorithm, state)
 
     def value(policies) -> float:
         policy = algorithm.view.to_policy(policies[0])
@@ -219,7 +233,7 @@ def test_many_policies_each_have_their_own_perturbation(getkey):
     assert len(np.unique(state.learned.policies[:, 0])) == 8
     offsets = np.abs(_perturbed(algorithm, state, getkey()) - state.learned.policies)
     assert (0 < offsets).all() and (offsets < 0.3).all()
-    after, _ = eqx.filter_jit(algorithm.step)(state)
+    after, _ = _step(algorithm, state)
     assert (
         np.abs(after.learned.policies - state.learned.policies).max(axis=1) > 0
     ).all()
@@ -237,22 +251,28 @@ def test_many_policies_are_represented_by_the_one_of_highest_value():
     np.testing.assert_array_equal(chosen, best)
 
 
-@pytest.mark.parametrize("start_states", [False, True])
-@pytest.mark.parametrize("targets", ["standard", "rank"])
+@pytest.mark.parametrize(
+    "targets, start_states",
+    [
+        ("rank", True),
+        pytest.param("rank", False, marks=_NIGHTLY),
+        pytest.param("standard", True, marks=_NIGHTLY),
+        pytest.param("standard", False, marks=_NIGHTLY),
+    ],
+)
 def test_breaking_off_is_not_a_way_to_a_high_return(targets, start_states):
     """An episode that breaks at once has the sum 0, and all others have less."""
     config = _config(targets=targets, start_states=start_states, iterations=60)
     algorithm, state = _start(_CLIFF, config)
-    step = eqx.filter_jit(algorithm.step)
     broken = 0
     for seed in range(4):
-        state = algorithm.init(key=jr.key(seed))
+        state = _init(algorithm, jr.key(seed))
         # All start where about half of the perturbed policies break.
         state = eqx.tree_at(
             lambda s: s.learned.policies, state, jnp.asarray([[0.15, 0.15]])
         )
         for _ in range(config.iterations):
-            state, metrics = step(state)
+            state, metrics = _step(algorithm, state)
             broken += metrics["nan_episodes"].item()
             assert np.isfinite(metrics["critic_loss"])
             assert not metrics["return_perturbed_max"] > -1
@@ -263,7 +283,7 @@ def test_breaking_off_is_not_a_way_to_a_high_return(targets, start_states):
 def test_nothing_is_learned_from_an_iteration_in_which_all_break():
     algorithm, state = _start(_CLIFF, _config(noise_scale=0.01))
     state = eqx.tree_at(lambda s: s.learned.policies, state, jnp.asarray([[0.9, 0.9]]))
-    after, metrics = eqx.filter_jit(algorithm.step)(state)
+    after, metrics = _step(algorithm, state)
     assert metrics["nan_episodes"] == 34
     assert metrics["env_steps"] == 32
     assert metrics["critic_loss"] == 0
