@@ -50,7 +50,9 @@ def test_the_page_runs(elsewhere, capsys):
     # It learned: standing still gives -40, and the best policies about -10.
     evaluation = json.loads((elsewhere / "runs/mine/evaluation.json").read_text())
     assert evaluation["mean"] > -25
-    labels = {group["runs"] for group in json.loads(Path("both.json").read_text())["groups"]}
+    labels = {
+        group["runs"] for group in json.loads(Path("both.json").read_text())["groups"]
+    }
     assert any("mine.parts:Gated" in label for label in labels)
 
     *_, reading = _blocks("python")
