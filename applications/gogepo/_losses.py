@@ -117,9 +117,7 @@ def generator_loss(
 
 
 def _draw(config: Config, archive: Archive[Attempt], key: PRNGKeyArray) -> Attempt:
-    return archive.sample_recent(
-        config.own["batch_size"], exponent=config.recency, key=key
-    )
+    return archive.sample_recent(config.batch_size, exponent=config.recency, key=key)
 
 
 def _mean_of_valid(

@@ -37,7 +37,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from applications.envs import AbstractEnvironment
-from applications.gogepo._commands import Commands, make_commands
+from applications.gogepo._commands import Commands, make_commands, name_of
 from applications.gogepo._exploring import Attempt, explore, Seen
 from applications.gogepo._generator import context_of, make_generator
 from applications.gogepo._losses import evaluator_loss, generator_loss, targets_of
@@ -119,7 +119,7 @@ class GoGePo(AbstractPolicySearch):
 
     Attributes:
         task: What the policies act in.
-        config: The settings, with nothing left to the preset.
+        config: The settings.
         commands: What can be commanded.
         view: From vectors θ to policies and back.
     """
@@ -140,10 +140,10 @@ class GoGePo(AbstractPolicySearch):
             UserError: If the task cannot be commanded so.
         """
         self.task = task
-        self.config = config = config.resolved()
+        self.config = config
         self.commands = make_commands(
             config.command_kind,
-            config.env,
+            name_of(task),
             task,
             low=config.low,
             high=config.high,
@@ -160,7 +160,7 @@ class GoGePo(AbstractPolicySearch):
         Returns:
             The state, with an empty archive.
         """
-        own = self.config.own
+        config = self.config
         generator_key, encoder_key, head_key, run_key = jr.split(key, 4)
         generator = make_generator(
             self.config, self.task, self._draw_policy, self.commands, key=generator_key
@@ -179,13 +179,13 @@ class GoGePo(AbstractPolicySearch):
             out_size=self.commands.size,
             key=head_key,
         )
-        size = own["num_envs"]
+        size = config.num_envs
         attempt = Attempt(
             jnp.zeros((size, self.view.space.size)),
             jnp.zeros((size, self.commands.size)),
             jnp.zeros(size, bool),
         )
-        archive = Archive.empty(attempt, own["archive"])
+        archive = Archive.empty(attempt, config.archive)
         seen = Moments.empty(self.task.observation_size)
         return State(
             Model(
@@ -211,8 +211,8 @@ class GoGePo(AbstractPolicySearch):
         command_key, latent_key, noise_key, rollout_key, *_ = jr.split(state.key, 7)
         config, outcomes = self.config, state.model.outcomes
         explored = explore(
-            config.own["strategy"],
-            config.own["num_envs"],
+            config.strategy,
+            config.num_envs,
             self.commands,
             outcomes,
             state.archive,
@@ -228,7 +228,7 @@ class GoGePo(AbstractPolicySearch):
 
         noise = jax.vmap(draw)(jnp.arange(count))
         scale_at = schedule(
-            config.noise_scale, config.noise_schedule, config.own["iterations"]
+            config.noise_scale, config.noise_schedule, config.iterations
         )
         population = weights.at[:count].add(scale_at(state.iteration) * noise)
         acting = self.acting(population, state.model.seen)
@@ -247,12 +247,12 @@ class GoGePo(AbstractPolicySearch):
         Returns:
             As `step`.
         """
-        own = self.config.own
+        config = self.config
         *_, fit_key, generator_key, next_key = jr.split(state.key, 7)
         outcomes = jnp.mean(self.commands.measure(episodes), axis=1)
         valid = jnp.all(episodes.valid, axis=1)
         metrics = self._describe(state, trial, episodes, outcomes, valid)
-        count = own["num_envs"]
+        count = config.num_envs
         fresh = Attempt(trial.population[:count], outcomes[:count], valid[:count])
         archive = state.archive.add(fresh)
         targets = targets_of(archive)
@@ -262,7 +262,7 @@ class GoGePo(AbstractPolicySearch):
             state.model.value,
             self._value_optimiser,
             state.value_optimiser,
-            updates=own["critic_updates"],
+            updates=config.critic_updates,
             key=fit_key,
         )
         generator, generator_optimiser, loss = descend(
@@ -277,7 +277,7 @@ class GoGePo(AbstractPolicySearch):
             state.model.generator,
             self._generator_optimiser,
             state.generator_optimiser,
-            updates=own["generator_updates"],
+            updates=config.generator_updates,
             key=generator_key,
         )
         metrics |= {"critic_loss": critic_loss, "generator_loss": loss}
@@ -360,7 +360,7 @@ class GoGePo(AbstractPolicySearch):
         outcomes: Float[Array, "policies outcomes"],
         valid: Bool[Array, " policies"],
     ) -> Metrics:
-        count = self.config.own["num_envs"]
+        count = self.config.num_envs
         returns = episodes.total_reward
         finite = episodes.valid
         best = jnp.where(finite[:count], returns[:count], -jnp.inf)
@@ -387,12 +387,12 @@ class GoGePo(AbstractPolicySearch):
         return context_of(self.config, self.commands, seen, command)
 
     def _draw_policy(self, key: PRNGKeyArray) -> MLPPolicy:
-        return MLPPolicy(self.task, self.config.own["hidden"], key=key)
+        return MLPPolicy(self.task, self.config.hidden, key=key)
 
     @property
     def _value_optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.config.own["critic_lr"])
+        return optax.adam(self.config.critic_lr)
 
     @property
     def _generator_optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.config.own["generator_lr"])
+        return optax.adam(self.config.generator_lr)
