@@ -1,18 +1,22 @@
+"""The task's part in the settings of a run."""
+
 import dataclasses
+from typing import Any
 
 from applications.envs._registry import make, PhysicsEngine
 from applications.envs._task import AbstractEnvironment, Integrator
-from applications.settings import check_settings, OptionalCount, UserError
+from applications.settings import OptionalCount, UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class TaskSettings:
-    """What is learned, and how it is simulated."""
+    """Which task to learn, and how."""
 
     env: str = "cartpole"
     """Task to learn: ant, ant_servo, ant_v5, cartpole, half_cheetah, hopper,
     inverted_double_pendulum, inverted_pendulum, lqr, mountain_car_continuous, reacher,
-    swimmer or walker2d."""
+    swimmer, walker2d; package.module:Factory, a task of your own; gymnasium:ID, an
+    environment of Gymnasium, slower; or playground:NAME, of MuJoCo Playground."""
 
     physics: PhysicsEngine = "auto"
     """What steps MuJoCo tasks: mjx in JAX, or mujoco in C, which auto takes on CPUs."""
@@ -26,13 +30,15 @@ class TaskSettings:
     survival_bonus: bool = True
     """Learn from the reward for not falling too. Evaluation always counts it."""
 
-    def __post_init__(self):
-        """Checks every setting.
+    @property
+    def options(self) -> dict[str, Any]:
+        """What `make` takes beside the name, as policy files record it.
 
-        Raises:
-            UserError: With the flag, its value and what it may be.
+        The survival bonus is not among it: policies are judged with it.
         """
-        check_settings(self)
+        given = {"horizon": self.horizon, "integrator": self.integrator}
+        kept = {name: value for name, value in given.items() if value is not None}
+        return kept | {"physics": self.physics}
 
     def make(self, *, as_trained: bool) -> AbstractEnvironment:
         """Builds the task.
@@ -47,11 +53,10 @@ class TaskSettings:
         Raises:
             UserError: If the settings do not fit the task.
         """
-        options = {"horizon": self.horizon, "integrator": self.integrator}
-        given = {name: value for name, value in options.items() if value is not None}
+        options = self.options
         if as_trained and not self.survival_bonus:
-            given["survival_bonus"] = False
+            options["survival_bonus"] = False
         try:
-            return make(self.env, physics=self.physics, **given)
+            return make(self.env, **options)
         except ValueError as error:
             raise UserError(str(error)) from error
