@@ -163,14 +163,14 @@ def _pieces() -> dict[str, Any]:
         algorithm = _algorithm(num_envs)
         assert isinstance(algorithm.task, NativeTask)
         state = eqx.filter_jit(lambda key, a=algorithm: a.init(key=key))(jr.key(0))
-        trial = eqx.filter_jit(algorithm.propose)(state)
+        trial = eqx.filter_jit(algorithm.before_rollout)(state)
         run = NativeRollout(algorithm.task, algorithm.view.to_policy)
         run.compile(trial.acting)
         began = time.perf_counter()
         episodes = run(trial.acting, key=trial.key)
         seconds = time.perf_counter() - began
         rate = float(jnp.sum(episodes.length)) / seconds
-        learn = eqx.filter_jit(algorithm.learn)
+        learn = eqx.filter_jit(algorithm.after_rollout)
         jax.block_until_ready(learn(state, trial, episodes)[1])
         times = []
         for _ in range(3):

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Annotated, Literal
 
+from applications.search import NoiseLaw
 from applications.settings import (
     AtLeast,
     check_settings,
@@ -12,7 +13,13 @@ from applications.settings import (
     UserError,
     Widths,
 )
-from applications.values import EncoderOptions, Representation, Schedule, TargetKind
+from applications.values import (
+    check_representation,
+    EncoderOptions,
+    Representation,
+    Schedule,
+    TargetKind,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +37,10 @@ class Config:
     """Iterations of the whole run. May be raised when a run is resumed."""
 
     representation: Representation = "flat"
-    """What the critic reads: weights, as an encoder of that name does, or answers."""
+    """What the critic reads: weights (flat, statistics, equivariant, transformer,
+    graph, scale-graph, forward-graph), answers to probing states (probing,
+    generated-probing, interactive-probing), or what an encoder of your own makes of the
+    policy (package.module:Factory)."""
 
     hidden: Widths = (16, 16)
     """Width of each hidden layer of the policy."""
@@ -56,7 +66,7 @@ class Config:
     weight_clip: Rate = 1.0
     """Largest magnitude that a clipped weight keeps."""
 
-    noise: Literal["uniform", "gaussian"] = "uniform"
+    noise: NoiseLaw = "uniform"
     """Law of the perturbations, on [-1, 1] or standard normal, before scaling."""
 
     noise_scale: Rate = 0.3
@@ -126,6 +136,7 @@ class Config:
             UserError: With the flag, its value and what it may be.
         """
         check_settings(self)
+        check_representation(self.representation)
         if (
             self.representation == "interactive-probing"
             and self.num_probes % self.probe_rounds
@@ -147,6 +158,11 @@ class Config:
                 f"--batch-size {self.batch_size} is more than the {capacity} policies "
                 "that the archive can hold. Lower it, or raise --archive."
             )
+
+    @property
+    def num_policies(self) -> int:
+        """Policies that are improved."""
+        return self.num_envs if self.policies == "many" else 1
 
     @property
     def all_hidden(self) -> tuple[tuple[int, ...], ...]:

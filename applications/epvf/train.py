@@ -7,8 +7,9 @@ import equinox as eqx
 import jax
 
 from applications.envs._settings import TaskSettings
-from applications.epvf.algorithm import EPVF, State
+from applications.epvf.algorithm import EPVF, Learned
 from applications.epvf.config import Config
+from applications.search import SearchState
 from applications.training import (
     CommandLine,
     exit_on_user_error,
@@ -49,16 +50,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _summarise_start(search: EPVF, state: State) -> str:
+def _summarise_start(search: EPVF, state: SearchState[Learned]) -> str:
     config = search.config
-    count, size = state.policies.shape
+    count, size = state.learned.policies.shape
     critic = sum(
-        leaf.size for leaf in jax.tree.leaves(eqx.filter(state.value, eqx.is_array))
+        leaf.size
+        for leaf in jax.tree.leaves(eqx.filter(state.learned.value, eqx.is_array))
     )
     return (
         f"{count} {'policy' if count == 1 else 'policies'} of {size} weights, critic "
         f"({config.representation}) of {critic:,}, {config.num_envs} environments, "
-        f"archive of {state.archive.capacity}"
+        f"archive of {state.learned.archive.capacity}"
     )
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from applications.envs import AbstractEnvironment
 from applications.gogepo._commands import Commands
-from applications.gogepo._exploring import Seen
+from applications.gogepo._exploring import OutcomeStatistics
 from applications.gogepo.config import Config
 from applications.policies import MLPPolicy
 from wsl import infer_weight_space
@@ -92,7 +92,10 @@ def make_generator(
 
 
 def context_of(
-    config: Config, commands: Commands, seen: Seen, command: Float[Array, " outcomes"]
+    config: Config,
+    commands: Commands,
+    seen: OutcomeStatistics,
+    command: Float[Array, " outcomes"],
 ) -> Float[Array, " outcomes"]:
     """What the generator is given for a command.
 

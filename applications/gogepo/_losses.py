@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from applications.gogepo._exploring import Attempt
+from applications.gogepo._exploring import PolicyRecord
 from applications.gogepo.config import Config
 from applications.policies import FlatView, MLPPolicy
 from applications.stores import Archive
@@ -23,7 +23,7 @@ _COMPARED = 64
 _BETA = 1e-2
 
 
-def targets_of(archive: Archive[Attempt]) -> StandardTargets:
+def targets_of(archive: Archive[PolicyRecord]) -> StandardTargets:
     """From outcomes to what the evaluator learns, one of each for each number."""
     entries = archive.entries
     there = archive.filled & entries.valid
@@ -34,7 +34,7 @@ def evaluator_loss(
     config: Config,
     view: FlatView[MLPPolicy],
     targets: StandardTargets,
-    archive: Archive[Attempt],
+    archive: Archive[PolicyRecord],
 ) -> Callable[[Conditioned, PRNGKeyArray], Float[Array, ""]]:
     """The mean squared error of V over a batch of policies.
 
@@ -65,7 +65,7 @@ def generator_loss(
     view: FlatView[MLPPolicy],
     value: Conditioned,
     targets: StandardTargets,
-    archive: Archive[Attempt],
+    archive: Archive[PolicyRecord],
     context_of: Callable[[Float[Array, " outcomes"]], Float[Array, " outcomes"]],
 ) -> Callable[[AbstractGenerator, PRNGKeyArray], Float[Array, ""]]:
     """How far policies for outcomes are from ones that have them, over a batch.
@@ -116,7 +116,9 @@ def generator_loss(
     return loss_of
 
 
-def _draw(config: Config, archive: Archive[Attempt], key: PRNGKeyArray) -> Attempt:
+def _draw(
+    config: Config, archive: Archive[PolicyRecord], key: PRNGKeyArray
+) -> PolicyRecord:
     return archive.sample_recent(config.batch_size, exponent=config.recency, key=key)
 
 

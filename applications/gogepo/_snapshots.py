@@ -42,7 +42,8 @@ def keep_snapshot(run: Run, algorithm: GoGePo, state: State) -> None:
     if iteration // every > before // every or iteration >= iterations:
         progress = Progress(iteration)
         settings = checkpoint_settings(run.manifest.settings)
-        save_checkpoint(directory, state.model, progress, settings, keep=None)
+        model = algorithm.model(state)
+        save_checkpoint(directory, model, progress, settings, keep=None)
 
 
 class OpenRun(NamedTuple):
@@ -123,7 +124,8 @@ def _files(run: Run) -> list[tuple[int, Path]]:
 
 
 def _read(path: Path, opened: OpenRun) -> Model:
-    return read_checkpoint(path, opened.form.model, opened.checkpoint_settings)
+    form = eqx.filter_eval_shape(opened.search.model, opened.form)
+    return read_checkpoint(path, form, opened.checkpoint_settings)
 
 
 def _directory(run: Run) -> Path:

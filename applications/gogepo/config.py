@@ -15,7 +15,12 @@ from applications.settings import (
     UserError,
     Widths,
 )
-from applications.values import EncoderOptions, Representation, Schedule
+from applications.values import (
+    check_representation,
+    EncoderOptions,
+    Representation,
+    Schedule,
+)
 
 
 GeneratorKind: TypeAlias = Literal["slice", "chunked", "mlp", "latent"]
@@ -105,7 +110,10 @@ class Config:
     without one, the weights of policies that did what is commanded (UDRLPG)."""
 
     representation: Representation = "probing"
-    """What the evaluator reads: weights, as the encoder named does, or answers."""
+    """What the evaluator reads: weights (flat, statistics, equivariant, transformer,
+    graph, scale-graph, forward-graph), answers to probing states (probing,
+    generated-probing, interactive-probing), or what an encoder of your own makes of the
+    policy (package.module:Factory)."""
 
     num_probes: Count = 32
     """Learned probing states of the probing representations."""
@@ -166,6 +174,7 @@ class Config:
             UserError: With the flag, its value and what it may be.
         """
         check_settings(self)
+        check_representation(self.representation)
         if (
             self.representation == "interactive-probing"
             and self.num_probes % self.probe_rounds

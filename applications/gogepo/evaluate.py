@@ -141,7 +141,7 @@ def _curves(
     def write(model):
         weights = algorithm.generate(model, commands, key=key)
         expected = algorithm.predict(model, weights)
-        return algorithm.acting(weights, model.seen), expected
+        return algorithm.fold_normalisation(weights, model.observations), expected
 
     @eqx.filter_jit
     def latent_share(model):
@@ -194,13 +194,15 @@ def _summary(curve: dict[str, Any]) -> str:
 
 def _policies(algorithm: GoGePo, state: State) -> Any:
     """Policies by their answers: those of the archive, and those on command."""
-    model = state.model
+    model = algorithm.model(state)
     commands = model.outcomes.between(_PATH)
     answers = eqx.filter_jit(lambda weights: _answers(algorithm, model, weights))
     path = answers(algorithm.generate(model, commands))
-    there = np.asarray(state.archive.filled & state.archive.entries.valid)
-    tried = np.asarray(answers(state.archive.entries.weights))[there]
-    outcomes = np.asarray(state.archive.entries.outcome[:, 0])[there]
+    there = np.asarray(
+        state.learned.archive.filled & state.learned.archive.entries.valid
+    )
+    tried = np.asarray(answers(state.learned.archive.entries.weights))[there]
+    outcomes = np.asarray(state.learned.archive.entries.outcome[:, 0])[there]
     return draw_policies(
         tried,
         outcomes,

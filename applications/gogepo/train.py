@@ -42,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     if done is not None:
         run, _, state = done
-        best = " ".join(f"{number:g}" for number in state.model.outcomes.best.tolist())
+        best = " ".join(
+            f"{number:g}" for number in state.learned.outcomes.best.tolist()
+        )
         print(
             f"That was the policy for the best outcome so far, {best}.\n"
             f"All commands: python -m applications.gogepo.evaluate {run.directory}\n"
@@ -57,12 +59,12 @@ def _summarise_start(search: GoGePo, state: State) -> str:
         arrays = eqx.filter(tree, eqx.is_array)
         return sum(leaf.size for leaf in jax.tree.leaves(arrays))
 
-    config, model = search.config, state.model
+    config, learned = search.config, state.learned
     return (
         f"policies of {search.view.space.size} weights, generator "
-        f"({config.generator}) of {size(model.generator):,}, evaluator "
-        f"({config.representation}) of {size(model.value):,}, {config.num_envs} "
-        f"environments, archive of {state.archive.capacity}"
+        f"({config.generator}) of {size(learned.generator):,}, evaluator "
+        f"({config.representation}) of {size(learned.value):,}, {config.num_envs} "
+        f"environments, archive of {learned.archive.capacity}"
     )
 
 

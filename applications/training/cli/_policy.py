@@ -30,12 +30,11 @@ def save_policy(
         OSError: If it cannot be written.
     """
     task = settings.task
-    given = {"horizon": task.horizon, "integrator": task.integrator}
-    options = {name: value for name, value in given.items() if value is not None}
-    options["physics"] = task.physics
     write_atomically(
         path or run.policy,
-        lambda file: write_policy(file, policy, task=task.env, task_options=options),
+        lambda file: write_policy(
+            file, policy, task=task.env, task_options=task.options
+        ),
     )
 
 

@@ -84,11 +84,13 @@ class RunSettings(Generic[Config]):
     preset: str | None = None
 
     def __post_init__(self):
-        """Checks that the names of fields are unique.
+        """Checks the task's settings, and that the names of fields are unique.
 
         Raises:
+            UserError: With the flag, its value and what it may be.
             ValueError: If two parts have a field of the same name.
         """
+        check_settings(self.task)
         names = [field.name for part in self._parts for field in _fields(part)]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

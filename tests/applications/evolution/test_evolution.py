@@ -34,20 +34,22 @@ def _one_step(algorithm, returns, valid=None):
     returns = np.concatenate([returns, watched])[:, None]
     valid = np.ones(len(returns), bool) if valid is None else np.append(valid, watched)
     state = algorithm.init(key=jr.key(3))
-    trial = algorithm.propose(state)
-    after, metrics = algorithm.learn(
+    trial = algorithm.before_rollout(state)
+    after, metrics = algorithm.after_rollout(
         state, trial, _episodes(returns, jnp.asarray(valid, bool).reshape(-1, 1))
     )
     half = config.own["num_envs"] // 2
-    mean = np.asarray(state.search.mean)
-    noise = (np.asarray(trial.population)[:half] - mean) / config.own["noise_scale"]
+    mean = np.asarray(state.learned.mean)
+    noise = (np.asarray(trial.proposal.candidates)[:half] - mean) / config.own[
+        "noise_scale"
+    ]
     np.testing.assert_allclose(
-        trial.population[half:],
+        trial.proposal.candidates[half:],
         mean - config.own["noise_scale"] * noise,
         rtol=1e-5,
         atol=1e-6,
     )
-    return mean, np.asarray(after.search.mean), noise, metrics
+    return mean, np.asarray(after.learned.mean), noise, metrics
 
 
 _RETURNS = np.array([5.0, 1.0, 2.0, -4.0, 3.0, 2.5, 9.0, 0.0])
@@ -118,8 +120,8 @@ def test_nothing_moves_where_all_returns_are_equal():
 def _learn(algorithm, iterations, *, deal=None):
     """Returns of the policy itself; `deal` hands returns out in another order."""
     state = algorithm.init(key=jr.key(0))
-    propose = eqx.filter_jit(lambda state: algorithm.propose(state))
-    learn = eqx.filter_jit(lambda *args: algorithm.learn(*args))
+    propose = eqx.filter_jit(lambda state: algorithm.before_rollout(state))
+    learn = eqx.filter_jit(lambda *args: algorithm.after_rollout(*args))
     run = eqx.filter_jit(
         lambda acting, key: rollout(
             algorithm.task, algorithm.view.to_policy, acting, key=key
