@@ -1,4 +1,4 @@
-"""The settings of a run: a frozen dataclass, of which `tyro` makes the command line."""
+"""Settings of the algorithm; the docstrings of fields are the help of their flags."""
 
 import dataclasses
 from typing import Annotated, Literal
@@ -13,7 +13,6 @@ from applications.settings import (
     UserError,
     Widths,
 )
-from applications.training import RunSettings
 from applications.values import (
     check_representation,
     EncoderOptions,
@@ -24,12 +23,18 @@ from applications.values import (
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(RunSettings):
+class Config:
     """Trains a value function over policies, V(θ), and a policy that ascends it.
 
     The defaults are for cartpole on a CPU. A run is a directory; its path is printed
     at the end.
     """
+
+    num_envs: Count = 128
+    """Parallel environments: policies tried in each iteration."""
+
+    iterations: Count = 100
+    """Iterations of the whole run. May be raised when a run is resumed."""
 
     representation: Representation = "flat"
     """What the critic reads: weights (flat, statistics, equivariant, transformer,

@@ -18,8 +18,8 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from applications.baselines.config import Config
 from applications.envs import AbstractEnvironment
+from applications.evolution.config import ARSConfig, Config
 from applications.policies import FlatView, MLPPolicy
 from applications.search import (
     AbstractPolicySearch,
@@ -77,30 +77,29 @@ class Evolution(AbstractPolicySearch[Any, Keys]):
             config: The settings.
         """
         self.task = task
-        self.config = config = config.resolved()
-        own = config.own
-        self.view = FlatView(MLPPolicy(task, own["hidden"], key=jr.key(0)))
+        self.config = config
+        self.view = FlatView(MLPPolicy(task, config.hidden, key=jr.key(0)))
         weights = jnp.zeros(self.view.space.size)
-        noise = optax.constant_schedule(own["noise_scale"])
-        if config.algorithm == "ars":
-            step = optax.sgd(own["learning_rate"])
-            strategy = ARS(own["num_envs"], weights, step, noise)
+        noise = optax.constant_schedule(config.noise_scale)
+        if isinstance(config, ARSConfig):
+            step = optax.sgd(config.learning_rate)
+            strategy = ARS(config.num_envs, weights, step, noise)
             # Evosax rounds a share of the directions down.
-            strategy.elite_ratio = (own["top"] + 0.5) / (own["num_envs"] // 2)
-            assert strategy.num_elites == own["top"]
+            strategy.elite_ratio = (config.top + 0.5) / (config.num_envs // 2)
+            assert strategy.num_elites == config.top
         else:
-            step = optax.adam(own["learning_rate"])
+            step = optax.adam(config.learning_rate)
             strategy = Open_ES(
-                own["num_envs"], weights, optimizer=step, std_schedule=noise
+                config.num_envs, weights, optimizer=step, std_schedule=noise
             )
         self._strategy = strategy
 
     def init(self, *, key: PRNGKeyArray) -> SearchState[Any]:
         """Draws θ: linear policies of ARS start at 0, as the paper's do."""
         policy_key, search_key, run_key = jr.split(key, 3)
-        hidden = self.config.own["hidden"]
+        hidden = self.config.hidden
         weights = self.view.to_vector(MLPPolicy(self.task, hidden, key=policy_key))
-        if self.config.algorithm == "ars" and not hidden:
+        if isinstance(self.config, ARSConfig) and not hidden:
             weights = jnp.zeros_like(weights)
         with _evosax_rules():
             strategy = self._strategy.init(search_key, weights, self._params)
@@ -142,11 +141,6 @@ class Evolution(AbstractPolicySearch[Any, Keys]):
     @property
     def _params(self) -> Any:
         return self._strategy.default_params
-
-
-def check(task: AbstractEnvironment, config: Config) -> None:
-    """There is nothing that evosax could not do."""
-    del task, config
 
 
 def costs(

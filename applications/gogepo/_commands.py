@@ -1,7 +1,8 @@
 """What a policy can be commanded to do, how it is measured, and in what range."""
 
 import dataclasses
-from typing import Literal, TypeAlias
+import re
+from typing import Any, Literal, TypeAlias
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -117,3 +118,13 @@ def make_commands(
             ("return", "length"), (low, 0.0), (high, float(task.horizon)), drive
         )
     return Commands((kind,), (low,), (high,), drive, at)
+
+
+def name_of(task: AbstractEnvironment) -> str:
+    """Finds the name under which the tables above have a task."""
+    definition: Any = getattr(task, "definition", task)
+    robot = getattr(definition, "robot", None)
+    if robot is not None:
+        return robot.removesuffix("_v5")
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(definition).__name__)
+    return {"cart_pole": "cartpole"}.get(words.lower(), words.lower())

@@ -119,9 +119,7 @@ def generator_loss(
 def _draw(
     config: Config, archive: Archive[PolicyRecord], key: PRNGKeyArray
 ) -> PolicyRecord:
-    return archive.sample_recent(
-        config.own["batch_size"], exponent=config.recency, key=key
-    )
+    return archive.sample_recent(config.batch_size, exponent=config.recency, key=key)
 
 
 def _mean_of_valid(

@@ -5,7 +5,7 @@ import jax
 from applications.settings import UserError
 
 
-class AllStop(Exception):
+class CollectiveStop(Exception):
     """Every process of a run stops here, for a reason that one of them tells.
 
     Attributes:

@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -9,7 +10,8 @@ from pathlib import Path
 from typing import Any, final
 
 from applications.settings import UserError
-from applications.training._files import sync_directory, write_json
+from applications.training.storage._files import sync_directory, write_json
+from applications.training.storage._manifest import Manifest
 
 
 @final
@@ -18,6 +20,10 @@ class Run:
 
     It holds `config.json`, `metrics.jsonl`, TensorBoard events, `checkpoints/`,
     `policy.eqx`, `return.png` and, once it is done, `evaluation.json`.
+
+    Attributes:
+        directory: The directory.
+        manifest: What `config.json` says: algorithm, settings, software.
     """
 
     def __init__(self, directory: Path):
@@ -27,7 +33,7 @@ class Run:
             directory: The run's directory.
 
         Raises:
-            UserError: If there is no run in it.
+            UserError: If it is not the directory of a run, or of another format.
         """
         self.directory = directory
         if not self._config_path.is_file():
@@ -36,25 +42,26 @@ class Run:
                 "that a training run printed."
             )
         try:
-            self.config: dict[str, Any] = json.loads(self._config_path.read_text())
-        except ValueError as error:
+            content = json.loads(self._config_path.read_text())
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{self._config_path} is not JSON: {error}.") from error
+        self.manifest = Manifest.from_json(content, self._config_path)
 
     @classmethod
-    def create(cls, directory: Path, config: dict[str, Any]) -> "Run":
-        """Makes the directory of a new run.
+    def create(cls, directory: Path, manifest: Manifest) -> "Run":
+        """Creates the directory of a new run.
 
-        The directory appears with its config in it or not at all.
+        The directory appears with its `config.json` in it or not at all.
 
         Args:
-            directory: Where; nothing may be there.
-            config: The settings, as JSON.
+            directory: A path where nothing exists.
+            manifest: Algorithm and settings of the run.
 
         Returns:
             The run.
 
         Raises:
-            UserError: If something is there.
+            UserError: If the path exists.
             OSError: If it cannot be written.
         """
         if directory.exists() or directory.is_symlink():
@@ -70,7 +77,7 @@ class Run:
         try:
             temporary.chmod(0o755)
             (temporary / "checkpoints").mkdir()
-            write_json(temporary / "config.json", config)
+            write_json(temporary / "config.json", manifest.to_json())
             os.rename(temporary, directory)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -78,10 +85,11 @@ class Run:
         sync_directory(directory.parent)
         return cls(directory)
 
-    def rewrite_config(self, config: dict[str, Any]) -> None:
-        """Replaces the settings, for a run that is continued for longer."""
-        write_json(self._config_path, config)
-        self.config = config
+    def update_settings(self, **changes: Any) -> None:
+        """Changes settings in `config.json`, for a run that is continued for longer."""
+        settings = self.manifest.settings | changes
+        self.manifest = dataclasses.replace(self.manifest, settings=settings)
+        write_json(self._config_path, self.manifest.to_json())
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import jax
 
-from applications.training._errors import AllStop, explain
-from applications.training._joining import describe_loss, LOST
-from applications.training._processes import leave
+from applications.training.processes._collective import shutdown
+from applications.training.processes._errors import CollectiveStop, explain
+from applications.training.processes._joining import describe_loss, LOST
 
 
 def exit_on_user_error(main: Callable[..., int]) -> Callable[..., int]:
@@ -30,7 +30,7 @@ def exit_on_user_error(main: Callable[..., int]) -> Callable[..., int]:
     def guarded(*args, **kwargs) -> int:
         try:
             code = main(*args, **kwargs)
-        except AllStop as stop:
+        except CollectiveStop as stop:
             code = 2
             if stop.message is not None:
                 print(f"error: {stop.message}", file=sys.stderr)
@@ -53,7 +53,7 @@ def exit_on_user_error(main: Callable[..., int]) -> Callable[..., int]:
                 raise
             traceback.print_exc()
             return _end_alone(1)
-        leave()
+        shutdown()
         return code
 
     return guarded

@@ -1,103 +1,24 @@
-"""Statistics and pictures of runs beside each other."""
+"""Groups of runs beside each other: summaries, a table and a picture."""
 
-import dataclasses
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.stats
-from jaxtyping import Float
 
-from applications.settings import UserError
-from applications.training._files import write_atomically
-from applications.training._metrics import read_rows
-from applications.training._run import Run
+from applications.training.plots._save import save_figure
+from applications.training.plots._statistics import (
+    bootstrap_interval,
+    Curve,
+    interquartile_mean,
+)
 
 
 _POINTS = 200
-_RESAMPLES = 2000
-_COVERAGE = 0.95
-
-
-@dataclasses.dataclass(frozen=True)
-class Curve:
-    """One run: a metric after so many environment steps and seconds.
-
-    Attributes:
-        steps: Environment steps so far.
-        seconds: Seconds so far.
-        values: The metric.
-    """
-
-    steps: Float[np.ndarray, " rows"]
-    seconds: Float[np.ndarray, " rows"]
-    values: Float[np.ndarray, " rows"]
-
-
-def read_curve(run: Run, metric: str) -> Curve:
-    """Reads a metric of a run.
-
-    Args:
-        run: The run.
-        metric: Name of a column; rows without it are left out.
-
-    Returns:
-        The curve.
-
-    Raises:
-        UserError: If there are no rows, no such column, or no number in it.
-    """
-    rows = read_rows(run.directory / "metrics.jsonl")
-    if not rows:
-        raise UserError(f"{run.directory} has no rows in metrics.jsonl yet.")
-    if metric not in rows[-1]:
-        there = ", ".join(name for name in rows[-1] if name != "iteration")
-        raise UserError(f"{run.directory} has no {metric}. Its columns: {there}.")
-    rows = [row for row in rows if row.get(metric) is not None]
-    if not rows:
-        raise UserError(f"{metric} is never a number in {run.directory}.")
-    columns = ("env_steps", "seconds", metric)
-    return Curve(*(np.array([row[name] for row in rows], float) for name in columns))
-
-
-def interquartile_mean(
-    values: Float[np.ndarray, "runs ..."],
-) -> Float[np.ndarray, "..."]:
-    """Mean of the middle half of runs; of fewer than four, of all of them.
-
-    Args:
-        values: One row a run.
-
-    Returns:
-        The mean over runs.
-    """
-    return np.asarray(scipy.stats.trim_mean(values, 0.25, axis=0))
-
-
-def bootstrap_interval(
-    values: Float[np.ndarray, "runs ..."], *, seed: int = 0
-) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
-    """Interval of the interquartile mean: percentiles over resampled runs.
-
-    Args:
-        values: One row a run.
-        seed: Seed of the resampling.
-
-    Returns:
-        Ends of the interval that holds 95 % of the resampled means.
-    """
-    random = np.random.default_rng(seed)
-    chosen = random.integers(0, len(values), (_RESAMPLES, len(values)))
-    means = np.stack([interquartile_mean(values[index]) for index in chosen])
-    tail = 50 * (1 - _COVERAGE)
-    low, high = np.percentile(means, [tail, 100 - tail], axis=0)
-    return np.asarray(low), np.asarray(high)
 
 
 def summarise(label: str, group: Sequence[Curve], last: int) -> dict[str, Any]:
-    """What a group of runs came to.
+    """Summarises the ends of a group of runs.
 
     Args:
         label: Name of the group.
@@ -122,7 +43,7 @@ def summarise(label: str, group: Sequence[Curve], last: int) -> dict[str, Any]:
 
 
 def comparison_table(summaries: Sequence[dict[str, Any]], metric: str) -> str:
-    """Summaries in columns.
+    """Lays summaries out in columns.
 
     Args:
         summaries: As `summarise` gives them.
@@ -161,7 +82,7 @@ def draw_comparison(
     Args:
         groups: Runs by name of the group.
         metric: Name of what is drawn.
-        path: The PNG file to write.
+        path: The picture to write; its suffix says the format.
 
     Raises:
         OSError: If it cannot be written.
@@ -188,7 +109,4 @@ def draw_comparison(
     panels[0].set(xlabel="environment steps", ylabel=metric)
     panels[1].set(xlabel="seconds")
     panels[0].legend(fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda file: file.write(buffer.getbuffer()))
+    save_figure(figure, path)

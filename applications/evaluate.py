@@ -1,4 +1,4 @@
-"""``python -m applications.epvf.evaluate DIR``: replays the policy of a run."""
+"""``python -m applications.evaluate DIR``: runs the policy of a run or of a file."""
 
 import dataclasses
 import os
@@ -18,7 +18,7 @@ from applications.training import exit_on_user_error, key_for, Purpose, Run
 
 
 @dataclasses.dataclass(frozen=True)
-class Replay:
+class EvaluateArgs:
     """Runs a trained policy for fresh episodes and prints what it returns."""
 
     path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
@@ -36,7 +36,7 @@ class Replay:
 
 @exit_on_user_error
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Replays as the command line says.
+    """Evaluates as the command line says.
 
     Args:
         arguments: The command line; the program's own unless given.
@@ -44,34 +44,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or 2 for input that cannot be used.
     """
-    replay = tyro.cli(
-        Replay, prog="python -m applications.epvf.evaluate", args=arguments
+    asked = tyro.cli(
+        EvaluateArgs, prog="python -m applications.evaluate", args=arguments
     )
-    check_settings(replay)
-    if replay.render is not None and replay.render.suffix != ".webp":
-        raise UserError(f"--render {replay.render} must end in .webp.")
-    if replay.render is not None and sys.platform == "linux":
+    check_settings(asked)
+    if asked.render is not None and asked.render.suffix != ".webp":
+        raise UserError(f"--render {asked.render} must end in .webp.")
+    if asked.render is not None and sys.platform == "linux":
         # Asks MuJoCo, before its import, for a context that needs no display.
         os.environ.setdefault("MUJOCO_GL", "egl")
-    task, policy = _read(replay.path)
-    key = key_for(replay.seed, Purpose.REPLAY)
-    episodes = evaluate(task, policy, replay.episodes, key=key)
+    task, policy = _read(asked.path)
+    key = key_for(asked.seed, Purpose.REPLAY)
+    episodes = evaluate(task, policy, asked.episodes, key=key)
     returns = np.asarray(episodes.total_reward)
     print(
-        f"Mean return of {replay.episodes} episodes: {returns.mean():.1f} "
+        f"Mean return of {asked.episodes} episodes: {returns.mean():.1f} "
         f"(standard deviation {returns.std():.1f}, minimum {returns.min():.1f}, "
         f"maximum {returns.max():.1f}, mean length {episodes.length.mean():.1f})"
     )
     invalid = int((~episodes.valid).sum())
     if invalid:
         print(f"{invalid} of them broke off at a number that is not finite.")
-    if replay.render is not None:
+    if asked.render is not None:
         try:
-            render_key = key_for(replay.seed, Purpose.RENDER)
-            render(task, policy, replay.render, key=render_key)
+            render_key = key_for(asked.seed, Purpose.RENDER)
+            render(task, policy, asked.render, key=render_key)
         except (RuntimeError, ValueError) as error:
             raise UserError(str(error)) from error
-        print(f"Drawn: {replay.render}")
+        print(f"Drawn: {asked.render}")
     return 0
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Array, PyTree
 
-from applications.training._arrays import from_numpy, to_numpy
-from applications.training._errors import AllStop, explain
+from applications.training.processes._errors import CollectiveStop, explain
+from applications.training.storage import from_numpy, to_numpy
 
 
 Result = TypeVar("Result")
@@ -28,10 +28,10 @@ def is_main() -> bool:
     return jax.process_index() == 0
 
 
-def leave() -> None:
+def shutdown() -> None:
     """Waits until every process has come here, and parts from them."""
     if jax.distributed.is_initialized():
-        multihost_utils.sync_global_devices("leave")
+        multihost_utils.sync_global_devices("shutdown")
         jax.distributed.shutdown()
 
 
@@ -52,8 +52,8 @@ def on_all(action: Callable[[], Result]) -> Result:
         What it returns.
 
     Raises:
-        AllStop: If there are several processes and in one of them it raised an error
-            that the user is to be told. The first such process tells it.
+        CollectiveStop: If there are several processes and in one of them it raised an
+            error that the user is to be told. The first such process tells it.
     """
     if jax.process_count() == 1:
         return action()
@@ -66,7 +66,9 @@ def on_all(action: Callable[[], Result]) -> Result:
             raise
     failed = multihost_utils.process_allgather(np.asarray(message is not None))
     if failed.any():
-        raise AllStop(message if np.argmax(failed) == jax.process_index() else None)
+        raise CollectiveStop(
+            message if np.argmax(failed) == jax.process_index() else None
+        )
     # Without a message, there is a result.
     return result  # pyright: ignore[reportReturnType]
 
@@ -81,13 +83,13 @@ def on_main(action: Callable[[], Result]) -> Result | None:
         What it returns; None in the other processes.
 
     Raises:
-        AllStop: As `on_all`.
+        CollectiveStop: As `on_all`.
     """
     return on_all(lambda: action() if is_main() else None)
 
 
-def share(value: Any) -> Any:
-    """What the first process has, in all of them.
+def broadcast(value: Any) -> Any:
+    """Gives all processes the value of the first one.
 
     Args:
         value: What JSON can hold. It is not looked at in other processes.
@@ -104,8 +106,8 @@ def share(value: Any) -> Any:
     return json.loads(multihost_utils.broadcast_one_to_all(buffer).tobytes())
 
 
-def share_arrays(state: State) -> State:
-    """As `share`, of a pytree that has the same form in all processes."""
+def broadcast_arrays(state: State) -> State:
+    """Broadcasts, as `broadcast`, a pytree that has the same form in all processes."""
     if jax.process_count() == 1:
         return state
     arrays, rest = eqx.partition(state, eqx.is_array)
@@ -132,7 +134,7 @@ def check_same(state: PyTree) -> None:
         state: Arrays that each device, or the first one of each process, holds.
 
     Raises:
-        AllStop: If two devices differ in a bit.
+        CollectiveStop: If two devices differ in a bit.
     """
     if jax.device_count() == 1:
         return
@@ -151,7 +153,7 @@ def check_same(state: PyTree) -> None:
         "has no fixed order (XLA_FLAGS=--xla_gpu_deterministic_ops=true gives it one). "
         "Go on from the last checkpoint by --resume."
     )
-    raise AllStop(message if is_main() else None)
+    raise CollectiveStop(message if is_main() else None)
 
 
 def _data(leaf: Array) -> Array:

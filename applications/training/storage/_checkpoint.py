@@ -21,8 +21,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 from applications.settings import UserError
-from applications.training._arrays import from_numpy, is_key, to_numpy
-from applications.training._files import write_atomically
+from applications.training.storage._arrays import from_numpy, is_key, to_numpy
+from applications.training.storage._files import write_atomically
 
 
 _MAGIC = b"wsl-checkpoint 1"
@@ -149,7 +149,7 @@ def load_checkpoint(
                 " it goes on, but not to the same bits."
             )
         break
-    for unfinished in directory.glob(".*.ckpt.tmp"):
+    for unfinished in directory.glob(".*.ckpt*.tmp"):
         unfinished.unlink()
     for path in damaged:
         path.rename(path.with_name(path.name + ".damaged"))

@@ -11,7 +11,6 @@ from typing import Any
 import jax
 
 from applications.settings import UserError
-from applications.training._settings import RunSettings
 
 
 # Exit code of a process that has lost another one.
@@ -26,18 +25,27 @@ _last_words = b""
 _advice = ""
 
 
-def join(settings: RunSettings) -> None:
+def join(
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    *,
+    heartbeat: int,
+) -> None:
     """Joins the other processes of the run, if flags or SLURM say that there are any.
 
     Nothing of JAX may have run before.
 
     Args:
-        settings: The command line.
+        coordinator: HOST:PORT at which the processes meet.
+        num_processes: How many there are.
+        process_id: Which of them this one is.
+        heartbeat: Seconds without a sign of life after which a process counts as lost.
 
     Raises:
         UserError: If the flags do not say enough, or nothing answers at the address.
     """
-    place = find_place(settings, os.environ)
+    place = find_place(coordinator, num_processes, process_id, os.environ)
     if place is None:
         return
     # It would take SIGTERM from us.
@@ -53,13 +61,13 @@ def join(settings: RunSettings) -> None:
         jax.distributed.initialize(
             **place,
             initialization_timeout=_SECONDS_TO_MEET,
-            heartbeat_timeout_seconds=settings.heartbeat,
+            heartbeat_timeout_seconds=heartbeat,
         )
     except RuntimeError as error:
         raise UserError(
             f"Cannot meet the other processes at {where}: {error}"
         ) from error
-    expect_losses(settings, "DIR")
+    arm_peer_failure_message(heartbeat, "DIR")
     if jax.device_count() % jax.local_device_count():
         raise UserError(
             f"This process has {jax.local_device_count()} of {jax.device_count()} "
@@ -67,13 +75,14 @@ def join(settings: RunSettings) -> None:
         )
 
 
-def expect_losses(settings: RunSettings, directory: Path | str) -> None:
-    """Prepares what to say when another process is lost.
+def arm_peer_failure_message(heartbeat: int, directory: Path | str) -> None:
+    """Sets the message with which this process ends when another one is lost.
 
-    JAX then ends this one by `abort`, for it would wait for ever.
+    JAX ends it by `abort`, on a thread of its own and without a way to tell Python; a
+    handler of that signal prints the message and gives the exit code.
 
     Args:
-        settings: The command line.
+        heartbeat: Seconds without a sign of life after which a process counts as lost.
         directory: The run's directory.
     """
     global _advice
@@ -84,7 +93,7 @@ def expect_losses(settings: RunSettings, directory: Path | str) -> None:
     if jax.process_count() > 1:
         _say_when_aborted(
             "Another process of this run has ended, or was not heard of for "
-            f"{settings.heartbeat} s. The lines above name it as a task; where they do "
+            f"{heartbeat} s. The lines above name it as a task; where they do "
             f"not, it is process 0. {_advice}"
         )
 
@@ -100,13 +109,18 @@ def describe_loss(error: Exception) -> str | None:
 
 
 def find_place(
-    settings: RunSettings, environment: Mapping[str, str]
+    coordinator: str | None,
+    num_processes: int | None,
+    process_id: int | None,
+    environment: Mapping[str, str],
 ) -> dict[str, Any] | None:
-    """Where this process stands among others.
+    """Finds out where this process stands among others.
 
     Args:
-        settings: The command line.
-        environment: Environment variables.
+        coordinator: HOST:PORT at which the processes meet.
+        num_processes: How many there are.
+        process_id: Which of them this one is.
+        environment: Environment variables, of which SLURM's are read without flags.
 
     Returns:
         Arguments of `jax.distributed.initialize`, or None if there are no others.
@@ -115,13 +129,13 @@ def find_place(
         UserError: If the flags do not say enough.
     """
     flags = {
-        "--coordinator": settings.coordinator,
-        "--num-processes": settings.num_processes,
-        "--process-id": settings.process_id,
+        "--coordinator": coordinator,
+        "--num-processes": num_processes,
+        "--process-id": process_id,
     }
+    if coordinator is not None and num_processes is not None and process_id is not None:
+        return _from_flags(coordinator, num_processes, process_id)
     missing = [name for name, value in flags.items() if value is None]
-    if not missing:
-        return _from_flags(settings)
     if len(missing) < len(flags):
         given = [name for name in flags if name not in missing]
         raise UserError(
@@ -131,10 +145,7 @@ def find_place(
     return _from_slurm(environment)
 
 
-def _from_flags(settings: RunSettings) -> dict[str, Any] | None:
-    coordinator, count = settings.coordinator, settings.num_processes
-    number = settings.process_id
-    assert coordinator is not None and count is not None and number is not None
+def _from_flags(coordinator: str, count: int, number: int) -> dict[str, Any] | None:
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal():
         raise UserError(
@@ -159,7 +170,8 @@ def _from_flags(settings: RunSettings) -> dict[str, Any] | None:
 def _from_slurm(environment: Mapping[str, str]) -> dict[str, Any] | None:
     # Of the step, not of the job: a batch script or an interactive shell is one task,
     # whatever the job was given.
-    count = int(environment.get("SLURM_STEP_NUM_TASKS", "1"))
+    tasks = environment.get("SLURM_STEP_NUM_TASKS", "1")
+    count = int(tasks) if tasks.isdecimal() else 1
     if count == 1 or "SLURM_PROCID" not in environment:
         return None
     place: dict[str, Any] = {

@@ -1,5 +1,6 @@
 import json
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,9 +19,10 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         OSError: If the disk is full or the directory cannot be written; `path` is as
             it was.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    # A name that nobody else has or can guess, and "x": no link is followed.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())

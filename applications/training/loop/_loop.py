@@ -1,51 +1,25 @@
 import contextlib
 import functools
 import math
-import signal
-import sys
 import time
-from collections.abc import Callable
-from types import FrameType
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from applications.settings import UserError
-from applications.training._checkpoint import Progress, save_checkpoint
-from applications.training._metrics import MetricsLog, Row
-from applications.training._processes import any_process, check_same, on_all, on_main
-from applications.training._progress import ProgressLine
-from applications.training._run import Run
+from applications.training.loop._interrupt import Interrupt
+from applications.training.loop._sink import make_row, Sink
+from applications.training.loop._stop import StopRule
+from applications.training.processes import any_process, check_same, on_all, on_main
+from applications.training.storage import (
+    MetricsLog,
+    Progress,
+    Row,
+    Run,
+    save_checkpoint,
+)
 
 
 State = TypeVar("State")
-
-
-class Interrupt:
-    """Turns the first Ctrl-C or SIGTERM into a request; the second one ends at once."""
-
-    def __init__(self):
-        self.requested = False
-
-    def __enter__(self) -> "Interrupt":
-        self._before = {
-            number: signal.signal(number, self._request)
-            for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _request(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
-        print(
-            "Stopping after this iteration; once more to stop at once.",
-            file=sys.stderr,
-            flush=True,
-        )
 
 
 def loop(
@@ -54,16 +28,15 @@ def loop(
     state: State,
     progress: Progress,
     *,
-    iterations: int | None = None,
-    steps: int | None = None,
+    stop: StopRule,
     checkpoint_every: int,
-    config: dict[str, Any],
+    settings: dict[str, Any],
     save: Callable[[State], None],
-    describe: Callable[[Row], str],
     must_be_finite: tuple[str, ...],
     interrupt: Interrupt,
+    sinks: Sequence[Sink] = (),
 ) -> tuple[State, Progress, list[Row]]:
-    """Repeats an algorithm's step; logs, checkpoints, shows how it goes.
+    """Repeats an algorithm's iteration, with metrics and checkpoints.
 
     Args:
         run: Where everything is written; None in a process that writes nothing.
@@ -72,14 +45,13 @@ def loop(
             `env_steps`, the control steps of this iteration.
         state: Where to start from.
         progress: How far the run is with that state.
-        iterations: Iterations of the whole run.
-        steps: Instead of them, control steps after which the run ends.
+        stop: When it ends.
         checkpoint_every: Iterations from one checkpoint to the next.
-        config: The settings that checkpoints carry.
+        settings: The settings that checkpoints carry.
         save: Writes what the run leaves besides checkpoints.
-        describe: What the progress line says of a row.
         must_be_finite: Metrics without which going on is pointless.
         interrupt: Asked after each iteration. One process's is enough.
+        sinks: Receive the rows too, in the process that writes.
 
     Returns:
         The last state, how far it is, and all rows of the run.
@@ -87,32 +59,23 @@ def loop(
     Raises:
         UserError: If one of the metrics that must be finite is not.
         OSError: If something cannot be written.
-        AllStop: Instead of both, if there are several processes.
+        CollectiveStop: Instead of both, if there are several processes.
     """
-    counted = "iteration" if steps is None else "env_steps"
-    total = iterations if steps is None else steps
-    assert total is not None
-
-    def done() -> int:
-        return getattr(progress, counted)
-
     with contextlib.ExitStack() as stack:
 
-        def open_logs(run: Run) -> tuple[MetricsLog, ProgressLine]:
-            return (
-                stack.enter_context(MetricsLog(run.directory, progress.iteration)),
-                stack.enter_context(
-                    ProgressLine(done(), total, describe, counted=counted)
-                ),
-            )
+        def open_log(run: Run) -> MetricsLog:
+            log = stack.enter_context(MetricsLog(run.directory, progress.iteration))
+            for sink in sinks:
+                stack.enter_context(sink)
+            return log
 
-        logs = on_all(lambda: None if run is None else open_logs(run))
+        log = on_all(lambda: None if run is None else open_log(run))
 
         def record(row: Row) -> None:
-            if logs is not None:
-                log, line = logs
-                log.append(row)
-                line.update(log.rows[-1])
+            if log is not None:
+                log.write(row)
+                for sink in sinks:
+                    sink.write(log.rows[-1])
             _check_finite(row, must_be_finite)
 
         def checkpoint() -> None:
@@ -120,43 +83,40 @@ def loop(
             on_main(write)
 
         def write() -> None:
-            assert run is not None and logs is not None
-            logs[0].sync()
-            save_checkpoint(run.checkpoints, state, progress, config)
+            assert run is not None and log is not None
+            log.sync()
+            save_checkpoint(run.checkpoints, state, progress, settings)
             save(state)
 
         def rows() -> list[Row]:
-            return [] if logs is None else logs[0].rows
+            return [] if log is None else log.rows
 
-        if done() >= total:
+        if stop.reached(progress):
             on_main(lambda: save(state))
             return state, progress, rows()
         began, seconds_before = time.perf_counter(), progress.seconds
         step = compile(state)
         compile_seconds = time.perf_counter() - began
         saved = None
-        while done() < total:
+        while not stop.reached(progress):
             if any_process(interrupt.requested):
                 break
             iteration_began = time.perf_counter()
             state, metrics = step(state)
             metrics = {name: value.item() for name, value in metrics.items()}
             now = time.perf_counter()
-            seconds = now - iteration_began
             env_steps = metrics.pop("env_steps")
             progress = Progress(
                 progress.iteration + 1,
                 progress.env_steps + env_steps,
                 seconds_before + now - began,
             )
-            row = {
-                "iteration": progress.iteration,
-                "env_steps": progress.env_steps,
-                **metrics,
-                "steps_per_second": env_steps / seconds,
-                "compile_seconds": compile_seconds,
-                "seconds": progress.seconds,
-            }
+            row = make_row(
+                progress,
+                metrics,
+                steps_per_second=env_steps / (now - iteration_began),
+                compile_seconds=compile_seconds,
+            )
             compile_seconds = 0.0
             on_all(functools.partial(record, row))
             if progress.iteration % checkpoint_every == 0:
