@@ -143,7 +143,6 @@ class GoGePo(AbstractPolicySearch):
         self.config = config = config.resolved()
         self.commands = make_commands(
             config.command_kind,
-            config.env,
             task,
             low=config.low,
             high=config.high,
