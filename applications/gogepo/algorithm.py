@@ -37,7 +37,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from applications.envs import AbstractEnvironment
-from applications.gogepo._commands import Commands, make_commands, name_of
+from applications.gogepo._commands import Commands, make_commands
 from applications.gogepo._exploring import explore, OutcomeStatistics, PolicyRecord
 from applications.gogepo._generator import context_of, make_generator
 from applications.gogepo._losses import evaluator_loss, generator_loss, targets_of
@@ -151,7 +151,6 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
         self.config = config
         self.commands = make_commands(
             config.command_kind,
-            name_of(task),
             task,
             low=config.low,
             high=config.high,

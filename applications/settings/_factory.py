@@ -1,4 +1,5 @@
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -20,28 +21,41 @@ def load_factory(name: str) -> Callable[..., Any]:
         name: `package.module:Factory`; the part after the colon may have dots.
 
     Returns:
-        The factory.
+        The class or function.
 
     Raises:
         UserError: If the name has another form, there is no such module or attribute,
             or it cannot be called.
     """
-    module_name, _, path = name.partition(":")
-    if not module_name or not path:
+    module, _, path = name.partition(":")
+    if not module or not path:
         raise UserError(f"{name} must have the form package.module:Factory.")
-    if "" not in sys.path:
-        sys.path.append("")
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"{name}: there is no module {error.name!r}. Install its package here, or "
-            "start in the directory that it lies in."
-        ) from error
-    for attribute in path.split("."):
-        if not hasattr(found, attribute):
-            raise UserError(f"{name}: {module_name} has no {path}.")
-        found = getattr(found, attribute)
+    found = _import(name, module)
+    for part in path.split("."):
+        if not hasattr(found, part):
+            raise UserError(f"{name}: {module} has no {path}.")
+        found = getattr(found, part)
     if not callable(found):
-        raise UserError(f"{name} is no class or function.")
+        raise UserError(
+            f"{name} is a {type(found).__name__}; it must be a class or a function."
+        )
     return found
+
+
+def _import(name: str, module: str) -> Any:
+    here = os.getcwd()
+    added = here not in sys.path
+    if added:
+        sys.path.append(here)
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise UserError(f"{name} cannot be imported: {error}.") from error
+        raise UserError(
+            f"{name}: there is no module {error.name}, installed or in {here}. Install "
+            "the package that it is in, by `pip install -e .`, or go to its directory."
+        ) from error
+    finally:
+        if added:
+            sys.path.remove(here)

@@ -5,7 +5,7 @@ import typing
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from applications.envs._settings import TaskSettings
+from applications.envs import TaskSettings
 from applications.settings import (
     AtLeast,
     check_settings,

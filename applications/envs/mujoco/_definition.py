@@ -5,23 +5,15 @@ arrays. It never steps anything, so that any engine can run it.
 """
 
 import abc
-import importlib.resources
-from typing import TYPE_CHECKING, TypeAlias
+from typing import ClassVar, TYPE_CHECKING, TypeAlias
 
 import equinox as eqx
-import jax.numpy as jnp
 import mujoco
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from applications.envs._task import Continuous, Integrator as Integrator
-
-
-_INTEGRATORS = {
-    "euler": mujoco.mjtIntegrator.mjINT_EULER,
-    "rk4": mujoco.mjtIntegrator.mjINT_RK4,
-    "implicitfast": mujoco.mjtIntegrator.mjINT_IMPLICITFAST,
-}
+from applications.envs._facts import TaskFacts
+from applications.envs._spaces import Continuous
 
 
 # The engine in C keeps its state in NumPy's arrays, which JAX takes as its own.
@@ -65,8 +57,11 @@ class AbstractMujocoDefinition(eqx.Module):
         horizon: The time limit, in control steps.
         frame_skip: Simulation steps in one control step.
         derived: Names of arrays of `mjData`, beside the state, that the task reads.
+        facts: What is known of the task beside that: nothing, unless a definition says
+            so in a static field of its own.
     """
 
+    facts: ClassVar[TaskFacts] = TaskFacts()
     observation_size: eqx.AbstractVar[int]
     action_space: eqx.AbstractVar[Continuous]
     horizon: eqx.AbstractVar[int]
@@ -100,67 +95,3 @@ class AbstractMujocoDefinition(eqx.Module):
     @abc.abstractmethod
     def terminated(self, physics: Physics) -> Bool[Array, ""]:
         """Whether the task ends in this state, which a step has just reached."""
-
-
-def gymnasium_spec(name: str, integrator: Integrator | None = None) -> mujoco.MjSpec:
-    """The robot that the installed `gymnasium` package holds, to be edited.
-
-    Args:
-        name: Name of the XML file, without `.xml`.
-        integrator: How to integrate; None for the file's own way.
-
-    Returns:
-        The specification.
-
-    Raises:
-        ValueError: If the integrator has another name.
-    """
-    if integrator is not None and integrator not in _INTEGRATORS:
-        raise ValueError(
-            f"There is no integrator {integrator!r}; there are {list(_INTEGRATORS)}."
-        )
-    assets = importlib.resources.files("gymnasium") / "envs" / "mujoco" / "assets"
-    spec = mujoco.MjSpec.from_string((assets / f"{name}.xml").read_text())
-    if integrator is not None:
-        spec.option.integrator = _INTEGRATORS[integrator]
-    return spec
-
-
-def gymnasium_model(name: str, integrator: Integrator | None = None) -> mujoco.MjModel:
-    """The same, compiled as it is.
-
-    Args:
-        name: As of `gymnasium_spec`.
-        integrator: As of `gymnasium_spec`.
-
-    Returns:
-        The model.
-    """
-    spec = gymnasium_spec(name, integrator)
-    # The compiler warns of this attribute; what it asks for instead comes to the same.
-    mass = spec.compiler.settotalmass
-    spec.compiler.settotalmass = -1
-    model = spec.compile()
-    if mass > 0:
-        mujoco.mj_setTotalmass(model, mass)
-        mujoco.mj_setConst(model, mujoco.MjData(model))
-    return model
-
-
-def to_body_frame(
-    quaternion: Float[Array, " 4"], vector: Float[Array, " 3"]
-) -> Float[Array, " 3"]:
-    """Expresses a world-frame vector in the frame of a body.
-
-    Args:
-        quaternion: Orientation of the body in the world, scalar part first, of unit
-            length.
-        vector: The vector, in the world frame.
-
-    Returns:
-        The same vector in the body frame: it is rotated by the conjugate of
-        `quaternion`.
-    """
-    scalar, axis = quaternion[0], quaternion[1:]
-    twice = 2 * jnp.cross(axis, vector)
-    return vector - scalar * twice + jnp.cross(axis, twice)
