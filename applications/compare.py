@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from applications.envs._settings import TaskSettings
+from applications.envs import TaskSettings
 from applications.settings import check_settings, Count, UserError
 from applications.training import (
     check_picture,

@@ -17,7 +17,7 @@ from applications.baselines.config import (
     PPOConfig,
     SACConfig,
 )
-from applications.envs._settings import TaskSettings
+from applications.envs import TaskSettings
 from applications.evolution.config import ARSConfig, OpenESConfig
 from applications.policies import MLPPolicy
 from applications.settings import UserError

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax
 
-from applications.envs._settings import TaskSettings
+from applications.envs import TaskSettings
 from applications.epvf.algorithm import EPVF, Learned
 from applications.epvf.config import Config
 from applications.search import SearchState

@@ -1,6 +1,6 @@
 """What GoGePo's trainer can be told: settings of the presets."""
 
-from applications.envs._settings import TaskSettings
+from applications.envs import TaskSettings
 from applications.gogepo.config import PRESETS
 from applications.training import CommandLine, LaunchSettings, RunSettings
 
