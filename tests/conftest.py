@@ -42,7 +42,7 @@ jax.config.update(
     int(os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"]),
 )
 
-# Devices to share a population out over, without another process.
+# For tests that share a population out, without another process to do so.
 jax.config.update("jax_num_cpu_devices", 4)
 
 # No silent casts or broadcasts between ranks.

@@ -67,11 +67,6 @@ def test_nothing_is_said_to_come_from_an_index():
     assert [path for path in files if from_an_index.search(path.read_text())] == []
 
 
-def test_addresses_are_the_project_s_own():
-    # One to set, once there is one.
-    assert project()["urls"].keys() == {"Repository"}
-
-
 def pins() -> list[str]:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     return [line for line in lines if line and not line.startswith("#")]
