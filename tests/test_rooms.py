@@ -146,7 +146,7 @@ def test_an_algorithm_loads_none_of_it():
         ("training/x.py", "from ..epvf.train import main", upward),
         ("../wsl/x.py", "import applications.settings", upward),
         ("epvf/b.py", "def f():\n from .a import a", cycle),
-        ("epvf/a.py", "from applications.epvf import a", cycle),
+        ("epvf/a.py", "from applications.epvf import f", cycle),
         ("search/x.py", "from tensorboardX import y", outsiders),
         ("epvf/a.py", "def f():\n import matplotlib.pyplot", outsiders),
     ],
@@ -157,6 +157,7 @@ def test_what_is_out_of_order_is_noticed(tmp_path, file, line, findings):
         (tmp_path / "applications" / name / "__init__.py").touch()
     (tmp_path / "applications/epvf/__init__.py").write_text("from .a import f")
     (tmp_path / "applications/epvf/a.py").write_text("from . import b\n")
+    (tmp_path / "applications/epvf/b.py").touch()
     path = tmp_path / "applications" / file
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(line)
