@@ -1,6 +1,8 @@
 """What README and docs say is so: examples run, tables name what there is."""
 
 import dataclasses
+import doctest
+import importlib
 import json
 import re
 from pathlib import Path
@@ -199,7 +201,50 @@ def test_every_metric():
     assert names == metrics.keys() | of_the_loop
 
 
-@pytest.mark.parametrize("page", [*(ROOT / "docs").glob("*.md"), ROOT / "README.md"])
-def test_commands_of_benchmarks_exist(page):
-    scripts = re.findall(r"python (benchmarks/\w+\.py)", page.read_text())
-    assert [script for script in scripts if not (ROOT / script).is_file()] == []
+def commands(text: str) -> set[str]:
+    """The files that a page's commands run: scripts and modules of this project."""
+    scripts = re.findall(r"python ((?:benchmarks|applications)/[\w/]+\.py)", text)
+    modules = re.findall(r"python -m ((?:benchmarks|applications|wsl)[\w.]*\w)", text)
+    return {*scripts, *(module.replace(".", "/") for module in modules)}
+
+
+def is_there(command: str) -> bool:
+    path = ROOT / command
+    files = [path, path.with_suffix(".py"), path / "__main__.py"]
+    return any(file.is_file() for file in files)
+
+
+def test_every_command_runs_a_file_that_is_there():
+    pages = [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")]
+    named = set.union(*(commands(page.read_text()) for page in pages))
+    assert {"benchmarks/epvf_cartpole.py", "applications/epvf/train"} <= named
+    assert [command for command in sorted(named) if not is_there(command)] == []
+
+
+def test_a_command_without_its_file_is_noticed():
+    (command,) = commands("$ .venv/bin/python -m applications.epvf.fly --high")
+    assert command == "applications/epvf/fly" and not is_there(command)
+
+
+_WITH_EXAMPLES = [
+    path for path in (ROOT / "wsl").rglob("*.py") if ">>> " in path.read_text()
+]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(
+            path,
+            id=path.stem,
+            # One for every change.
+            marks=[] if path.stem == "_weight_space" else pytest.mark.nightly,
+        )
+        for path in sorted(_WITH_EXAMPLES)
+    ],
+)
+def test_examples_in_docstrings(path):
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    result = doctest.testmod(importlib.import_module(name))
+    # Every example of the file is found, behind the decorators of the import hook.
+    assert result.attempted == path.read_text().count(">>> ") and not result.failed

@@ -1,9 +1,6 @@
 """`WeightSpace`: that its group leaves networks alone, its laws, its flat view."""
 
-import doctest
-import importlib
 import itertools
-import pkgutil
 
 import equinox as eqx
 import hypothesis.strategies as st
@@ -14,7 +11,6 @@ import pytest
 from hypothesis import assume, given, settings
 from jaxtyping import Array
 
-import wsl
 from wsl import Factor, WeightSpace
 
 
@@ -496,14 +492,3 @@ def test_wrong_length_of_vector():
     with pytest.raises(ValueError) as caught:
         space.unflatten(jnp.zeros(7))
     assert str(caught.value) == "Expected a vector of 8 weights; got shape (7,)."
-
-
-def test_examples_in_docstrings():
-    modules = [wsl.__name__]
-    modules += [
-        info.name for info in pkgutil.walk_packages(wsl.__path__, f"{wsl.__name__}.")
-    ]
-    results = {name: doctest.testmod(importlib.import_module(name)) for name in modules}
-    assert not any(result.failed for result in results.values())
-    # That the examples were found at all, behind the decorators of the import hook.
-    assert results["wsl._weight_space"].attempted >= 4
