@@ -5,8 +5,7 @@ import equinox as eqx
 import jax.random as jr
 from jaxtyping import PRNGKeyArray, PyTree
 
-from wsl._sizes import check_positive
-from wsl._weight_space import WeightSpace
+from wsl._space import check_positive, WeightSpace
 from wsl.encoders._inputs import count_channels
 from wsl.encoders._pooled import AbstractPooledEncoder
 from wsl.nn import GraphNetwork, InvariantPool

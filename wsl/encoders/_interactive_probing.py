@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from wsl._sizes import check_positive
+from wsl._space import check_positive
 from wsl.encoders._answers import answers_to, identity, shape_of
 from wsl.encoders._encoder import AbstractEncoder
 

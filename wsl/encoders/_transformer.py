@@ -5,8 +5,7 @@ import equinox as eqx
 import jax.random as jr
 from jaxtyping import PRNGKeyArray, PyTree
 
-from wsl._sizes import check_positive
-from wsl._weight_space import WeightSpace
+from wsl._space import check_positive, WeightSpace
 from wsl.encoders._inputs import count_channels, embedding
 from wsl.encoders._pooled import AbstractPooledEncoder
 from wsl.nn import ChannelNorm, InvariantPool, WeightSpaceTransformerBlock
@@ -92,7 +91,7 @@ class Transformer(AbstractPooledEncoder):
             basis="near-neighbour",
             key=first_key,
         )
-        released = space.release(*release)
+        released = space.unfix(*release)
         layers += [
             WeightSpaceTransformerBlock(released, channels, num_heads, key=layer_key)
             for layer_key in jr.split(layers_key, num_layers)

@@ -8,9 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from wsl._axes import Slot
-from wsl._layout import Layout, layouts
-from wsl._weight_space import WeightSpace
+from wsl._space import Layout, Slot, WeightSpace
 from wsl.nn._channels import per_leaf
 from wsl.nn._dtypes import like, wide
 
@@ -133,10 +131,10 @@ class WeightSpaceAttention(eqx.Module):
         width = num_heads * head_channels
         inputs, summaries, outputs, biases = [], [], [], []
         keys = jr.split(key, (max(len(self.channels), 1), 3))
-        for leaf_keys, layout, count in zip(
-            keys, layouts(space), self.channels, strict=False
+        for leaf_keys, leaf, count in zip(
+            keys, space.leaves, self.channels, strict=False
         ):
-            folded, terms = layout.fixed * count, len(layout.slots) + 1
+            folded, terms = leaf.layout.fixed * count, len(leaf.slots) + 1
             inputs.append(_lecun(folded, (3 * terms - 2) * width, leaf_keys[0]))
             summaries.append(_lecun(folded, 2 * width, leaf_keys[1]))
             outputs.append(_lecun(terms * width, folded, leaf_keys[2]))
@@ -163,7 +161,7 @@ class WeightSpaceAttention(eqx.Module):
             return features
         with jax.numpy_dtype_promotion("standard"):
             dtype = jnp.result_type(*leaves)
-        all_layouts = layouts(self.space)
+        all_layouts = tuple(leaf.layout for leaf in self.space.leaves)
         folded = [
             layout.fold(leaf.astype(dtype))
             for leaf, layout in zip(leaves, all_layouts, strict=True)

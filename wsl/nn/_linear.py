@@ -11,7 +11,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from wsl._weight_space import WeightSpace
+from wsl._space import WeightSpace
 from wsl.nn._channels import per_leaf
 from wsl.nn._linear_apply import broadcast_to_leaves, pool_leaves
 from wsl.nn._linear_matmul import times_matrix

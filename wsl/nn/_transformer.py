@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from wsl._weight_space import WeightSpace
+from wsl._space import WeightSpace
 from wsl.nn._activation import Pointwise
 from wsl.nn._attention import WeightSpaceAttention
 from wsl.nn._channels import per_leaf
@@ -69,7 +69,7 @@ class WeightSpaceTransformerBlock(eqx.Module):
         """
         if expansion < 1:
             raise ValueError(f"`expansion` must be positive; got {expansion}.")
-        attention_key, *keys = jr.split(key, 1 + 2 * len(space.paths))
+        attention_key, *keys = jr.split(key, 1 + 2 * len(space.leaves))
         counts = per_leaf(space, channels)
         self.space = space
         self.attention = WeightSpaceAttention(

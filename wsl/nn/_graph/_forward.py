@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from wsl._sizes import check_positive
+from wsl._space import check_positive
 from wsl.nn._channels import per_leaf
 from wsl.nn._graph._parameter_graph import Incidence
 from wsl.nn._graph._scale_mlp import ScaleEquivariantMLP

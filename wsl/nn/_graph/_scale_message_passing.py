@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from wsl._sizes import check_positive
+from wsl._space import check_positive
 from wsl.nn._graph._ops import align, split_key
 from wsl.nn._graph._scale_mlp import RescaleEquivariant, ScaleEquivariantMLP
 from wsl.nn._graph._scale_pool import (

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from wsl._sizes import check_positive
+from wsl._space import check_positive
 from wsl.nn._graph._ops import add, draw
 from wsl.nn._graph._scale_symmetry import is_scaled, is_signed, ScaleKind
 

@@ -10,7 +10,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from wsl._weight_space import WeightSpace
+from wsl._space import WeightSpace
 from wsl.encoders import AbstractEncoder
 from wsl.generators import SliceHyperNetwork
 from wsl.nn import (
@@ -178,7 +178,7 @@ def make_editor(
         )
     elif name in ("equivariant", "equivariant-np"):
         released = tuple(space.fixed) if name == "equivariant-np" else ()
-        inner = space.release(*released)
+        inner = space.unfix(*released)
         encoding_key, *keys = jr.split(key, 4)
         layer = eqx.nn.Sequential(
             [

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from wsl._infer import infer_weight_space
-from wsl._weight_space import WeightSpace
+from wsl._space import WeightSpace
 from wsl.encoders import (
     AbstractEncoder,
     Equivariant,

@@ -11,9 +11,9 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
-from wsl._match import match_weights
-from wsl._weight_space import WeightSpace
+from wsl._space import WeightSpace
 from wsl.encoders import count_flops
+from wsl.matching import match_weights
 from wsl.zoo._zoo import take, Zoo
 from wsl.zoo.benchmark._edit import (
     shown_by,

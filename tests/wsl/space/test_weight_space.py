@@ -1,162 +1,135 @@
 """`WeightSpace`: that its group leaves networks alone, its laws, its flat view."""
 
+import copy
 import itertools
+import pickle
 
 import equinox as eqx
-import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
 from jaxtyping import Array
 
+import wsl
+from tests.wsl.helpers import (
+    act_on_tree,
+    assert_same,
+    chain_spec,
+    draw_element,
+    draw_weights,
+    make_space,
+)
 from wsl import Factor, WeightSpace
 
 
-# Few widths, so that examples share compilations.
-_WIDTH = st.sampled_from([2, 3, 5])
 # Drawn weights are of order 1, and so are outputs. Rounding moves them by 1e-6 at most;
 # the negative controls move them by far more than 1e-3.
 _SAME, _MOVED = 1e-5, 1e-3
 
 
 class _Stack(eqx.Module):
-    """Linear layers in a tuple: other paths, and an activation without symmetry."""
+    """Linear layers in a tuple, each of its own width."""
 
     linears: tuple[eqx.nn.Linear, ...]
 
-    def __call__(self, x):
-        for linear in self.linears[:-1]:
-            x = jax.nn.silu(linear(x))
-        return self.linears[-1](x)
+    def __init__(self, sizes, key):
+        pairs = itertools.pairwise(sizes)
+        self.linears = tuple(eqx.nn.Linear(n, m, key=key) for n, m in pairs)
 
 
-def _spec(layers, prefix):
-    """The spec of a perceptron: rows, bias and next columns of a layer together."""
-    names = [None, *(f"hidden{i}" for i in range(len(layers) - 1)), None]
-    spec = {}
-    for i, layer in enumerate(layers):
-        spec[f"{prefix}[{i}].weight"] = (names[i + 1], names[i])
-        if layer.use_bias:
-            spec[f"{prefix}[{i}].bias"] = (names[i + 1],)
-    return spec
+def _network(make, spec):
+    """A network with drawn weights, and its space."""
+    shapes = eqx.filter_eval_shape(make, key=jax.random.key(0))
+    space = WeightSpace.from_spec(shapes, spec)
+    return eqx.combine(draw_weights(space, 0), shapes), space
 
 
-@st.composite
-def _networks(draw):
-    """A network with drawn weights and its written spec."""
-    key = jax.random.key(0)
-    use_bias = draw(st.booleans())
-    depth = draw(st.integers(1, 3))
-    if draw(st.booleans()):
-        width = draw(_WIDTH)
-        network = eqx.nn.MLP(
-            3,
-            2,
-            width,
-            depth,
-            jax.nn.tanh,
+def _mlp(width=4, depth=2, use_bias=True, **options):
+    return _network(
+        lambda key: eqx.nn.MLP(
+            *(3, 2, width, depth, jax.nn.tanh),
             use_bias=use_bias,
             use_final_bias=use_bias,
             key=key,
-        )
-        spec = _spec(network.layers, ".layers")
-    else:
-        sizes = [3, *(draw(_WIDTH) for _ in range(depth)), 2]
-        network = _Stack(
-            tuple(
-                eqx.nn.Linear(n, m, use_bias=use_bias, key=key)
-                for n, m in itertools.pairwise(sizes)
-            )
-        )
-        spec = _spec(network.linears, ".linears")
-    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-
-    def draw_leaf(leaf):  # Scaled, so that no layer's outputs grow.
-        numbers = random.standard_normal(leaf.shape) / np.sqrt(leaf.shape[-1])
-        return jnp.asarray(numbers, leaf.dtype)
-
-    weights = jax.tree.map(draw_leaf, eqx.filter(network, eqx.is_array))
-    return eqx.combine(weights, network), spec
+        ),
+        options.get("spec", chain_spec(depth + 1, use_bias=use_bias)),
+    )
 
 
-def _draw_element(data, space):
-    return {
-        group: jnp.asarray(data.draw(st.permutations(range(n))), jnp.int32)
-        for group, n in space.groups.items()
-    }
+def _stack():
+    return _network(lambda key: _Stack((3, 5, 2, 2), key), chain_spec(3, ".linears"))
+
+
+_NETWORKS = {
+    "mlp": _mlp,
+    "one hidden layer, no biases": lambda: _mlp(5, 1, use_bias=False),
+    "widths": _stack,
+}
+_each_network = pytest.mark.parametrize("make", _NETWORKS.values(), ids=_NETWORKS)
 
 
 def _outputs(network):
-    inputs = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
-    return np.stack([network(x) for x in jnp.asarray(inputs)])
-
-
-def _assert_same(a, b):
-    """Equal to the bit, leaf by leaf."""
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        assert left.dtype == right.dtype
-        np.testing.assert_array_equal(left, right)
+    """What the network computes, in NumPy."""
+    x = np.random.default_rng(0).standard_normal((4, 3))
+    layers = network.linears if isinstance(network, _Stack) else network.layers
+    for i, layer in enumerate(layers):
+        x = (np.tanh(x) if i else x) @ np.asarray(layer.weight, float).T
+        x = x if layer.bias is None else x + np.asarray(layer.bias, float)
+    return x
 
 
 # What the group does to functions.
 
 
-@settings(max_examples=25)
-@given(_networks(), st.data())
-def test_permuted_networks_compute_the_same(network_and_spec, data):
-    network, spec = network_and_spec
-    space = WeightSpace.from_spec(network, spec)
-    permuted = space.permute(network, _draw_element(data, space))
-    assert type(permuted) is type(network)
-    np.testing.assert_allclose(_outputs(permuted), _outputs(network), atol=_SAME)
+@_each_network
+def test_permuted_networks_compute_the_same(make):
+    network, space = make()
+    for seed in range(5):
+        permuted = space.permute(network, draw_element(space, seed))
+        assert type(permuted) is type(network)
+        np.testing.assert_allclose(_outputs(permuted), _outputs(network), atol=_SAME)
+    # Control: the weights have been moved.
+    assert not np.array_equal(space.flatten(permuted), space.flatten(network))
 
 
-@settings(max_examples=25)
-@given(_networks(), st.data())
-def test_wrong_specs_change_the_function(network_and_spec, data):
-    network, spec = network_and_spec
-    last = max(path for path in spec if path.endswith("weight"))
-    wrong = {
+@_each_network
+def test_wrong_specs_change_the_function(make):
+    network, space = make()
+    paths = [leaf.path for leaf in space.leaves if leaf.path.endswith("weight")]
+    still = {leaf.path: (None,) * len(leaf.shape) for leaf in space.leaves}
+    for wrong in (
         # Only the columns of the last layer move, and nothing with them.
-        "uncoupled": {
-            path: (None, "hidden") if path == last else (None,) * len(axes)
-            for path, axes in spec.items()
-        },
+        {**still, paths[-1]: (None, "g")},
         # The inputs of the first layer are given in an order of their own.
-        "input": {
-            path: (axes[0], "input") if path.endswith("[0].weight") else axes
-            for path, axes in spec.items()
-        },
-    }[data.draw(st.sampled_from(["uncoupled", "input"]))]
-    space = WeightSpace.from_spec(network, wrong)
-    element = _draw_element(data, space)
-    free = element["hidden" if "hidden" in element else "input"]
-    assume(not np.array_equal(free, range(len(free))))
-    permuted = space.permute(network, element)
-    assert np.abs(_outputs(permuted) - _outputs(network)).max() > _MOVED
+        {**still, paths[0]: (None, "g")},
+    ):
+        space = WeightSpace.from_spec(network, wrong)
+        element = {"g": jnp.asarray(np.roll(np.arange(space.groups["g"]), 1))}
+        permuted = space.permute(network, element)
+        assert np.abs(_outputs(permuted) - _outputs(network)).max() > _MOVED
 
 
 # The laws of the group, and of its action: only moves, so equal to the bit.
 
 
-@settings(max_examples=25)
-@given(_networks(), st.data())
-def test_group_laws(network_and_spec, data):
-    network, spec = network_and_spec
-    space = WeightSpace.from_spec(network, spec)
+@_each_network
+def test_group_laws(make):
+    network, space = make()
     weights = eqx.filter(network, eqx.is_array)
-    a, b = _draw_element(data, space), _draw_element(data, space)
-    _assert_same(
-        space.permute(space.permute(weights, a), b),
-        space.permute(weights, space.compose(a, b)),
-    )
-    _assert_same(space.permute(space.permute(weights, a), space.inverse(a)), weights)
-    _assert_same(space.compose(a, space.inverse(a)), space.identity())
-    _assert_same(space.compose(space.inverse(a), a), space.identity())
-    _assert_same(space.permute(weights, space.identity()), weights)
+    for seed in range(5):
+        a, b = draw_element(space, seed), draw_element(space, seed + 100)
+        assert_same(
+            space.permute(space.permute(weights, a), b),
+            space.permute(weights, space.compose(a, b)),
+        )
+        back = space.permute(space.permute(weights, a), space.inverse(a))
+        assert_same(back, weights)
+        assert_same(space.compose(a, space.inverse(a)), space.identity())
+        assert_same(space.compose(space.inverse(a), a), space.identity())
+        assert_same(space.permute(weights, space.identity()), weights)
+        # By its definition.
+        assert_same(space.permute(weights, a), act_on_tree(space, weights, a))
 
 
 def test_permute_compose_and_inverse_by_hand():
@@ -201,8 +174,7 @@ def test_recurrent_leaf_moves_on_both_axes():
 def test_samples_are_uniform():
     # A group of 3! * 2! = 12 elements. Each count has mean 500 and standard deviation
     # sqrt(6000 * 1/12 * 11/12) = 21.4; 5 of them either way.
-    weights = {"a": jnp.zeros((3, 2))}
-    space = WeightSpace.from_spec(weights, {"['a']": ("g", "h")})
+    space = make_space({"a": (3, 2)}, {"a": ("g", "h")})
     keys = jax.random.split(jax.random.key(0), 6000)
     drawn = jax.vmap(lambda key: space.sample(key=key))(keys)
     rows, counts = np.unique(
@@ -220,15 +192,14 @@ def test_samples_are_uniform():
 def test_without_groups():
     weights = {"a": jnp.arange(2.0)}
     space = WeightSpace.from_spec(weights)
-    assert space.axes == (((Factor(2),),),)
+    assert [x.axes for x in space.leaves] == [((Factor(2),),)]
     assert space.groups == {}
     assert space.sample(key=jax.random.key(0)) == {} == space.identity()
-    _assert_same(space.permute(weights, {}), weights)
+    assert_same(space.permute(weights, {}), weights)
 
 
-def test_jit_and_vmap():
-    network = eqx.nn.MLP(3, 2, 4, 2, key=jax.random.key(0))
-    space = WeightSpace.from_spec(network, _spec(network.layers, ".layers"))
+def test_transformations():
+    network, space = _mlp()
     weights = eqx.filter(network, eqx.is_array)
     keys = jax.random.split(jax.random.key(1), 5)
 
@@ -240,55 +211,70 @@ def test_jit_and_vmap():
         return element, space.permute(weights, element), back
 
     population = jax.tree.map(
-        lambda leaf: jnp.stack([leaf + i for i in range(5)]), weights
+        lambda leaf: jnp.asarray(np.stack([leaf + i for i in range(5)])), weights
     )
     elements, shuffled, back = shuffle(population, keys)
     for i in range(5):
-        one = jax.tree.map(lambda leaf, i=i: leaf[i], population)
-        element = space.sample(key=keys[i])
-        _assert_same(jax.tree.map(lambda leaf, i=i: leaf[i], elements), element)
-        _assert_same(
-            jax.tree.map(lambda leaf, i=i: leaf[i], shuffled),
-            space.permute(one, element),
-        )
-    _assert_same(back, population)
+        one = lambda tree, i=i: jax.tree.map(lambda leaf: np.asarray(leaf)[i], tree)
+        assert_same(one(elements), space.sample(key=keys[i]))
+        expected = act_on_tree(space, one(population), one(elements))
+        assert_same(one(shuffled), expected)
+    assert_same(back, population)
     # Control: the draws do move something, and differently.
-    first = np.asarray(elements["hidden0"])
-    assert len(np.unique(first, axis=0)) > 1
+    assert len(np.unique(np.asarray(elements["h0"]), axis=0)) > 1
+
+    # The gradient of an entry is 1 where it was: the inverse of the move.
+    element = draw_element(space, 0)
+    gradient = jax.grad(lambda v: space.flatten(_move(space, v, element))[7])
+    vector = space.flatten(weights)
+    where = int(np.argmax(gradient(vector)))
+    assert vector[where] == space.flatten(_move(space, vector, element))[7]
+
+
+def _move(space, vector, element):
+    return space.permute(space.unflatten(vector), element)
+
+
+def test_numpy_arrays_are_weights():
+    weights = {"w": np.arange(6.0).reshape(3, 2)}
+    space = WeightSpace.from_spec(weights, {"['w']": ("g", None)})
+    assert space.leaves[0].dtype == "float64"
+    permuted = space.permute(weights, {"g": jnp.array([2, 1, 0])})
+    assert isinstance(permuted["w"], jax.Array)
+    np.testing.assert_array_equal(permuted["w"], weights["w"][::-1])
+    np.testing.assert_array_equal(space.flatten(weights), np.arange(6.0))
 
 
 # The flat view.
 
 
-@settings(max_examples=25)
-@given(_networks())
-def test_flat_view_goes_there_and_back(network_and_spec):
-    network, spec = network_and_spec
-    space = WeightSpace.from_spec(network, spec)
+@_each_network
+def test_flat_view_goes_there_and_back(make):
+    network, space = make()
     weights = eqx.filter(network, eqx.is_array)
     vector = space.flatten(network)
     assert vector.shape == (space.size,)
     assert space.size == sum(leaf.size for leaf in jax.tree.leaves(weights))
-    _assert_same(space.unflatten(vector), weights)
-    np.testing.assert_array_equal(space.flatten(space.unflatten(vector)), vector)
+    expected = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(weights)])
+    np.testing.assert_array_equal(vector, expected)
+    assert_same(space.unflatten(vector), weights)
 
 
 def test_order_of_flattening():
-    network = eqx.nn.Linear(3, 2, key=jax.random.key(0))
     network = eqx.tree_at(
         lambda linear: (linear.weight, linear.bias),
-        network,
+        _linear(),
         (jnp.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), jnp.array([7.0, 8.0])),
     )
     space = WeightSpace.from_spec(network)
-    assert space.paths == (".weight", ".bias")
-    assert space.shapes == ((2, 3), (2,))
+    assert [x.path for x in space.leaves] == [".weight", ".bias"]
+    assert [x.shape for x in space.leaves] == [(2, 3), (2,)]
     np.testing.assert_array_equal(space.flatten(network), np.arange(1.0, 9.0))
     # Dictionaries are flattened in the order of their keys.
     weights = {"b": jnp.array([1.0]), "a": jnp.array([[2.0], [3.0]]), "c": jnp.ones(())}
     space = WeightSpace.from_spec(weights)
     np.testing.assert_array_equal(space.flatten(weights), [2, 3, 1, 1])
-    _assert_same(space.unflatten(space.flatten(weights)), weights)
+    assert_same(space.unflatten(space.flatten(weights)), weights)
 
 
 def test_mixed_dtypes():
@@ -298,17 +284,17 @@ def test_mixed_dtypes():
     }
     spec = {"['half']": ("g", None), "['single']": ("g",)}
     space = WeightSpace.from_spec(weights, spec)
-    assert space.dtypes == ("bfloat16", "float32")
+    assert [x.dtype for x in space.leaves] == ["bfloat16", "float32"]
     vector = space.flatten(weights)
     assert vector.dtype == jnp.float32 and vector.shape == (6,)
-    _assert_same(space.unflatten(vector), weights)
+    assert_same(space.unflatten(vector), weights)
     swapped = space.permute(weights, {"g": jnp.array([1, 0])})
-    _assert_same(swapped, jax.tree.map(lambda leaf: leaf[::-1], weights))
+    assert_same(swapped, jax.tree.map(lambda leaf: leaf[::-1], weights))
     # Neither 16-bit type holds the other's numbers; float32 holds both.
     halves = {"a": jnp.ones(1, jnp.bfloat16), "b": jnp.full(1, 0.1, jnp.float16)}
     space = WeightSpace.from_spec(halves)
     assert space.flatten(halves).dtype == jnp.float32
-    _assert_same(space.unflatten(space.flatten(halves)), halves)
+    assert_same(space.unflatten(space.flatten(halves)), halves)
     only = {"a": jnp.ones(3, jnp.bfloat16)}
     assert WeightSpace.from_spec(only).flatten(only).dtype == jnp.bfloat16
 
@@ -322,27 +308,29 @@ def test_no_leaves():
 # The space itself.
 
 
-def _linear(fan_in=3, fan_out=2):
-    return eqx.nn.Linear(fan_in, fan_out, key=jax.random.key(0))
+def _linear(fan_in=3, dtype=jnp.float32):
+    """A layer of ones, of which nothing has to be compiled."""
+    make = lambda: eqx.nn.Linear(fan_in, 2, key=jax.random.key(0))
+    shapes = eqx.filter_eval_shape(make)
+    return jax.tree.map(lambda x: jnp.asarray(np.ones(x.shape), dtype), shapes)
 
 
 _LINEAR_SPEC = {".weight": ("out", None), ".bias": ("out",)}
 
 
 def test_groups_size_and_table():
-    network = eqx.nn.MLP(3, 2, 4, 2, key=jax.random.key(0))
-    space = WeightSpace.from_spec(network, _spec(network.layers, ".layers"))
-    assert list(space.groups.items()) == [("hidden0", 4), ("hidden1", 4)]
+    network, space = _mlp()
+    assert list(space.groups.items()) == [("h0", 4), ("h1", 4)]
     assert space.size == (3 * 4 + 4) + (4 * 4 + 4) + (4 * 2 + 2)
     expected = """\
 leaf               shape   axes
-.layers[0].weight  (4, 3)  hidden0, -
-.layers[0].bias    (4,)    hidden0
-.layers[1].weight  (4, 4)  hidden1, hidden0
-.layers[1].bias    (4,)    hidden1
-.layers[2].weight  (2, 4)  -, hidden1
+.layers[0].weight  (4, 3)  h0, -
+.layers[0].bias    (4,)    h0
+.layers[1].weight  (4, 4)  h1, h0
+.layers[1].bias    (4,)    h1
+.layers[2].weight  (2, 4)  -, h1
 .layers[2].bias    (2,)    -
-groups: hidden0 (4), hidden1 (4)"""
+groups: h0 (4), h1 (4)"""
     assert space.table() == expected == str(space)
     frozen = WeightSpace.from_spec(network)
     assert frozen.table().splitlines()[-1] == "groups: none"
@@ -353,21 +341,43 @@ def test_equality_and_hash():
     same = [
         WeightSpace.from_spec(eqx.filter(_linear(), eqx.is_array), _LINEAR_SPEC),
         WeightSpace.from_spec(eqx.filter_eval_shape(_linear), _LINEAR_SPEC),
+        copy.deepcopy(space),
+        _pickled(space),
         # Lists and another order of the spec make no difference.
         WeightSpace.from_spec(_linear(), {".bias": ["out"], ".weight": ["out", None]}),
     ]
     for other in same:
         assert other == space and hash(other) == hash(space)
-    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), _linear())
     different = [
         WeightSpace.from_spec(_linear()),
         WeightSpace.from_spec(_linear(), {".weight": ("o", None), ".bias": ("o",)}),
         WeightSpace.from_spec(_linear(4), _LINEAR_SPEC),
-        WeightSpace.from_spec(half, _LINEAR_SPEC),
+        WeightSpace.from_spec(_linear(dtype=jnp.bfloat16), _LINEAR_SPEC),
         WeightSpace.from_spec({"w": jnp.zeros((2, 3)), "x": jnp.zeros(2)}),
     ]
     assert all(other != space for other in different)
     assert len({space, *same, *different}) == 1 + len(different)
+
+
+def test_copies_take_the_same_networks():
+    network, space = _mlp()
+    weights, element = eqx.filter(network, eqx.is_array), draw_element(space, 0)
+    for other in (copy.copy(space), copy.deepcopy(space), _pickled(space)):
+        assert other == space and str(other) == str(space)
+        assert_same(other.permute(network, element), space.permute(network, element))
+        assert_same(other.unflatten(other.flatten(network)), weights)
+    # What an inference has found out beside the group is kept.
+    inferred = wsl.infer_weight_space(network, np.zeros(3, np.float32))
+    assert _pickled(inferred).reasons == inferred.reasons != ()
+    # A layer and its copy are pytrees of one structure.
+    layer = wsl.nn.InvariantPool(space)
+    assert jax.tree.structure(copy.deepcopy(layer)) == jax.tree.structure(layer)
+    # Control: a copy of another space is another one.
+    assert copy.deepcopy(_mlp(5)[1]) != space != _pickled(inferred)
+
+
+def _pickled(space):
+    return pickle.loads(pickle.dumps(space))
 
 
 # Errors.

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wsl._match._assign import assign
-from wsl._match._problem import gram, Pair, Permutations, Problem, Term
+from wsl.matching._assign import assign
+from wsl.matching._problem import gram, Pair, Permutations, Problem, Term
 
 
 def informed_start(
@@ -90,19 +90,6 @@ def _features(
                 rest = [s - (s > chain[0]) - (s > twin) for s in unknown if s != twin]
                 features.append(_feature(names, a_, b_, [a_.ndim - 1], rest))
     return features
-
-
-def _diagonal(
-    names: tuple[str, ...],
-    a: np.ndarray,
-    b: np.ndarray,
-    axes: tuple[int, ...],
-    unknown: Sequence[int],
-) -> _Feature:
-    # The diagonal becomes the last axis.
-    a, b = (np.diagonal(x, 0, *axes) for x in (a, b))
-    rest = [s - sum(s > axis for axis in axes) for s in unknown if s not in axes]
-    return _feature(names, a, b, [a.ndim - 1], rest)
 
 
 def _twin(pair: Pair, chain: Sequence[int]) -> int | None:

@@ -1,6 +1,7 @@
 """The weights of a model as a space on which permutation groups act."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -13,9 +14,11 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from wsl._action import ancestors, GroupElement, move_blocks, permute_leaf
-from wsl._axes import AxisSpec, Factor, find_slots, read_spec, Slot
-from wsl._table import leaf_table
+from wsl._space import _action
+from wsl._space._action import ancestors, GroupElement
+from wsl._space._axes import AxisSpec, find_slots, read_spec
+from wsl._space._leaf import is_weight, Leaf, read
+from wsl._space._table import columns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,11 +46,7 @@ class WeightSpace:
 
     Attributes:
         treedef: Structure of the weights.
-        paths: Path of each leaf, in the order of flattening, as written by
-            `jax.tree_util.keystr`.
-        shapes: Shape of each leaf.
-        dtypes: Name of each leaf's dtype.
-        axes: For each leaf, for each of its axes, the factors of that axis.
+        leaves: The leaves, in the order of flattening.
         fixed: Names that nothing may move.
         nested: Pairs of a name and the name whose blocks it lives in.
         reasons: For names that an inference found to be fixed, the reason. Takes no
@@ -60,10 +59,7 @@ class WeightSpace:
     """
 
     treedef: jtu.PyTreeDef  # pyright: ignore[reportInvalidTypeForm]
-    paths: tuple[str, ...]
-    shapes: tuple[tuple[int, ...], ...]
-    dtypes: tuple[str, ...]
-    axes: tuple[tuple[tuple[Factor, ...], ...], ...]
+    leaves: tuple[Leaf, ...]
     fixed: frozenset[str] = frozenset()
     nested: tuple[tuple[str, str], ...] = ()
     reasons: tuple[tuple[str, str], ...] = dataclasses.field(default=(), compare=False)
@@ -87,8 +83,13 @@ class WeightSpace:
             raise ValueError(
                 f"`fixed` names {unknown}, which no axis has. Names: {list(names)}."
             )
-        for path, axes in zip(self.paths, self.axes, strict=True):
-            find_slots(path, axes, self.fixed, nested)
+        leaves = tuple(
+            dataclasses.replace(
+                leaf, slots=find_slots(leaf.path, leaf.axes, self.fixed, nested)
+            )
+            for leaf in self.leaves
+        )
+        object.__setattr__(self, "leaves", leaves)
 
     @classmethod
     def from_spec(
@@ -141,33 +142,16 @@ class WeightSpace:
             >>> space.groups
             {'hidden': 8}
         """
-        with_paths, treedef = jtu.tree_flatten_with_path(eqx.filter(weights, _is_array))
-        paths = tuple(jtu.keystr(path) for path, _ in with_paths)
-        leaves = [leaf for _, leaf in with_paths]
-        for path, leaf in zip(paths, leaves, strict=True):
-            if not is_weight(leaf):
-                raise ValueError(
-                    f"Leaf {path!r} has dtype {leaf.dtype}; weights are real floating-"
-                    "point arrays. Take the others out first, for instance with "
-                    "`eqx.filter(model, eqx.is_inexact_array)`."
-                )
-        shapes = tuple(tuple(leaf.shape) for leaf in leaves)
-        if spec is None:
-            spec = {
-                path: (None,) * len(shape)
-                for path, shape in zip(paths, shapes, strict=True)
-            }
-        return cls(
-            treedef,
-            paths,
-            shapes,
-            tuple(np.dtype(leaf.dtype).name for leaf in leaves),
-            read_spec(spec, paths, shapes, sizes or {}),
-            frozenset(fixed),
-            tuple((nested or {}).items()),
-        )
+        leaves, treedef = read(weights)
+        if spec is not None:
+            shapes = {leaf.path: leaf.shape for leaf in leaves}
+            axes = read_spec(spec, shapes, sizes or {})
+            leaves = tuple(
+                dataclasses.replace(leaf, axes=axes[leaf.path]) for leaf in leaves
+            )
+        return cls(treedef, leaves, frozenset(fixed), tuple((nested or {}).items()))
 
-    def release(self, *names: str) -> "WeightSpace":
+    def unfix(self, *names: str) -> "WeightSpace":
         """The same space with some fixed names free to move.
 
         A larger group than the model's own, to be used with care: what commutes with it
@@ -200,9 +184,8 @@ class WeightSpace:
         """Size of each name's set of indices, in order of appearance."""
         return {
             factor.name: factor.size
-            for axes in self.axes
-            for factors in axes
-            for factor in factors
+            for leaf in self.leaves
+            for factor in leaf.factors
             if factor.name is not None
         }
 
@@ -221,15 +204,13 @@ class WeightSpace:
     @property
     def size(self) -> int:
         """How many numbers the weights hold."""
-        return sum(math.prod(shape) for shape in self.shapes)
+        return sum(math.prod(leaf.shape) for leaf in self.leaves)
 
     @property
-    def slots(self) -> tuple[tuple[Slot, ...], ...]:
-        """For each leaf, those factors of its axes that a group acts on."""
-        return tuple(
-            find_slots(path, axes, self.fixed, dict(self.nested))
-            for path, axes in zip(self.paths, self.axes, strict=True)
-        )
+    def blocks(self) -> dict[str, tuple[str, ...]]:
+        """For each group, the groups in whose blocks it is nested, outermost first."""
+        nested = dict(self.nested)
+        return {group: tuple(ancestors(group, nested)) for group in self.groups}
 
     # The group.
 
@@ -242,15 +223,13 @@ class WeightSpace:
         groups = self.groups
         return {
             group: tuple(groups[name] for name in (*blocks, group))
-            for group, blocks in self._blocks().items()
+            for group, blocks in self.blocks.items()
         }
 
     def identity(self) -> GroupElement:
         """The element that moves nothing."""
-        return {
-            group: jnp.broadcast_to(jnp.arange(shape[-1]), shape)
-            for group, shape in self.element_shapes().items()
-        }
+        unmoved = _action.identity(self.element_shapes())
+        return {group: jnp.asarray(indices) for group, indices in unmoved.items()}
 
     def sample(self, *, key: PRNGKeyArray) -> GroupElement:
         """Draws an element uniformly.
@@ -262,35 +241,15 @@ class WeightSpace:
             One permutation of `0..n-1` for each group, and for each block of a nested
             one.
         """
-        identity = self.identity()
-        keys = jr.split(key, max(len(identity), 1))
-        return {
-            group: jr.permutation(subkey, unmoved, axis=-1, independent=True)
-            for subkey, (group, unmoved) in zip(keys, identity.items(), strict=False)
-        }
+        return _sample(self, key)
 
     def compose(self, first: GroupElement, second: GroupElement) -> GroupElement:
         """The element that acts as `first`, then `second`."""
-        self._check_element(first)
-        self._check_element(second)
-        return {
-            group: jnp.take_along_axis(
-                move_blocks(first[group], [second[block] for block in blocks]),
-                second[group],
-                axis=-1,
-            )
-            for group, blocks in self._blocks().items()
-        }
+        return _compose(self, self._own(first), self._own(second))
 
     def inverse(self, element: GroupElement) -> GroupElement:
         """The element that undoes `element`."""
-        self._check_element(element)
-        inverse: GroupElement = {}
-        # What lies in a block comes after the block.
-        for group, blocks in sorted(self._blocks().items(), key=lambda x: len(x[1])):
-            moved = move_blocks(element[group], [inverse[block] for block in blocks])
-            inverse[group] = jnp.argsort(moved, axis=-1)
-        return {group: inverse[group] for group in self.groups}
+        return _inverse(self, self._own(element))
 
     def permute(self, weights: PyTree, element: GroupElement) -> PyTree:
         """Acts on weights with a group element.
@@ -311,13 +270,8 @@ class WeightSpace:
             ValueError: If the weights are not of this space or the element lacks a
                 group.
         """
-        self._check_element(element)
-        permuted = [
-            permute_leaf(leaf, axes, slots, element)
-            for leaf, axes, slots in zip(
-                self._leaves(weights), self.axes, self.slots, strict=True
-            )
-        ]
+        element = self._own(element)
+        permuted = _permute(self, self.weight_leaves(weights), element)
         return eqx.combine(jax.tree.unflatten(self.treedef, permuted), weights)
 
     def permute_features(self, features: PyTree, element: GroupElement) -> PyTree:
@@ -335,16 +289,32 @@ class WeightSpace:
             ValueError: If the features are not of this space or the element lacks a
                 group.
         """
-        self._check_element(element)
-        return jax.tree.unflatten(
-            self.treedef,
-            [
-                permute_leaf(leaf, axes, slots, element)
-                for leaf, axes, slots in zip(
-                    self.feature_leaves(features), self.axes, self.slots, strict=True
+        element = self._own(element)
+        permuted = _permute(self, self.feature_leaves(features), element)
+        return jax.tree.unflatten(self.treedef, permuted)
+
+    def weight_leaves(self, weights: PyTree) -> list[Any]:
+        """The leaves of weights, once they are seen to be of this space.
+
+        Args:
+            weights: Weights of this space, or the model itself.
+
+        Returns:
+            The leaves, in the order of the space's.
+
+        Raises:
+            ValueError: If a leaf is missing or has another shape.
+        """
+        arrays, treedef = self._matched(weights)
+        for leaf, array in zip(self.leaves, arrays, strict=True):
+            if tuple(array.shape) != leaf.shape:
+                raise ValueError(
+                    f"Leaf {leaf.path!r} has shape {tuple(array.shape)}; this space "
+                    f"has {leaf.shape} there. A batch of weights goes through "
+                    "`jax.vmap`."
                 )
-            ],
-        )
+        self._check_structure(treedef)
+        return arrays
 
     def feature_leaves(
         self, features: PyTree, channels: Sequence[int] | None = None
@@ -356,23 +326,23 @@ class WeightSpace:
             channels: How many channels each leaf must have; None for any number.
 
         Returns:
-            The leaves, in the order of `paths`.
+            The leaves, in the order of the space's.
 
         Raises:
             ValueError: If a leaf is missing or has another shape.
         """
-        leaves, treedef = self._named_leaves(features)
-        for i, (path, shape) in enumerate(zip(self.paths, self.shapes, strict=True)):
-            found = tuple(leaves[i].shape)
+        arrays, treedef = self._matched(features)
+        for i, (leaf, array) in enumerate(zip(self.leaves, arrays, strict=True)):
+            found = tuple(array.shape)
             wanted = "channels" if channels is None else channels[i]
-            if found[:-1] != shape or channels is not None and found[-1] != wanted:
+            if found[:-1] != leaf.shape or channels is not None and found[-1] != wanted:
                 raise ValueError(
-                    f"The features of leaf {path!r} have shape {found}; expected "
-                    f"({', '.join(map(str, (*shape, wanted)))}). A batch goes through "
-                    "`jax.vmap`."
+                    f"The features of leaf {leaf.path!r} have shape {found}; expected "
+                    f"({', '.join(map(str, (*leaf.shape, wanted)))}). A batch goes "
+                    "through `jax.vmap`."
                 )
         self._check_structure(treedef)
-        return leaves
+        return arrays
 
     # The flat view.
 
@@ -388,11 +358,7 @@ class WeightSpace:
         Raises:
             ValueError: If the weights are not of this space.
         """
-        leaves = self._leaves(weights)
-        dtype = self._flat_dtype()
-        return jnp.concatenate(
-            [jnp.zeros((0,), dtype), *(leaf.astype(dtype).ravel() for leaf in leaves)]
-        )
+        return _flatten(self, self.weight_leaves(weights))
 
     def unflatten(self, vector: Float[Array, " size"]) -> PyTree:
         """Inverse of [`flatten`][wsl.WeightSpace.flatten].
@@ -411,13 +377,7 @@ class WeightSpace:
             raise ValueError(
                 f"Expected a vector of {self.size} weights; got shape {vector.shape}."
             )
-        stops = np.cumsum([math.prod(shape) for shape in self.shapes])
-        parts = jnp.split(vector, stops[:-1]) if self.shapes else []
-        leaves = [
-            part.reshape(shape).astype(dtype)
-            for part, shape, dtype in zip(parts, self.shapes, self.dtypes, strict=True)
-        ]
-        return jax.tree.unflatten(self.treedef, leaves)
+        return jax.tree.unflatten(self.treedef, _unflatten(self, vector))
 
     # Showing itself.
 
@@ -435,7 +395,8 @@ class WeightSpace:
             for name, n in self.index_sets.items()
             if name in self.fixed
         ]
-        lines = leaf_table(self.paths, self.shapes, self.axes)
+        rows = [(leaf.path, str(leaf.shape), _show_axes(leaf)) for leaf in self.leaves]
+        lines = columns([("leaf", "shape", "axes"), *rows])
         lines.append(f"groups: {', '.join(groups) or 'none'}")
         if fixed:
             lines.append(f"fixed: {', '.join(fixed)}")
@@ -448,33 +409,40 @@ class WeightSpace:
     def __str__(self) -> str:
         return self.table()
 
+    # Copies: Equinox's structures of trees hold an object that a copy is not equal to.
+
+    def __copy__(self) -> "WeightSpace":
+        return self
+
+    def __deepcopy__(self, memo: Mapping[int, Any]) -> "WeightSpace":
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        tree = jax.tree.unflatten(self.treedef, range(len(self.leaves)))
+        fields = dataclasses.fields(self)[1:]
+        return _rebuild, (tree, *(getattr(self, field.name) for field in fields))
+
+    # The hash of a structure goes through all of it.
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash((self.treedef, self.leaves, self.fixed, self.nested))
+
     # Checks.
 
-    def _flat_dtype(self) -> np.dtype:
-        dtypes = [np.dtype(dtype) for dtype in self.dtypes]
-        # The casts are explicit, so strict promotion need not forbid them.
-        with jax.numpy_dtype_promotion("standard"):
-            return jnp.result_type(*dtypes) if dtypes else np.dtype(np.float32)
-
-    def _leaves(self, weights: PyTree) -> list[Any]:
-        leaves, treedef = self._named_leaves(weights)
-        for path, shape, leaf in zip(self.paths, self.shapes, leaves, strict=True):
-            if tuple(leaf.shape) != shape:
-                raise ValueError(
-                    f"Leaf {path!r} has shape {tuple(leaf.shape)}; this space has "
-                    f"{shape} there. A batch of weights goes through `jax.vmap`."
-                )
-        self._check_structure(treedef)
-        return leaves
-
-    def _named_leaves(self, tree: PyTree) -> tuple[list[Any], Any]:
+    def _matched(self, tree: PyTree) -> tuple[list[Any], Any]:
+        """The arrays of a tree that has the paths of this space, and its structure."""
         with_paths, treedef = jtu.tree_flatten_with_path(eqx.filter(tree, is_weight))
-        given = {jtu.keystr(path): leaf for path, leaf in with_paths}
-        if given.keys() != set(self.paths):
+        given = {jtu.keystr(path): array for path, array in with_paths}
+        paths = [leaf.path for leaf in self.leaves]
+        if given.keys() != set(paths):
             raise ValueError(
                 "The weights are not of this space. Leaves too many: "
-                f"{[path for path in given if path not in self.paths]}; missing: "
-                f"{[path for path in self.paths if path not in given]}."
+                f"{[path for path in given if path not in paths]}; missing: "
+                f"{[path for path in paths if path not in given]}."
             )
         return list(given.values()), treedef
 
@@ -485,11 +453,8 @@ class WeightSpace:
                 f"Space: {self.treedef}\nGiven: {treedef}"
             )
 
-    def _blocks(self) -> dict[str, list[str]]:
-        nested = dict(self.nested)
-        return {group: ancestors(group, nested) for group in self.groups}
-
-    def _check_element(self, element: GroupElement) -> None:
+    def _own(self, element: Mapping[str, Any]) -> GroupElement:
+        """The permutations of this space's groups in an element, checked."""
         for group, shape in self.element_shapes().items():
             if group not in element:
                 raise ValueError(
@@ -501,15 +466,71 @@ class WeightSpace:
                     f"The permutation for {group!r} has shape {element[group].shape}; "
                     f"expected {shape}."
                 )
+        return {group: element[group] for group in self.groups}
 
 
-def is_weight(leaf: Any) -> bool:
-    """Whether a leaf is an array of real floating-point numbers, or stands for one.
-
-    NumPy arrays count, as they do for `equinox.is_inexact_array`.
-    """
-    return _is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.floating)
+def _rebuild(tree: PyTree, *fields: Any) -> WeightSpace:
+    return WeightSpace(jax.tree.structure(tree), *fields)
 
 
-def _is_array(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array | np.ndarray | jax.ShapeDtypeStruct)
+def _show_axes(leaf: Leaf) -> str:
+    return ", ".join(
+        " x ".join(factor.name or str(factor.size) for factor in factors) or "-"
+        if len(factors) != 1
+        else factors[0].name or "-"
+        for factors in leaf.axes
+    )
+
+
+# What is computed, each one compilation for a space.
+
+_of_space = functools.partial(jax.jit, static_argnums=0, inline=True)
+
+
+@_of_space
+def _sample(space: WeightSpace, key: PRNGKeyArray) -> GroupElement:
+    identity = space.identity()
+    keys = jr.split(key, max(len(identity), 1))
+    return {
+        group: jr.permutation(subkey, unmoved, axis=-1, independent=True)
+        for subkey, (group, unmoved) in zip(keys, identity.items(), strict=False)
+    }
+
+
+@_of_space
+def _compose(
+    space: WeightSpace, first: GroupElement, second: GroupElement
+) -> GroupElement:
+    return _action.compose(first, second, space.blocks)
+
+
+@_of_space
+def _inverse(space: WeightSpace, element: GroupElement) -> GroupElement:
+    return _action.inverse(element, space.blocks)
+
+
+@_of_space
+def _permute(
+    space: WeightSpace, arrays: list[Array], element: GroupElement
+) -> list[Array]:
+    return _action.permute_leaves(space.leaves, arrays, element)
+
+
+@_of_space
+def _flatten(space: WeightSpace, arrays: list[Array]) -> Float[Array, " size"]:
+    dtypes = [np.dtype(leaf.dtype) for leaf in space.leaves]
+    # The casts are explicit, so strict promotion need not forbid them.
+    with jax.numpy_dtype_promotion("standard"):
+        dtype = jnp.result_type(*dtypes) if dtypes else np.dtype(np.float32)
+    parts = [array.astype(dtype).ravel() for array in arrays]
+    return jnp.concatenate([jnp.zeros((0,), dtype), *parts])
+
+
+@_of_space
+def _unflatten(space: WeightSpace, vector: Float[Array, " size"]) -> list[Array]:
+    stops = np.cumsum([math.prod(leaf.shape) for leaf in space.leaves])
+    parts = jnp.split(vector, stops[:-1]) if space.leaves else []
+    return [
+        part.reshape(leaf.shape).astype(leaf.dtype)
+        for leaf, part in zip(space.leaves, parts, strict=True)
+    ]

@@ -9,12 +9,9 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import PRNGKeyArray, PyTree
+from jaxtyping import PyTree
 
-
-def generator(key: PRNGKeyArray) -> np.random.Generator:
-    """A NumPy generator seeded from a key."""
-    return np.random.default_rng(np.asarray(jr.bits(key, (4,), jnp.uint32)))
+from wsl._space import WeightSpace
 
 
 def with_noise(
@@ -145,7 +142,8 @@ def _difference(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.nan_to_num(gap, nan=math.inf, posinf=math.inf).max(initial=0.0))
 
 
-def longest_sum(shapes: Sequence[tuple[int, ...]]) -> int:
+def longest_sum(space: WeightSpace) -> int:
     """An upper guess of how many products one entry of an output sums up."""
+    shapes = (leaf.shape for leaf in space.leaves)
     sums = (math.prod(shape) // max(min(shape), 1) for shape in shapes if shape)
     return max(*sums, 1, 1)

@@ -1,18 +1,26 @@
 """Alignment of two sets of weights up to the permutations of their space."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
-from wsl._action import GroupElement
-from wsl._match._assign import assign, quadratic
-from wsl._match._problem import make_problem, Permutations, Problem
-from wsl._match._start import informed_start
-from wsl._rounding import generator
-from wsl._weight_space import WeightSpace
+from wsl._space import (
+    GroupElement,
+    numpy_generator,
+    permute_leaves,
+    WeightSpace,
+)
+from wsl.matching._assign import assign, quadratic
+from wsl.matching._problem import (
+    finite_arrays,
+    make_problem,
+    Permutations,
+    Problem,
+)
+from wsl.matching._start import informed_start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +74,7 @@ def match_weights(
     the first start in random order. The closest result is kept.
 
     Runs on the host, in double precision; it can't be compiled.
-    [`soft_match`][wsl.soft_match] can.
+    [`soft_match`][wsl.matching.soft_match] can.
 
     Sources: Ainsworth et al. 2023 (Git Re-Basin, weight matching); Vogelstein et al.
     2015 (quadratic assignment).
@@ -103,8 +111,9 @@ def match_weights(
         )
     if initial is not None:
         space.inverse(initial)  # Says which group is missing.
-    problem = make_problem(space, a, b)
-    flat_a, flat_b = (np.asarray(space.flatten(x)).astype(float) for x in (a, b))
+    arrays = finite_arrays(space, a, "a"), finite_arrays(space, b, "b")
+    problem = make_problem(space, *arrays)
+    flat_a, flat_b = map(_flat, arrays)
     total = float(flat_a @ flat_a + flat_b @ flat_b)
     aligned_before = float(flat_a @ flat_b)
     still = aligned_before - problem.value(problem.identity())
@@ -112,7 +121,7 @@ def match_weights(
     def distance(value: float) -> float:
         return float(np.sqrt(max(total - 2 * (value + still), 0.0)))
 
-    random = generator(key)
+    random = numpy_generator(key)
     best, best_value, distances = problem.identity(), -np.inf, []
     for start in _starts(problem, random, num_restarts, informed, initial):
         element = _descend(problem, start, random, max_sweeps)
@@ -124,15 +133,18 @@ def match_weights(
         if total - 2 * (best_value + still) <= 1e-12 * total:
             break
     element = {group: jnp.asarray(best[group], jnp.int32) for group in space.groups}
-    aligned = space.permute(b, element)
-    gap = flat_a - np.asarray(space.flatten(aligned)).astype(float)
+    gap = flat_a - _flat(permute_leaves(space.leaves, arrays[1], best))
     return Match(
         element,
-        aligned,
+        space.permute(b, element),
         float(np.linalg.norm(gap)),
         float(np.linalg.norm(flat_a - flat_b)),
         tuple(distances),
     )
+
+
+def _flat(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.zeros(0), *(array.ravel() for array in arrays)])
 
 
 def _starts(

@@ -10,10 +10,10 @@ from wsl._infer._store import IndexSets, Reason
 
 
 @dataclasses.dataclass(eq=False, slots=True)
-class Slot:
+class TracedFactor:
     """A factor of an axis: a free or fixed index set, or one of two without a name.
 
-    With an index set, a permutation of it permutes the slot. Without one nothing
+    With an index set, a permutation of it permutes the factor. Without one nothing
     permutes it, either because it is *fixed*, for a reason, or because the array is
     *uniform* along it: the same numbers at every index, whatever the weights.
 
@@ -21,16 +21,16 @@ class Slot:
         size: How many indices it has.
         index_set: What they are.
         reason: Why it is fixed, where it has no index set.
-        block: Where the index set is taken to be nested in another: the slot of the
+        block: Where the index set is taken to be nested in another: the factor of the
             same array that holds the index of its block.
-        joined: The slot of the result into which an operation joined this one.
+        joined: The factor of the result into which an operation joined this one.
     """
 
     size: int
     index_set: int | None = None
     reason: Reason | None = None
-    block: "Slot | None" = None
-    joined: "Slot | None" = None
+    block: "TracedFactor | None" = None
+    joined: "TracedFactor | None" = None
 
     @property
     def uniform(self) -> bool:
@@ -38,18 +38,18 @@ class Slot:
         return self.index_set is None and self.reason is None
 
 
-Axis: TypeAlias = list[Slot]
-"""Slots in row-major order; none for an axis of length 1."""
+Axis: TypeAlias = list[TracedFactor]
+"""Factors in row-major order; none for an axis of length 1."""
 
 
 class Value(NamedTuple):
-    """An intermediate array, as an inference sees it: the slots of every axis."""
+    """An intermediate array, as an inference sees it: the factors of every axis."""
 
     axes: tuple[Axis, ...]
 
-    def slots(self) -> Iterator[Slot]:
-        """The slots of all axes, in order."""
-        return (slot for axis in self.axes for slot in axis)
+    def factors(self) -> Iterator[TracedFactor]:
+        """The factors of all axes, in order."""
+        return (factor for axis in self.axes for factor in axis)
 
 
 _MISALIGNED = Reason("axes that factor differently")
@@ -76,21 +76,21 @@ class Tracker:
 
     def fixed(self, size: int, reason: Reason) -> Axis:
         """An axis that nothing permutes."""
-        return [Slot(size, None, reason)] if size > 1 else []
+        return [TracedFactor(size, None, reason)] if size > 1 else []
 
     def uniform(self, size: int) -> Axis:
         """An axis along which an array is constant."""
-        return [Slot(size)] if size > 1 else []
+        return [TracedFactor(size)] if size > 1 else []
 
     def is_uniform(self, axis: Axis) -> bool:
         """Whether an array is constant along an axis."""
-        return all(slot.uniform for slot in axis)
+        return all(factor.uniform for factor in axis)
 
-    def freeze(self, axis: Iterable[Slot], reason: Reason) -> None:
+    def freeze(self, axis: Iterable[TracedFactor], reason: Reason) -> None:
         """Fixes all index sets of an axis."""
-        for slot in axis:
-            if slot.index_set is not None:
-                self.sets.freeze(slot.index_set, reason)
+        for factor in axis:
+            if factor.index_set is not None:
+                self.sets.freeze(factor.index_set, reason)
 
     def fix(self, axis: Axis, size: int, reason: Reason) -> Axis:
         """Fixes an axis, and gives what an operation that mixes its indices leaves."""
@@ -116,8 +116,10 @@ class Tracker:
                 self.sets.ties.append(operation)
         return self.align(*axes)
 
-    def _is_free(self, slot: Slot) -> bool:
-        return slot.index_set is not None and self.sets.reason(slot.index_set) is None
+    def _is_free(self, factor: TracedFactor) -> bool:
+        return (
+            factor.index_set is not None and self.sets.reason(factor.index_set) is None
+        )
 
     def align_arrays(self, values: Sequence[Value]) -> Value:
         """Brings arrays of one shape in line, axis by axis."""
@@ -130,26 +132,26 @@ class Tracker:
         cut: list[Axis] = [[] for _ in sizes]
         for at in range(len(sizes)):
             while needed[at] > 1:
-                slot = self._pop(queue)
-                if needed[at] % slot.size == 0:
-                    cut[at].append(slot)
-                    needed[at] //= slot.size
-                elif slot.size % needed[at] == 0:
-                    queue.extendleft(reversed(self._split(slot, needed[at])))
+                factor = self._pop(queue)
+                if needed[at] % factor.size == 0:
+                    cut[at].append(factor)
+                    needed[at] //= factor.size
+                elif factor.size % needed[at] == 0:
+                    queue.extendleft(reversed(self._split(factor, needed[at])))
                 else:
-                    self._give_up(slot, queue, cut, needed, at)
+                    self._give_up(factor, queue, cut, needed, at)
         return cut
 
     def _give_up(
         self,
-        slot: Slot,
-        queue: deque[Slot],
+        factor: TracedFactor,
+        queue: deque[TracedFactor],
         cut: list[Axis],
         needed: list[int],
         at: int,
     ) -> None:
-        """Fixes slots that no cut agrees with, up to where one does."""
-        taken, last = [slot], at
+        """Fixes factors that no cut agrees with, up to where one does."""
+        taken, last = [factor], at
         while (have := math.prod(s.size for s in taken)) != (
             want := math.prod(needed[at : last + 1])
         ):
@@ -192,66 +194,72 @@ class Tracker:
             raise AssertionError("Axes of different lengths cannot be aligned.")
         return aligned
 
-    def _join(self, x: Slot, y: Slot) -> Slot:
+    def _join(self, x: TracedFactor, y: TracedFactor) -> TracedFactor:
         if x.index_set is not None and y.index_set is not None:
-            joined = Slot(x.size, self.sets.unify(x.index_set, y.index_set))
+            joined = TracedFactor(x.size, self.sets.unify(x.index_set, y.index_set))
         else:
-            # A fixed slot fixes an index set; a uniform one yields to anything.
+            # A fixed factor fixes an index set; a uniform one yields to anything.
             reason = x.reason or y.reason
             index_set = x.index_set if x.index_set is not None else y.index_set
             if index_set is not None and reason is not None:
                 self.sets.freeze(index_set, reason)
-            joined = Slot(x.size, index_set, None if index_set is not None else reason)
+            joined = TracedFactor(
+                x.size, index_set, None if index_set is not None else reason
+            )
         for end in (_end(x), _end(y)):
             if end is not joined:
                 end.joined = joined
         return joined
 
-    def _pop(self, queue: deque[Slot]) -> Slot:
-        """The next slot that is no product; others are split as they come."""
-        slot = queue.popleft()
-        if slot.index_set is None:
-            return slot
-        first, *rest = self.sets.resolve(slot.index_set)
+    def _pop(self, queue: deque[TracedFactor]) -> TracedFactor:
+        """The next factor that is no product; others are split as they come."""
+        factor = queue.popleft()
+        if factor.index_set is None:
+            return factor
+        first, *rest = self.sets.resolve(factor.index_set)
         if not rest:
-            slot.index_set = first
-            return slot
-        queue.extendleft(Slot(self.sets.size(s), s) for s in reversed(rest))
-        return Slot(self.sets.size(first), first)
+            factor.index_set = first
+            return factor
+        queue.extendleft(TracedFactor(self.sets.size(s), s) for s in reversed(rest))
+        return TracedFactor(self.sets.size(first), first)
 
-    def _split(self, slot: Slot, outer: int) -> list[Slot]:
-        sizes = (outer, slot.size // outer)
-        if slot.index_set is None:
-            return [Slot(size, None, slot.reason) for size in sizes]
-        parts = self.sets.split(slot.index_set, outer)
-        return [Slot(size, part) for size, part in zip(sizes, parts, strict=True)]
+    def _split(self, factor: TracedFactor, outer: int) -> list[TracedFactor]:
+        sizes = (outer, factor.size // outer)
+        if factor.index_set is None:
+            return [TracedFactor(size, None, factor.reason) for size in sizes]
+        parts = self.sets.split(factor.index_set, outer)
+        return [
+            TracedFactor(size, part) for size, part in zip(sizes, parts, strict=True)
+        ]
 
     # Operations.
 
     def operand(self, value: Value) -> Value:
-        """A copy of an array's slots for one operation, products split."""
-        copies: dict[Slot, Slot] = {}
+        """A copy of an array's factors for one operation, products split."""
+        copies: dict[TracedFactor, TracedFactor] = {}
         axes: list[Axis] = []
         for axis in value.axes:
             queue, copied = deque(axis), []
             while queue:
-                slot = self._pop(queue)
+                factor = self._pop(queue)
                 last = copied[-1] if copied else None
                 if (
                     last is not None
                     and last.index_set is None
-                    and slot.index_set is None
-                    and last.uniform == slot.uniform
+                    and factor.index_set is None
+                    and last.uniform == factor.uniform
                 ):
-                    last.size *= slot.size
+                    last.size *= factor.size
                 else:
-                    copied.append(Slot(slot.size, slot.index_set, slot.reason))
-                    copies[slot] = copied[-1]
-                    copied[-1].block = slot.block
+                    copied.append(
+                        TracedFactor(factor.size, factor.index_set, factor.reason)
+                    )
+                    copies[factor] = copied[-1]
+                    copied[-1].block = factor.block
             axes.append(copied)
-        for slot in copies.values():
-            if slot.block is not None:
-                slot.block = copies.get(slot.block)
+        for factor in copies.values():
+            if factor.block is not None:
+                factor.block = copies.get(factor.block)
         return Value(tuple(axes))
 
     def results(
@@ -259,36 +267,36 @@ class Tracker:
     ) -> list[Value]:
         """Ends an operation: gives its results, and tests the nesting hypotheses.
 
-        Slots that the operation joined must lie in blocks that it joined too, and no
+        Factors that the operation joined must lie in blocks that it joined too, and no
         block may go before what lies in it.
 
         Args:
-            operands: Copies of the operands' slots.
+            operands: Copies of the operands' factors.
             results: What a rule made of them.
 
         Returns:
-            The results, each with slots of its own.
+            The results, each with factors of its own.
         """
-        blocks: dict[Slot, Slot] = {}
+        blocks: dict[TracedFactor, TracedFactor] = {}
         for value in operands:
-            for slot in value.slots():
-                if slot.index_set in self.nested:
-                    block = None if slot.block is None else _end(slot.block)
-                    if block is None or blocks.setdefault(_end(slot), block) != block:
-                        del self.nested[slot.index_set]
+            for factor in value.factors():
+                if factor.index_set in self.nested:
+                    block = None if factor.block is None else _end(factor.block)
+                    if block is None or blocks.setdefault(_end(factor), block) != block:
+                        del self.nested[factor.index_set]
         return [self._result(value, blocks) for value in results]
 
-    def _result(self, value: Value, blocks: dict[Slot, Slot]) -> Value:
-        made: dict[Slot, list[Slot]] = {}
+    def _result(self, value: Value, blocks: dict[TracedFactor, TracedFactor]) -> Value:
+        made: dict[TracedFactor, list[TracedFactor]] = {}
         axes = []
         for axis in value.axes:
-            axes.append([Slot(s.size, s.index_set, s.reason) for s in axis])
-            for slot, copy in zip(axis, axes[-1], strict=True):
-                made.setdefault(_end(slot), []).append(copy)
-        for slot, copies in made.items():
+            axes.append([TracedFactor(s.size, s.index_set, s.reason) for s in axis])
+            for factor, copy in zip(axis, axes[-1], strict=True):
+                made.setdefault(_end(factor), []).append(copy)
+        for factor, copies in made.items():
             for copy in copies:
                 if copy.index_set in self.nested:
-                    held = made.get(blocks[slot], []) if slot in blocks else []
+                    held = made.get(blocks[factor], []) if factor in blocks else []
                     if len(held) == 1:
                         copy.block = held[0]
                     else:
@@ -304,24 +312,24 @@ class Tracker:
     def signature(self, value: Value) -> tuple:
         """What tells values apart."""
         value = self.operand(value)
-        slots = list(value.slots())
+        factors = list(value.factors())
         return tuple(
             tuple(
                 (
-                    slot.size,
-                    slot.index_set,
-                    slot.uniform,
-                    slots.index(slot.block)
-                    if slot.block is not None and slot.index_set in self.nested
+                    factor.size,
+                    factor.index_set,
+                    factor.uniform,
+                    factors.index(factor.block)
+                    if factor.block is not None and factor.index_set in self.nested
                     else None,
                 )
-                for slot in axis
+                for factor in axis
             )
             for axis in value.axes
         )
 
 
-def _end(slot: Slot) -> Slot:
-    while slot.joined is not None:
-        slot = slot.joined
-    return slot
+def _end(factor: TracedFactor) -> TracedFactor:
+    while factor.joined is not None:
+        factor = factor.joined
+    return factor

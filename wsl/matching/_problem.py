@@ -4,14 +4,19 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from wsl._action import ancestors
-from wsl._layout import layouts
-from wsl._take import take
-from wsl._weight_space import WeightSpace
+from wsl._space import (
+    compose,
+    enclosing,
+    identity,
+    permute_factors,
+    sample,
+    Slot,
+    WeightSpace,
+)
 
 
 Permutations: TypeAlias = dict[str, np.ndarray]
@@ -26,43 +31,32 @@ class Pair(NamedTuple):
     Attributes:
         a: The leaf of `a`, `(*slot_sizes, fixed)`.
         b: The leaf of `b`, of the same shape.
-        groups: The group of each slot.
-        parents: The slot that holds the index of its block, for each nested slot.
+        slots: The slots, each on the axis of its place among them.
     """
 
     a: np.ndarray
     b: np.ndarray
-    groups: tuple[str, ...]
-    parents: tuple[int | None, ...]
+    slots: tuple[Slot, ...]
 
-    def above(self, slot: int) -> list[int]:
-        """A slot and those of its blocks, outermost first."""
-        chain: list[int] = [slot]
-        while (parent := self.parents[chain[0]]) is not None:
-            chain.insert(0, parent)
-        return chain
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The group of each slot."""
+        return tuple(slot.group for slot in self.slots)
 
     def chains(self, groups: Sequence[str]) -> list[list[int]]:
-        """Innermost slots of the groups, each with those of its blocks."""
+        """Innermost slots of the groups, each below those of its blocks."""
+        parents = {slot.parent for slot in self.slots}
         return [
-            self.above(slot)
-            for slot, group in enumerate(self.groups)
-            if group in groups and slot not in self.parents
+            [above.dimension for above in enclosing(slot, self.slots)]
+            for slot in self.slots
+            if slot.group in groups and slot.dimension not in parents
         ]
 
     def permuted(
         self, element: Mapping[str, np.ndarray], groups: Sequence[str] | None = None
     ) -> np.ndarray:
         """The leaf of `b`, moved by an element, or only by some of its groups."""
-        slots = [
-            slot
-            for slot, group in enumerate(self.groups)
-            if groups is None or group in groups
-        ]
-        leaf = self.b
-        for slot in sorted(slots, key=lambda slot: len(self.above(slot))):
-            leaf = take(leaf, self.above(slot), element[self.groups[slot]])
-        return leaf
+        return permute_factors(self.b, self.slots, element, groups)
 
 
 class Problem(NamedTuple):
@@ -71,6 +65,7 @@ class Problem(NamedTuple):
     Attributes:
         pairs: The leaves that something moves.
         sizes: Sizes of the groups.
+        shapes: Shapes of their permutations.
         families: For each outermost group, itself and all that is nested in it, blocks
             before what lies in them.
         children: For each group, the groups that are nested directly in it.
@@ -79,37 +74,23 @@ class Problem(NamedTuple):
 
     pairs: tuple[Pair, ...]
     sizes: dict[str, int]
+    shapes: dict[str, tuple[int, ...]]
     families: dict[str, list[str]]
     children: dict[str, list[str]]
-    blocks: dict[str, list[str]]
+    blocks: dict[str, tuple[str, ...]]
 
     def identity(self) -> Permutations:
-        return {
-            group: np.broadcast_to(
-                np.arange(size), (*(self.sizes[above] for above in blocks), size)
-            )
-            for (group, size), blocks in zip(
-                self.sizes.items(), self.blocks.values(), strict=True
-            )
-        }
+        return identity(self.shapes)
 
     def sample(self, random: np.random.Generator) -> Permutations:
-        return {
-            group: random.permuted(unmoved, axis=-1)
-            for group, unmoved in self.identity().items()
-        }
+        return sample(self.shapes, random)
 
     def compose(
         self, first: Permutations, second: Permutations, groups: Sequence[str]
     ) -> Permutations:
         """Acts as `first`, then on some groups as `second`."""
-        result = dict(first)
-        for group in groups:
-            moved = first[group]
-            for axis, block in enumerate(self.blocks[group]):
-                moved = take(moved, list(range(axis + 1)), second[block])
-            result[group] = np.take_along_axis(moved, second[group], axis=-1)
-        return result
+        moving = {group: self.blocks[group] for group in groups}
+        return first | compose(first, second, moving)
 
     def touched(self, groups: Sequence[str]) -> list[Pair]:
         return [pair for pair in self.pairs if set(pair.groups) & set(groups)]
@@ -140,27 +121,40 @@ class Problem(NamedTuple):
         return any(len(pair.chains(family)) > 1 for pair in self.pairs)
 
 
-def make_problem(space: WeightSpace, a: PyTree, b: PyTree) -> Problem:
-    """Folds two sets of weights, in double precision.
+def finite_arrays(space: WeightSpace, weights: PyTree, name: str) -> list[np.ndarray]:
+    """The leaves of weights in double precision.
 
     Raises:
-        ValueError: If weights are not of the space, or not finite.
+        ValueError: If the weights are not of the space, or not finite.
     """
+    arrays = [
+        np.asarray(jnp.asarray(array)).astype(float)
+        for array in space.weight_leaves(weights)
+    ]
+    for leaf, array in zip(space.leaves, arrays, strict=True):
+        if not np.isfinite(array).all():
+            raise ValueError(f"Not all of leaf {leaf.path!r} of `{name}` are finite.")
+    return arrays
+
+
+def make_problem(
+    space: WeightSpace, a: Sequence[np.ndarray], b: Sequence[np.ndarray]
+) -> Problem:
+    """Folds the leaves of two sets of weights."""
     pairs = []
-    both = zip(_leaves(space, a, "a"), _leaves(space, b, "b"), strict=True)
-    for layout, (of_a, of_b) in zip(layouts(space), both, strict=True):
-        if not layout.slots:
+    for leaf, *arrays in zip(space.leaves, a, b, strict=True):
+        if not leaf.slots:
             continue
-        shape = (*layout.slot_sizes, layout.fixed)
-        of_a, of_b = (
-            leaf.reshape(layout.sizes).transpose(layout.order).reshape(shape)
-            for leaf in (of_a, of_b)
-        )
-        groups = tuple(slot.group for slot in layout.slots)
-        parents = tuple(slot.parent for slot in layout.slots)
-        pairs.append(Pair(of_a, of_b, groups, parents))
-    nested = dict(space.nested)
-    blocks = {group: ancestors(group, nested) for group in space.groups}
+        layout = leaf.layout
+        folded = [
+            array.reshape(layout.sizes)
+            .transpose(layout.order)
+            .reshape((*layout.slot_sizes, layout.fixed))
+            for array in arrays
+        ]
+        slots = [slot._replace(dimension=i) for i, slot in enumerate(leaf.slots)]
+        pairs.append(Pair(folded[0], folded[1], tuple(slots)))
+    nested, blocks = dict(space.nested), space.blocks
     by_depth = sorted(space.groups, key=lambda group: len(blocks[group]))
     families = {
         root: [group for group in by_depth if root in (group, *blocks[group])]
@@ -171,18 +165,8 @@ def make_problem(space: WeightSpace, a: PyTree, b: PyTree) -> Problem:
         group: [child for child, block in space.nested if block == group]
         for group in space.groups
     }
-    return Problem(tuple(pairs), space.groups, families, children, blocks)
-
-
-def _leaves(space: WeightSpace, weights: PyTree, name: str) -> list[np.ndarray]:
-    # Says which leaf does not fit.
-    weights = space.permute(weights, space.identity())
-    paths = {jax.tree_util.keystr(p): x for p, x in jax.tree.leaves_with_path(weights)}
-    leaves = [np.asarray(paths[path]).astype(float) for path in space.paths]
-    for path, leaf in zip(space.paths, leaves, strict=True):
-        if not np.isfinite(leaf).all():
-            raise ValueError(f"Not all of leaf {path!r} of `{name}` are finite.")
-    return leaves
+    sizes, shapes = space.groups, space.element_shapes()
+    return Problem(tuple(pairs), sizes, shapes, families, children, blocks)
 
 
 def gram(a: np.ndarray, b: np.ndarray, dimensions: Sequence[int]) -> np.ndarray:

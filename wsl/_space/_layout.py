@@ -1,13 +1,11 @@
 """How layers look at weight features: what may move first, all the rest in channels."""
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from jaxtyping import Array, Float
 
-from wsl._axes import Factor, Slot
-from wsl._weight_space import WeightSpace
+from wsl._space._axes import Slot
 
 
 class Layout(NamedTuple):
@@ -19,13 +17,11 @@ class Layout(NamedTuple):
 
     Attributes:
         slots: The factors that a group acts on, in the order of the axes.
-        fixed: Product of the sizes of the fixed factors.
         sizes: Sizes of all factors of all axes, in order.
         shape: Shape of the leaf.
     """
 
     slots: tuple[Slot, ...]
-    fixed: int
     sizes: tuple[int, ...]
     shape: tuple[int, ...]
 
@@ -33,6 +29,11 @@ class Layout(NamedTuple):
     def slot_sizes(self) -> tuple[int, ...]:
         """Sizes of the slots: the shape of folded features without the channels."""
         return tuple(slot.size for slot in self.slots)
+
+    @property
+    def fixed(self) -> int:
+        """Product of the sizes of the fixed factors."""
+        return math.prod(self.sizes) // max(math.prod(self.slot_sizes), 1)
 
     @property
     def order(self) -> tuple[int, ...]:
@@ -55,7 +56,7 @@ class Layout(NamedTuple):
         return factors.reshape(*self.slot_sizes, self.fixed * channels)
 
     def unfold(self, folded: Float[Array, "..."]) -> Float[Array, "*shape channels"]:
-        """Undoes [`fold`][wsl._layout.Layout.fold].
+        """Undoes [`fold`][wsl._space.Layout.fold].
 
         Args:
             folded: Features of shape `(*slot_sizes, fixed * channels)`.
@@ -68,23 +69,3 @@ class Layout(NamedTuple):
         back = sorted(range(len(self.order)), key=self.order.__getitem__)
         factors = factors.transpose(*back, len(self.sizes))
         return factors.reshape(*self.shape, channels)
-
-
-def layouts(space: WeightSpace) -> tuple[Layout, ...]:
-    """The layout of every leaf of a space."""
-    return tuple(
-        _layout(shape, axes, slots)
-        for shape, axes, slots in zip(
-            space.shapes, space.axes, space.slots, strict=True
-        )
-    )
-
-
-def _layout(
-    shape: tuple[int, ...],
-    axes: Sequence[Sequence[Factor]],
-    slots: tuple[Slot, ...],
-) -> Layout:
-    sizes = tuple(factor.size for factors in axes for factor in factors)
-    moving = math.prod(slot.size for slot in slots)
-    return Layout(slots, math.prod(sizes) // max(moving, 1), sizes, shape)

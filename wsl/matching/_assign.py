@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from wsl._match._problem import gram, Permutations, Problem, Term
+from wsl.matching._problem import gram, Permutations, Problem, Term
 
 
 def assign(

@@ -44,37 +44,37 @@ AxisSpec: TypeAlias = str | int | None | Sequence[str | int]
 
 def read_spec(
     spec: Mapping[str, Sequence[AxisSpec]],
-    paths: Sequence[str],
-    shapes: Sequence[tuple[int, ...]],
+    shapes: Mapping[str, tuple[int, ...]],
     sizes: Mapping[str, int],
-) -> tuple[tuple[tuple[Factor, ...], ...], ...]:
-    """The factors of every axis of every leaf, from names and lengths."""
-    unknown = [path for path in spec if path not in paths]
+) -> dict[str, tuple[tuple[Factor, ...], ...]]:
+    """The factors of every axis of every leaf, by path, from names and lengths."""
+    unknown = [path for path in spec if path not in shapes]
     if unknown:
         raise ValueError(
             f"The spec names {unknown}, which the weights do not have. "
-            f"Their leaves: {list(paths)}."
+            f"Their leaves: {list(shapes)}."
         )
-    missing = [path for path in paths if path not in spec]
+    missing = [path for path in shapes if path not in spec]
     if missing:
         raise ValueError(
             f"The spec leaves out {missing}. Give every leaf one entry for each axis, "
             "None where nothing may move it."
         )
-    for path, shape in zip(paths, shapes, strict=True):
+    for path, shape in shapes.items():
         if isinstance(spec[path], str) or len(spec[path]) != len(shape):
             raise ValueError(
                 f"The spec of leaf {path!r} is {spec[path]!r}, but the leaf has shape "
                 f"{shape}: give a sequence of {len(shape)} entries."
             )
-    axes = [
-        (path, length, entry)
-        for path, shape in zip(paths, shapes, strict=True)
-        for length, entry in zip(shape, spec[path], strict=True)
-    ]
-    known = _solve_sizes(axes, sizes)
-    factored = iter([_factors(*axis, known) for axis in axes])
-    return tuple(tuple(next(factored) for _ in shape) for shape in shapes)
+    axes = {
+        path: [(path, *axis) for axis in zip(shape, spec[path], strict=True)]
+        for path, shape in shapes.items()
+    }
+    known = _solve_sizes([axis for leaf in axes.values() for axis in leaf], sizes)
+    return {
+        path: tuple(_factors(*axis, known) for axis in leaf)
+        for path, leaf in axes.items()
+    }
 
 
 def _solve_sizes(

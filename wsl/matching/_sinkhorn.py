@@ -1,7 +1,7 @@
 """Soft permutations: doubly stochastic matrices, which gradients can move."""
 
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
 
 import equinox as eqx
@@ -12,9 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from scipy.optimize import linear_sum_assignment
 
-from wsl._action import GroupElement
-from wsl._axes import Factor, Slot
-from wsl._weight_space import WeightSpace
+from wsl._space import enclosing, GroupElement, Leaf, WeightSpace
 
 
 SoftElement: TypeAlias = dict[str, Float[Array, "..."]]
@@ -70,8 +68,8 @@ def one_hot(space: WeightSpace, element: GroupElement) -> SoftElement:
         element: A permutation for each group.
 
     Returns:
-        Matrices with which [`soft_permute`][wsl.soft_permute] does what `permute` does
-        with the element.
+        Matrices with which [`soft_permute`][wsl.matching.soft_permute] does what
+        `permute` does with the element.
     """
     return {
         group: jax.nn.one_hot(element[group], shape[-1], dtype=jnp.float32)
@@ -129,38 +127,25 @@ def soft_permute(
             matrices of another shape.
     """
     _check(space, soft_element)
-    space.flatten(weights)  # Says which leaf does not fit.
-    leaves = jax.tree.leaves(eqx.filter(weights, eqx.is_array))
+    arrays = space.weight_leaves(weights)
     mixed = [
-        _mix(leaf, axes, slots, soft_element)
-        for leaf, axes, slots in zip(leaves, space.axes, space.slots, strict=True)
+        _mix(leaf, array, soft_element)
+        for leaf, array in zip(space.leaves, arrays, strict=True)
     ]
     return eqx.combine(jax.tree.unflatten(space.treedef, mixed), weights)
 
 
-def _mix(
-    leaf: Array,
-    axes: Sequence[Sequence[Factor]],
-    slots: Sequence[Slot],
-    soft_element: SoftElement,
-) -> Array:
-    factors = leaf.reshape([f.size for factors in axes for f in factors])
+def _mix(leaf: Leaf, array: Array, soft_element: SoftElement) -> Array:
+    factors = array.reshape(leaf.layout.sizes)
     letters = string.ascii_letters[: factors.ndim]
-    for slot in sorted(slots, key=lambda slot: len(_above(slot, slots))):
-        blocks = "".join(letters[s.dimension] for s in _above(slot, slots))
+    chains = [enclosing(slot, leaf.slots) for slot in leaf.slots]
+    for *above, slot in sorted(chains, key=len):
+        blocks = "".join(letters[s.dimension] for s in above)
         old = letters[slot.dimension]
         new = letters.replace(old, "Z")
-        matrix = soft_element[slot.group].astype(leaf.dtype)
+        matrix = soft_element[slot.group].astype(array.dtype)
         factors = jnp.einsum(f"{blocks}Z{old},{letters}->{new}", matrix, factors)
-    return factors.reshape(leaf.shape)
-
-
-def _above(slot: Slot, slots: Sequence[Slot]) -> list[Slot]:
-    above: list[Slot] = []
-    while slot.parent is not None:
-        slot = slots[slot.parent]
-        above.insert(0, slot)
-    return above
+    return factors.reshape(array.shape)
 
 
 def _check(space: WeightSpace, soft_element: Mapping[str, Array]) -> None:
@@ -179,11 +164,11 @@ def _check(space: WeightSpace, soft_element: Mapping[str, Array]) -> None:
 
 
 class SoftMatch(NamedTuple):
-    """How [`soft_match`][wsl.soft_match] aligned `b` to `a`.
+    """How [`soft_match`][wsl.matching.soft_match] aligned `b` to `a`.
 
     Attributes:
         soft_element: Doubly stochastic matrices for each group;
-            [`harden`][wsl.harden] makes permutations of them.
+            [`harden`][wsl.matching.harden] makes permutations of them.
         losses: Squared distance of `a` and `b` mixed by them, divided by the squared
             norm of `a`, before each step.
     """
@@ -206,9 +191,9 @@ def soft_match(
     """Aligns `b` to `a` by gradient descent on soft permutations.
 
     Minimises the squared distance of `a` and `soft_permute(space, b, P)` over scores X,
-    with P = [`sinkhorn`][wsl.sinkhorn](X / temperature) for every group at once, by
-    Adam (Kingma & Ba 2015). Pure JAX: it can be compiled, vectorised over pairs of
-    weights, and differentiated. Where only the element counts,
+    with P = [`sinkhorn`][wsl.matching.sinkhorn](X / temperature) for every group at
+    once, by Adam (Kingma & Ba 2015). Pure JAX: it can be compiled, vectorised over
+    pairs of weights, and differentiated. Where only the element counts,
     [`match_weights`][wsl.match_weights] is exact for each group and finds better ones.
 
     The same two parts make any other loss of the aligned weights, for instance that of
