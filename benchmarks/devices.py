@@ -154,7 +154,7 @@ def _training() -> list[dict[str, Any]]:
 
 def _algorithm(num_envs: int) -> EPVF:
     task = make(_ENV, physics="mujoco", horizon=_HORIZON)
-    return EPVF(task, Config(env=_ENV, num_envs=num_envs, hidden=_HIDDEN))
+    return EPVF(task, Config(num_envs=num_envs, hidden=_HIDDEN))
 
 
 def _pieces() -> dict[str, Any]:

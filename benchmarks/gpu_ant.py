@@ -90,9 +90,6 @@ def main() -> None:
 
 def _measure(size: int, horizon: int) -> dict[str, Any]:
     config = Config(
-        env="ant",
-        physics="mjx",
-        horizon=horizon,
         num_envs=size,
         hidden=(16, 16),
         archive=2,

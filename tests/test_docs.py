@@ -93,81 +93,85 @@ def _table(title: str) -> dict[str, str]:
     return rows
 
 
+def _defaults(settings) -> dict:
+    """Every flag's default, by the name of its field."""
+    parts = (settings.task, settings.algorithm, settings.launch)
+    return {
+        field.name: getattr(part, field.name)
+        for part in parts
+        for field in dataclasses.fields(part)
+    }
+
+
+def _shown(value, none: str = "all") -> str:
+    if value is None:
+        return none
+    if isinstance(value, tuple):
+        return " ".join(map(str, value)) or "none"
+    return str(value)
+
+
 def test_every_flag_with_its_default():
-    from applications.epvf.config import Config
+    from applications.epvf.train import COMMAND_LINE
 
     table = _table("Flags")
-    fields = dataclasses.fields(Config)
-    assert table.keys() == {"--" + f.name.replace("_", "-") for f in fields}
-    for field in fields:
-        given = table["--" + field.name.replace("_", "-")]
-        default = field.default
+    defaults = _defaults(COMMAND_LINE.parse([]))
+    assert table.keys() == {"--" + name.replace("_", "-") for name in defaults}
+    for name, default in defaults.items():
+        given = table["--" + name.replace("_", "-")]
         if isinstance(default, bool):
             assert given == ("yes" if default else "no")
         elif isinstance(default, int | float):
-            assert float(given) == default, field.name
+            assert float(given) == default, name
         elif isinstance(default, tuple):
             assert tuple(map(int, given.split())) == default
         elif default is not None:
             assert given == default
 
 
+# A baseline trains in one process, and refuses what is of several.
+_SEVERAL = {"coordinator", "num_processes", "process_id", "heartbeat"}
+
+
 def test_every_flag_of_the_baselines_with_its_default():
-    from applications.baselines.config import _DEFAULTS, Config
+    from applications.baselines.train import COMMAND_LINE
 
     page = (ROOT / "docs" / "baselines.md").read_text()
     lines = re.findall(r"^\| `--([\w-]+)` \|(.*)\|$", page, re.M)
-    table = {name.replace("-", "_"): cells for name, cells in lines}
-    # A baseline trains in one process, and refuses what is of several.
-    several = {"coordinator", "num_processes", "process_id", "heartbeat"}
-    fields = {field.name for field in dataclasses.fields(Config)}
-    assert table.keys() == fields - several
-
-    def shown(value):
-        if value is None:
-            return "all"
-        if isinstance(value, tuple):
-            return " ".join(map(str, value)) or "none"
-        return str(value)
-
-    for name in {name for own in _DEFAULTS.values() for name in own}:
-        cells = [cell.strip() for cell in table[name].split("|")]
-        expected = [
-            shown(own[name]) if name in own else "" for own in _DEFAULTS.values()
-        ]
-        assert cells == expected, name
+    table = {
+        name.replace("-", "_"): [cell.strip() for cell in cells.split("|")]
+        for name, cells in lines
+    }
+    choices = [_defaults(settings) for settings in COMMAND_LINE.choices.values()]
+    names = {name for defaults in choices for name in defaults}
+    assert table.keys() == (names - _SEVERAL) | {"algorithm"}
+    for name, cells in table.items():
+        if len(cells) == len(choices):
+            expected = [_shown(x[name]) if name in x else "" for x in choices]
+            assert cells == expected, name
 
 
 def test_every_flag_of_gogepo_with_its_default():
-    from applications.epvf.config import Config as EPVF
-    from applications.gogepo.config import _PRESETS, Config
+    from applications.epvf.train import COMMAND_LINE as EPVF
+    from applications.gogepo.train import COMMAND_LINE
 
     page = (ROOT / "docs" / "gogepo.md").read_text()
     table = {}
     for names, cells in re.findall(r"^\| (`--.*?`) \|(.*)\|$", page, re.M):
         named = [name.replace("-", "_") for name in re.findall(r"--([\w-]+)", names)]
         table |= dict.fromkeys(named, [cell.strip() for cell in cells.split("|")])
-    own = next(iter(_PRESETS.values())).keys()
+    defaults, *others = (_defaults(x) for x in COMMAND_LINE.choices.values())
+    own = {name for name in defaults if any(x[name] != defaults[name] for x in others)}
     shared = set(re.findall(r"`--([\w-]+)`", page.split("| Flag |")[0]))
-    shared = {name.replace("-", "_") for name in shared} & {
-        field.name for field in dataclasses.fields(EPVF)
-    }
-    several = {"coordinator", "num_processes", "process_id", "heartbeat"}
-    fields = {field.name: field.default for field in dataclasses.fields(Config)}
-    assert table.keys() | shared | several == fields.keys()
+    shared = {name.replace("-", "_") for name in shared}
+    shared &= _defaults(EPVF.parse([])).keys()
+    assert table.keys() | shared | _SEVERAL == defaults.keys() | {"preset"}
     for name in own:
-        expected = [
-            "a twentieth"
-            if value is None
-            else " ".join(map(str, value))
-            if isinstance(value, tuple)
-            else str(value)
-            for value in (preset[name] for preset in _PRESETS.values())
-        ]
+        expected = [_shown(x[name], "a twentieth") for x in (defaults, *others)]
         assert table[name] == expected, name
-    for name in table.keys() - own - {"low", "high"}:
+    for name in table.keys() - own - {"low", "high", "preset"}:
         if "," not in table[name][0]:
-            default = fields[name]
+            default = defaults[name]
             switch = "yes" if default else "no"
             shown = switch if isinstance(default, bool) else str(default)
             assert table[name][0] == shown, name

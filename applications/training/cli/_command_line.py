@@ -129,9 +129,13 @@ class CommandLine(Generic[Config]):
                 f"{run.directory} is a run of {algorithm}, which this command does not "
                 f"train. Go on by: {resume_command(algorithm, run.directory)}"
             )
-        preset = recorded.get("preset")
-        default = self.choices.get(str(preset), fitting[0])
+        default = fitting[0]
         try:
+            if self.selector == "preset":
+                preset = recorded.get("preset", default.preset)
+                if preset not in self.choices:
+                    raise UserError(f"Unknown preset {preset}.")
+                default = self.choices[preset]
             return default.updated_from_json(recorded)
         except UserError as error:
             raise UserError(

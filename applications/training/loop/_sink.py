@@ -1,8 +1,9 @@
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from applications.training.storage import Progress, Row
 
 
+@runtime_checkable
 class Sink(Protocol):
     """Receives the rows of a run, beside `metrics.jsonl`; a context manager.
 

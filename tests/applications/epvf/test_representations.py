@@ -84,7 +84,7 @@ def test_both_engines_take_the_same_steps():
     states = {}
     for physics in ("mjx", "mujoco"):
         task = make("reacher", physics=physics, integrator="euler", horizon=6)
-        algorithm = EPVF(task, Config(env="reacher", **_SMALL))
+        algorithm = EPVF(task, Config(**_SMALL))
         state = algorithm.init(key=jr.key(0))
         step = algorithm.compile(state)
         state, metrics = step(step(state)[0])

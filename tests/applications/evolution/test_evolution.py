@@ -11,8 +11,8 @@ import pytest
 
 pytest.importorskip("evosax")
 
-from applications.baselines import Config
 from applications.envs import make
+from applications.evolution import ARSConfig, OpenESConfig
 from applications.evolution.algorithm import costs, Evolution
 from applications.policies import Moments
 from applications.rollout import Episode, rollout
@@ -38,14 +38,12 @@ def _one_step(algorithm, returns, valid=None):
     after, metrics = algorithm.after_rollout(
         state, trial, _episodes(returns, jnp.asarray(valid, bool).reshape(-1, 1))
     )
-    half = config.own["num_envs"] // 2
+    half = config.num_envs // 2
     mean = np.asarray(state.learned.mean)
-    noise = (np.asarray(trial.proposal.candidates)[:half] - mean) / config.own[
-        "noise_scale"
-    ]
+    noise = (np.asarray(trial.proposal.candidates)[:half] - mean) / config.noise_scale
     np.testing.assert_allclose(
         trial.proposal.candidates[half:],
-        mean - config.own["noise_scale"] * noise,
+        mean - config.noise_scale * noise,
         rtol=1e-5,
         atol=1e-6,
     )
@@ -56,9 +54,7 @@ _RETURNS = np.array([5.0, 1.0, 2.0, -4.0, 3.0, 2.5, 9.0, 0.0])
 
 
 def _ars(top=2, **options):
-    config = Config(
-        algorithm="ars",
-        env="lqr",
+    config = ARSConfig(
         num_envs=8,
         top=top,
         learning_rate=0.1,
@@ -82,9 +78,7 @@ def test_ars_makes_the_step_of_its_paper():
 
 
 def test_openes_ascends_centred_ranks():
-    config = Config(
-        algorithm="openes", env="lqr", num_envs=8, hidden=(), learning_rate=0.1
-    )
+    config = OpenESConfig(num_envs=8, hidden=(), learning_rate=0.1)
     mean, after, noise, _ = _one_step(Evolution(make("lqr"), config), _RETURNS)
     ranks = np.argsort(np.argsort(_RETURNS)) / 7 - 0.5
     gradient = (ranks[:4] - ranks[4:]) @ noise
@@ -140,17 +134,16 @@ def _learn(algorithm, iterations, *, deal=None):
 
 
 # LQR's best return is about -1.6, and a policy that does nothing has -50.
-_LQR: dict[str, Any] = {
-    "ars": {"top": 4, "learning_rate": 0.05, "noise_scale": 0.05},
-    "openes": {"hidden": (4,), "learning_rate": 0.1, "noise_scale": 0.05},
+_WATCHED: dict[str, Any] = {"num_envs": 16, "noise_scale": 0.05, "eval_episodes": 1}
+_LQR = {
+    "ars": ARSConfig(top=4, learning_rate=0.05, **_WATCHED),
+    "openes": OpenESConfig(hidden=(4,), learning_rate=0.1, **_WATCHED),
 }
 
 
 @pytest.mark.parametrize("name", _LQR)
 def test_it_learns_and_not_from_returns_of_others(name):
-    config = Config(
-        algorithm=name, env="lqr", num_envs=16, eval_episodes=1, **_LQR[name]
-    )
+    config = _LQR[name]
     algorithm = Evolution(make("lqr"), config)
     assert max(_learn(algorithm, 40)[-5:]) > -2.5
     random = np.random.default_rng(0)
@@ -159,9 +152,7 @@ def test_it_learns_and_not_from_returns_of_others(name):
 
 
 def test_it_learns_on_the_c_engine_with_observations_standardised():
-    config = Config(
-        algorithm="ars",
-        env="inverted_pendulum",
+    config = ARSConfig(
         num_envs=32,
         top=8,
         learning_rate=0.1,

@@ -18,7 +18,6 @@ from applications.rollout import Episode, rollout
 
 
 _SMALL: dict[str, Any] = {
-    "env": "lqr",
     "num_envs": 8,
     "hidden": (4,),
     "archive": 4,
@@ -33,8 +32,7 @@ _SMALL: dict[str, Any] = {
 
 
 def _algorithm(**options):
-    config = Config(**(_SMALL | options))
-    return GoGePo(make(config.env), config)
+    return GoGePo(make("lqr"), Config(**(_SMALL | options)))
 
 
 @functools.cache
