@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from applications.envs import AbstractEnvironment
 from applications.epvf.config import Config
-from applications.policies import FlatView, MLPPolicy, Moments
+from applications.policies import FlatView, MLPPolicy, RunningStatistics
 from applications.rollout import Episode
 from applications.search import AbstractPolicySearch, Metrics
 from applications.stores import Archive, Record
@@ -51,7 +51,7 @@ class State(eqx.Module):
         value: The value function.
         value_optimiser: Adam's moments for it.
         archive: Perturbed policies and their returns.
-        seen: Moments of all observations so far.
+        seen: RunningStatistics of all observations so far.
         iteration: How many iterations are done.
         key: Source of the randomness to come.
     """
@@ -61,7 +61,7 @@ class State(eqx.Module):
     value: Conditioned
     value_optimiser: optax.OptState
     archive: Archive[Record]
-    seen: Moments
+    seen: RunningStatistics
     iteration: Int[Array, ""]
     key: PRNGKeyArray
 
@@ -142,7 +142,7 @@ class EPVF(AbstractPolicySearch):
             value,
             self._value_optimiser.init(eqx.filter(value, eqx.is_inexact_array)),
             Archive.empty(record, config.archive),
-            Moments.empty(self.task.observation_size),
+            RunningStatistics.empty(self.task.observation_size),
             jnp.zeros((), jnp.int32),
             run_key,
         )
@@ -180,7 +180,7 @@ class EPVF(AbstractPolicySearch):
         config = self.config
         _, _, fit_key, ascent_key, next_key = jr.split(state.key, 5)
         fresh, metrics = self._record(trial, episodes)
-        seen = state.seen.join(episodes.seen)
+        seen = state.seen.join(episodes.observations)
         returns, valid = labels(state.value, fresh)
         predictions = predict(state.value, self.view.to_policy, fresh)
         metrics["critic_correlation"] = correlation(predictions, returns, valid)

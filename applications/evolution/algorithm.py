@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from applications.baselines.config import Config
 from applications.envs import AbstractEnvironment
-from applications.policies import FlatView, MLPPolicy, Moments
+from applications.policies import FlatView, MLPPolicy, RunningStatistics
 from applications.rollout import Episode
 from applications.search import AbstractPolicySearch, Metrics
 from applications.settings import UserError
@@ -45,12 +45,12 @@ class State(eqx.Module):
 
     Attributes:
         search: Evosax's state, with the weights θ as its mean.
-        seen: Moments of all observations so far.
+        seen: RunningStatistics of all observations so far.
         key: Source of the randomness to come.
     """
 
     search: Any
-    seen: Moments
+    seen: RunningStatistics
     key: PRNGKeyArray
 
 
@@ -128,7 +128,7 @@ class Evolution(AbstractPolicySearch):
             weights = jnp.zeros_like(weights)
         with _evosax_rules():
             search = self._strategy.init(search_key, weights, self._params)
-        seen = Moments.empty(self.task.observation_size)
+        seen = RunningStatistics.empty(self.task.observation_size)
         return State(_strong(search), seen, run_key)
 
     def propose(self, state: State) -> Trial:
@@ -175,7 +175,7 @@ class Evolution(AbstractPolicySearch):
                 state.search,
                 self._params,
             )
-        seen = state.seen.join(episodes.seen)
+        seen = state.seen.join(episodes.observations)
         best = jnp.where(tried.valid, tried.total_reward, -jnp.inf)
         metrics: Metrics = {
             "return_perturbed_mean": jnp.mean(tried.total_reward, where=tried.valid),

@@ -42,7 +42,7 @@ from applications.gogepo._exploring import Attempt, explore, Seen
 from applications.gogepo._generator import context_of, make_generator
 from applications.gogepo._losses import evaluator_loss, generator_loss, targets_of
 from applications.gogepo.config import Config
-from applications.policies import FlatView, MLPPolicy, Moments
+from applications.policies import FlatView, MLPPolicy, RunningStatistics
 from applications.rollout import Episode
 from applications.search import AbstractPolicySearch, Metrics
 from applications.stores import Archive
@@ -67,14 +67,14 @@ class Model(eqx.Module):
         targets: From outcomes to what the evaluator learns, by their mean and standard
             deviation in the archive; one of each for each number.
         outcomes: The range of what was done.
-        seen: Moments of all observations so far.
+        seen: RunningStatistics of all observations so far.
     """
 
     generator: AbstractGenerator
     value: Conditioned
     targets: StandardTargets
     outcomes: Seen
-    seen: Moments
+    seen: RunningStatistics
 
 
 class State(eqx.Module):
@@ -186,7 +186,7 @@ class GoGePo(AbstractPolicySearch):
             jnp.zeros(size, bool),
         )
         archive = Archive.empty(attempt, own["archive"])
-        seen = Moments.empty(self.task.observation_size)
+        seen = RunningStatistics.empty(self.task.observation_size)
         return State(
             Model(
                 generator, value, targets_of(archive), Seen.none(self.commands), seen
@@ -281,7 +281,7 @@ class GoGePo(AbstractPolicySearch):
             key=generator_key,
         )
         metrics |= {"critic_loss": critic_loss, "generator_loss": loss}
-        observed = state.model.seen.join(episodes.seen)
+        observed = state.model.seen.join(episodes.observations)
         after = State(
             Model(generator, value, targets, seen, observed),
             generator_optimiser,

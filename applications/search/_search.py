@@ -2,41 +2,18 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from applications.envs import AbstractEnvironment, AbstractTask
-from applications.policies import FlatView, MLPPolicy, Moments, standardised
-from applications.rollout import (
-    Episode,
-    gather_parts,
-    mesh_of_all,
-    on_all_devices,
-    replicate,
-    rollout,
-)
+from applications.policies import FlatView, MLPPolicy, RunningStatistics, standardised
+from applications.rollout import engine_for, Episode, Metrics as Metrics, rollout
 
 
-Metrics = dict[str, Array]
 Iteration = Callable[[Any], tuple[Any, Metrics]]
-
-
-@runtime_checkable
-class Trial(Protocol):
-    """Policies that an iteration tries; a pytree."""
-
-    @property
-    def acting(self) -> Float[Array, "policies weights"]:
-        """Their weights."""
-        ...
-
-    @property
-    def key(self) -> PRNGKeyArray:
-        """Draws their episodes."""
-        ...
 
 
 class AbstractPolicySearch(eqx.Module):
@@ -74,7 +51,7 @@ class AbstractPolicySearch(eqx.Module):
             state: The state before it.
 
         Returns:
-            A `Trial`.
+            A `Proposal`.
         """
 
     @abc.abstractmethod
@@ -103,13 +80,13 @@ class AbstractPolicySearch(eqx.Module):
         """
 
     def acting(
-        self, population: Float[Array, "policies weights"], seen: Moments
+        self, population: Float[Array, "policies weights"], seen: RunningStatistics
     ) -> Float[Array, "policies weights"]:
         """Weights with which policies act on observations as they are.
 
         Args:
             population: Weights for standardised observations, if the settings say so.
-            seen: Moments of the observations.
+            seen: Statistics of the observations.
 
         Returns:
             The same with the standardisation in them.
@@ -160,60 +137,11 @@ class AbstractPolicySearch(eqx.Module):
         Returns:
             One iteration. The state that it is given is used up.
         """
-        if isinstance(self.task, AbstractTask):
-            return _compile_in_jax(self, state)
-        return _compile_native(self, state)
-
-
-def _compile_in_jax(algorithm: AbstractPolicySearch, state: Any) -> Iteration:
-    mesh = mesh_of_all()
-    # The task may hold arrays of its own (a physics model); only the state's buffers
-    # are given away.
-    if mesh is None:
-        jitted: Any = eqx.filter_jit(_apply, donate="all-except-first")
-        compiled = jitted.lower(algorithm.step, state).compile()
-        return lambda state: compiled(algorithm.step, state)
-    jitted = eqx.filter_jit(
-        lambda step, state: on_all_devices(step, state, mesh), donate="all-except-first"
-    )
-    step = replicate(algorithm.step, mesh)
-    compiled = jitted.lower(step, replicate(state, mesh)).compile()
-    return lambda state: compiled(step, replicate(state, mesh))
-
-
-def _compile_native(algorithm: AbstractPolicySearch, state: Any) -> Iteration:
-    # Here, for mujoco takes long to import.
-    from applications.envs.native import NativeTask
-    from applications.rollout.native import NativeRollout
-
-    assert isinstance(algorithm.task, NativeTask)
-    part = (jax.process_index(), jax.process_count())
-    episodes, chunk = algorithm.config.episodes, algorithm.config.chunk
-    run = NativeRollout(
-        algorithm.task,
-        algorithm.view.to_policy,
-        episodes=episodes,
-        part=part,
-        block=None if chunk is None else chunk * episodes,
-    )
-    proposed: Any = eqx.filter_jit(lambda state: algorithm.propose(state))
-    learned: Any = eqx.filter_jit(
-        lambda tried, state: algorithm.learn(state, *tried), donate="all-except-first"
-    )
-    propose = proposed.lower(state).compile()
-    trial: Trial = propose(state)
-    run.compile(trial.acting)
-    learn = learned.lower((trial, run.shape(trial.acting)), state).compile()
-
-    def step(state: Any) -> tuple[Any, Metrics]:
-        trial: Trial = propose(state)
-        tried = run(trial.acting, key=trial.key)
-        if part[1] > 1:
-            tried = gather_parts(tried, len(trial.acting))
-        return learn((trial, tried), state)
-
-    return step
-
-
-def _apply(step: Callable[[Any], Any], state: Any) -> Any:
-    return step(state)
+        return engine_for(self.task).compile_iteration(
+            self.propose,
+            self.learn,
+            self.view.to_policy,
+            state,
+            episodes=self.config.episodes,
+            chunk=self.config.chunk,
+        )

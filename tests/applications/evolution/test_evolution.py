@@ -14,14 +14,14 @@ pytest.importorskip("evosax")
 from applications.baselines import Config
 from applications.envs import make
 from applications.evolution.algorithm import costs, Evolution
-from applications.policies import Moments
+from applications.policies import RunningStatistics
 from applications.rollout import Episode, rollout
 
 
 def _episodes(returns, valid, length=3):
     """Episodes with given returns; observations do not matter."""
     shape = returns.shape
-    seen = Moments(jnp.zeros(shape), jnp.zeros((*shape, 1)), jnp.zeros((*shape, 1)))
+    seen = RunningStatistics(jnp.zeros(shape), jnp.zeros((*shape, 1)), jnp.zeros((*shape, 1)))
     start = jnp.zeros((*shape, 1))
     lengths = jnp.full(shape, length, jnp.int32)
     return Episode(jnp.asarray(returns, jnp.float32), lengths, valid, start, seen)

@@ -7,7 +7,7 @@ import pytest
 from applications.envs import make
 from applications.envs.native import Physics
 from applications.gogepo._commands import make_commands
-from applications.policies import Moments
+from applications.policies import RunningStatistics
 from applications.rollout import Episode
 from applications.settings import UserError
 
@@ -29,7 +29,7 @@ def _episodes():
         jnp.array([[10, 20], [30, 40]]),
         jnp.ones((2, 2), bool),
         jnp.zeros((2, 2, 4)),
-        Moments(jnp.ones((2, 2)), mean, jnp.zeros((2, 2, 4))),
+        RunningStatistics(jnp.ones((2, 2)), mean, jnp.zeros((2, 2, 4))),
     )
 
 

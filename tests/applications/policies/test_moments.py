@@ -6,13 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from applications.envs import make
-from applications.policies import MLPPolicy, Moments, standardised
+from applications.policies import MLPPolicy, RunningStatistics, standardised
 
 
 def _of(sample):
     return jax.lax.scan(
         lambda moments, x: (moments.add(x), None),
-        Moments.empty(sample.shape[1]),
+        RunningStatistics.empty(sample.shape[1]),
         sample,
     )[0]
 
@@ -46,7 +46,7 @@ def test_samples_join():
     assert joined.count == 60
     np.testing.assert_allclose(joined.mean, sample.mean(0), rtol=1e-6)
     np.testing.assert_allclose(joined.std, sample.std(0), rtol=1e-5)
-    nothing = Moments.empty(2).join(jax.tree.map(lambda x: x[None], Moments.empty(2)))
+    nothing = RunningStatistics.empty(2).join(jax.tree.map(lambda x: x[None], RunningStatistics.empty(2)))
     assert nothing.count == 0 and np.array_equal(nothing.std, [1, 1])
 
 
@@ -63,5 +63,5 @@ def test_a_standardised_policy_by_hand():
     )
     assert np.abs(jax.vmap(policy)(sample) - jax.vmap(raw)(sample)).max() > 0.1
     # Of nothing seen, nothing follows.
-    same = standardised(policy, Moments.empty(4))
+    same = standardised(policy, RunningStatistics.empty(4))
     assert eqx.tree_equal(same, policy)
