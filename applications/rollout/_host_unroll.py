@@ -1,12 +1,12 @@
 from collections.abc import Callable
-from typing import Any, final, Protocol
+from typing import Any, final, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float32, Int, PRNGKeyArray, UInt32
+from jaxtyping import Array, Float32, Int, Key, PRNGKeyArray, UInt32
 
 from applications.rollout._policies import PolicyRows
 from applications.rollout.engine import (
@@ -19,6 +19,7 @@ from applications.rollout.episode import all_finite, EpisodeTally
 from applications.rollout.transitions import cleared, episode_key, judge, Unrolled
 
 
+@runtime_checkable
 class Simulations(Protocol):
     """Environments in rows, one episode at a time in each."""
 
@@ -111,7 +112,7 @@ class HostUnroll(AbstractUnroll):
     def __call__(
         self,
         population: Population,
-        rows: Int[Array, " environments"],
+        rows: Int[Array | np.ndarray, " environments"],
         state: HostUnrollState,
     ) -> tuple[Unrolled, HostUnrollState]:
         """As of `AbstractUnroll`.
@@ -178,6 +179,6 @@ class HostUnroll(AbstractUnroll):
         self._judge, self._form = jax.jit(judged), form
 
 
-def seeds_of(task: Any, keys: PRNGKeyArray) -> UInt32[Array, " rows"]:
+def seeds_of(task: Any, keys: Key[Array, " rows"]) -> UInt32[Array, " rows"]:
     """Seeds of episodes, drawn from their keys."""
     return jax.vmap(lambda key: task.seed(key=key))(keys)

@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -10,6 +10,7 @@ from applications.rollout.engine import Metrics, Population, State
 from applications.rollout.episode import Episode
 
 
+@runtime_checkable
 class HostRollout(Protocol):
     """Rollouts that are more than one compiled function."""
 

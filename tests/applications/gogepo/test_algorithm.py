@@ -67,7 +67,8 @@ def _episodes(returns, *, broken=()):
         jnp.ones(returns.shape), *(jnp.zeros((*returns.shape, 1)) for _ in range(2))
     )
     lengths = jnp.full(returns.shape, 7, jnp.int32)
-    return Episode(returns, lengths, valid, jnp.zeros((*returns.shape, 1)), seen)
+    start, no = jnp.zeros((*returns.shape, 1)), jnp.zeros_like(valid)
+    return Episode(returns, lengths, valid, start, seen, no)
 
 
 def test_policies_are_those_of_the_generator_and_noise():

@@ -30,6 +30,7 @@ def _episodes():
         jnp.ones((2, 2), bool),
         jnp.zeros((2, 2, 4)),
         RunningStatistics(jnp.ones((2, 2)), mean, jnp.zeros((2, 2, 4))),
+        jnp.zeros((2, 2), bool),
     )
 
 
