@@ -35,7 +35,7 @@ from applications.envs import make
 from applications.envs.native import NativeTask
 from applications.epvf.algorithm import EPVF
 from applications.epvf.config import Config
-from applications.rollout._devices import gather_parts, mesh_of_all, on_all_devices
+from applications.rollout._devices import gather_parts, mesh_of, on_all_devices
 from applications.rollout.native import NativeRollout
 
 
@@ -196,7 +196,7 @@ def _bytes_of_a_policy() -> int:
 def _bytes_in_program() -> dict[str, int]:
     """Of cartpole: bytes that come out of collectives, and those of shapes."""
     algorithm = EPVF(make("cartpole"), Config(num_envs=56, eval_episodes=8))
-    mesh = mesh_of_all()
+    mesh = mesh_of()
     assert mesh is not None
     state = algorithm.init(key=jr.key(0))
     step: Any = eqx.filter_jit(lambda step, state: on_all_devices(step, state, mesh))

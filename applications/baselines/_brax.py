@@ -20,7 +20,7 @@ from jaxtyping import PyTree
 from applications.baselines.config import BraxARSConfig, PPOConfig, SACConfig
 from applications.envs import AbstractEnvironment
 from applications.envs.adapters import quiet_import, to_brax
-from applications.policies import Activation, MLPPolicy, Moments, standardised
+from applications.policies import Activation, MLPPolicy, RunningStatistics, standardised
 from applications.settings import UserError
 
 
@@ -126,7 +126,7 @@ def to_policy(
         return policy
     # Two observations with this mean and this deviation.
     mean, std = jnp.asarray(normaliser.mean), jnp.asarray(normaliser.std)
-    seen = Moments(jnp.asarray(2.0), mean, 2 * jnp.square(std))
+    seen = RunningStatistics(jnp.asarray(2.0), mean, 2 * jnp.square(std))
     return standardised(policy, seen)
 
 

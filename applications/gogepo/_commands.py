@@ -40,7 +40,7 @@ class Commands:
     def measure(self, episodes: Episode) -> Float[Array, "*batch outcomes"]:
         """What came of episodes, in the order of the names."""
         if self.speed_at is not None:
-            return episodes.seen.mean[..., self.speed_at][..., None]
+            return episodes.observations.mean[..., self.speed_at][..., None]
         outcomes = [episodes.total_reward, episodes.length.astype(jnp.float32)]
         return jnp.stack(outcomes[: self.size], axis=-1)
 

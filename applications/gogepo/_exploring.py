@@ -8,7 +8,7 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from applications.gogepo._commands import Commands
-from applications.policies import Moments
+from applications.policies import RunningStatistics
 from applications.stores import Archive
 
 
@@ -42,13 +42,13 @@ class OutcomeStatistics(eqx.Module):
 
     least: Float[Array, ""]
     best: Float[Array, " outcomes"]
-    moments: Moments
+    moments: RunningStatistics
 
     @classmethod
     def none(cls, commands: Commands) -> "OutcomeStatistics":
         """Nothing so far."""
         low = jnp.asarray(commands.low)
-        return cls(low[0], low, Moments.empty(commands.size))
+        return cls(low[0], low, RunningStatistics.empty(commands.size))
 
     @property
     def begun(self) -> Bool[Array, ""]:
@@ -62,7 +62,7 @@ class OutcomeStatistics(eqx.Module):
         least = jnp.where(self.begun, jnp.minimum(least, self.least), least)
         at = jnp.argmax(jnp.where(fresh.valid, first, -jnp.inf))
         better = any_valid & (~self.begun | (first[at] > self.best[0]))
-        each = Moments(
+        each = RunningStatistics(
             fresh.valid.astype(first.dtype),
             jnp.where(fresh.valid[:, None], fresh.outcome, 0.0),
             jnp.zeros_like(fresh.outcome),

@@ -42,7 +42,7 @@ from applications.gogepo._exploring import explore, OutcomeStatistics, PolicyRec
 from applications.gogepo._generator import context_of, make_generator
 from applications.gogepo._losses import evaluator_loss, generator_loss, targets_of
 from applications.gogepo.config import Config
-from applications.policies import FlatView, MLPPolicy, Moments
+from applications.policies import FlatView, MLPPolicy, RunningStatistics
 from applications.rollout import Episode
 from applications.search import (
     AbstractPolicySearch,
@@ -81,7 +81,7 @@ class Model(eqx.Module):
     value: Conditioned
     targets: StandardTargets
     outcomes: OutcomeStatistics
-    observations: Moments
+    observations: RunningStatistics
 
 
 class Learned(eqx.Module):

@@ -10,18 +10,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from applications.envs import AbstractEnvironment, AbstractTask
-from applications.policies import FlatView, MLPPolicy, Moments, standardised
-from applications.rollout import (
-    Episode,
-    gather_parts,
-    mesh_of_all,
-    on_all_devices,
-    replicate,
-    rollout,
-)
+from applications.policies import FlatView, MLPPolicy, RunningStatistics, standardised
+from applications.rollout import engine_for, Episode, Metrics as Metrics, rollout
 
 
-Metrics = dict[str, Array]
 Iteration = Callable[[Any], tuple[Any, Metrics]]
 
 Learned = TypeVar("Learned")
@@ -56,7 +48,7 @@ class SearchState(eqx.Module, Generic[Learned]):
     """
 
     learned: Learned
-    observations: Moments
+    observations: RunningStatistics
     iteration: Int[Array, ""]
     key: PRNGKeyArray
 
@@ -232,7 +224,7 @@ class AbstractPolicySearch(eqx.Module, Generic[Learned, Keys]):
         Returns:
             The state, without any observation.
         """
-        observations = Moments.empty(self.task.observation_size)
+        observations = RunningStatistics.empty(self.task.observation_size)
         return SearchState(learned, observations, jnp.zeros((), jnp.int32), key)
 
     def before_rollout(self, state: SearchState[Learned]) -> Trial:
@@ -270,12 +262,14 @@ class AbstractPolicySearch(eqx.Module, Generic[Learned, Keys]):
             jax.tree.map(lambda leaf: leaf[count:], episodes),
         )
         learned, metrics = self.learn(state, trial.proposal, outcome, keys)
-        observations = state.observations.join(episodes.seen)
+        observations = state.observations.join(episodes.observations)
         after = SearchState(learned, observations, state.iteration + 1, keys.next)
         return after, outcome.metrics | metrics
 
     def fold_normalisation(
-        self, population: Float[Array, "policies weights"], observations: Moments
+        self,
+        population: Float[Array, "policies weights"],
+        observations: RunningStatistics,
     ) -> Float[Array, "policies weights"]:
         """Returns weights with which policies act on observations as they are.
 
@@ -334,61 +328,11 @@ class AbstractPolicySearch(eqx.Module, Generic[Learned, Keys]):
         Returns:
             One iteration. The state that it is given is used up.
         """
-        if isinstance(self.task, AbstractTask):
-            return _compile_in_jax(self, state)
-        return _compile_native(self, state)
-
-
-def _compile_in_jax(algorithm: AbstractPolicySearch, state: Any) -> Iteration:
-    mesh = mesh_of_all()
-    # The task may hold arrays of its own (a physics model); only the state's buffers
-    # are given away.
-    if mesh is None:
-        jitted: Any = eqx.filter_jit(_apply, donate="all-except-first")
-        compiled = jitted.lower(algorithm.step, state).compile()
-        return lambda state: compiled(algorithm.step, state)
-    jitted = eqx.filter_jit(
-        lambda step, state: on_all_devices(step, state, mesh), donate="all-except-first"
-    )
-    step = replicate(algorithm.step, mesh)
-    compiled = jitted.lower(step, replicate(state, mesh)).compile()
-    return lambda state: compiled(step, replicate(state, mesh))
-
-
-def _compile_native(algorithm: AbstractPolicySearch, state: Any) -> Iteration:
-    # Here, for mujoco takes long to import.
-    from applications.envs.native import NativeTask
-    from applications.rollout.native import NativeRollout
-
-    assert isinstance(algorithm.task, NativeTask)
-    part = (jax.process_index(), jax.process_count())
-    episodes, chunk = algorithm.config.episodes, algorithm.config.chunk
-    run = NativeRollout(
-        algorithm.task,
-        algorithm.view.to_policy,
-        episodes=episodes,
-        part=part,
-        block=None if chunk is None else chunk * episodes,
-    )
-    before: Any = eqx.filter_jit(lambda state: algorithm.before_rollout(state))
-    after: Any = eqx.filter_jit(
-        lambda tried, state: algorithm.after_rollout(state, *tried),
-        donate="all-except-first",
-    )
-    propose = before.lower(state).compile()
-    trial: Trial = propose(state)
-    run.compile(trial.acting)
-    learn = after.lower((trial, run.shape(trial.acting)), state).compile()
-
-    def step(state: Any) -> tuple[Any, Metrics]:
-        trial: Trial = propose(state)
-        tried = run(trial.acting, key=trial.key)
-        if part[1] > 1:
-            tried = gather_parts(tried, len(trial.acting))
-        return learn((trial, tried), state)
-
-    return step
-
-
-def _apply(step: Callable[[Any], Any], state: Any) -> Any:
-    return step(state)
+        return engine_for(self.task).compile_iteration(
+            self.before_rollout,
+            self.after_rollout,
+            self.view.to_policy,
+            state,
+            episodes=self.config.episodes,
+            chunk=self.config.chunk,
+        )

@@ -14,17 +14,19 @@ pytest.importorskip("evosax")
 from applications.envs import make
 from applications.evolution import ARSConfig, OpenESConfig
 from applications.evolution.algorithm import costs, Evolution
-from applications.policies import Moments
+from applications.policies import RunningStatistics
 from applications.rollout import Episode, rollout
 
 
 def _episodes(returns, valid, length=3):
     """Episodes with given returns; observations do not matter."""
     shape = returns.shape
-    seen = Moments(jnp.zeros(shape), jnp.zeros((*shape, 1)), jnp.zeros((*shape, 1)))
     start = jnp.zeros((*shape, 1))
+    start = jnp.zeros((*shape, 1))
+    seen = RunningStatistics(jnp.zeros(shape), start, start)
     lengths = jnp.full(shape, length, jnp.int32)
-    return Episode(jnp.asarray(returns, jnp.float32), lengths, valid, start, seen)
+    returns, no = jnp.asarray(returns, jnp.float32), jnp.zeros(shape, bool)
+    return Episode(returns, lengths, valid, start, seen, no)
 
 
 def _one_step(algorithm, returns, valid=None):

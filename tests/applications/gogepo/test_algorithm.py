@@ -13,7 +13,7 @@ import pytest
 from applications.envs import make
 from applications.gogepo import Config, GoGePo
 from applications.gogepo._exploring import PolicyRecord
-from applications.policies import Moments
+from applications.policies import RunningStatistics
 from applications.rollout import Episode, rollout
 
 
@@ -61,11 +61,12 @@ def _episodes(returns, *, broken=()):
     valid = jnp.ones(returns.shape, bool)
     for i in broken:
         valid = valid.at[i].set(False)
-    seen = Moments(
+    seen = RunningStatistics(
         jnp.ones(returns.shape), *(jnp.zeros((*returns.shape, 1)) for _ in range(2))
     )
     lengths = jnp.full(returns.shape, 7, jnp.int32)
-    return Episode(returns, lengths, valid, jnp.zeros((*returns.shape, 1)), seen)
+    start, no = jnp.zeros((*returns.shape, 1)), jnp.zeros_like(valid)
+    return Episode(returns, lengths, valid, start, seen, no)
 
 
 def _all(trial):

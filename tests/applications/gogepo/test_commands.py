@@ -6,7 +6,7 @@ import pytest
 
 from applications.envs import AbstractEnvironment, Discrete, make
 from applications.gogepo._commands import make_commands
-from applications.policies import Moments
+from applications.policies import RunningStatistics
 from applications.rollout import Episode
 from applications.settings import UserError
 
@@ -32,7 +32,8 @@ def _episodes():
         jnp.array([[10, 20], [30, 40]]),
         jnp.ones((2, 2), bool),
         jnp.zeros((2, 2, 4)),
-        Moments(jnp.ones((2, 2)), mean, jnp.zeros((2, 2, 4))),
+        RunningStatistics(jnp.ones((2, 2)), mean, jnp.zeros((2, 2, 4))),
+        jnp.zeros((2, 2), bool),
     )
 
 

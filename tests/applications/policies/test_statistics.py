@@ -1,4 +1,4 @@
-"""Running moments against NumPy's, and what they do to a policy."""
+"""Running statistics against NumPy's, and what they do to a policy."""
 
 import equinox as eqx
 import jax
@@ -6,26 +6,26 @@ import jax.numpy as jnp
 import numpy as np
 
 from applications.envs import make
-from applications.policies import MLPPolicy, Moments, standardised
+from applications.policies import MLPPolicy, RunningStatistics, standardised
 
 
 def _of(sample):
     return jax.lax.scan(
-        lambda moments, x: (moments.add(x), None),
-        Moments.empty(sample.shape[1]),
+        lambda statistics, x: (statistics.add(x), None),
+        RunningStatistics.empty(sample.shape[1]),
         sample,
     )[0]
 
 
-def test_moments_equal_numpys():
+def test_statistics_equal_numpys():
     random = np.random.default_rng(0)
     # Far from zero, where sums of squares lose all digits.
     sample = (1000 + random.normal(0, [1.0, 3.0, 0.0], (257, 3))).astype(np.float32)
-    moments = _of(jnp.asarray(sample))
-    assert moments.count == 257
-    np.testing.assert_allclose(moments.mean, sample.mean(0), rtol=1e-6)
-    np.testing.assert_allclose(moments.std[:2], sample[:, :2].std(0), rtol=1e-3)
-    assert moments.std[2] == 1  # there is none
+    statistics = _of(jnp.asarray(sample))
+    assert statistics.count == 257
+    np.testing.assert_allclose(statistics.mean, sample.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(statistics.std[:2], sample[:, :2].std(0), rtol=1e-3)
+    assert statistics.std[2] == 1  # there is none
     naive = np.sqrt(
         np.maximum(
             np.mean(sample**2, axis=0, dtype=np.float32)
@@ -46,7 +46,8 @@ def test_samples_join():
     assert joined.count == 60
     np.testing.assert_allclose(joined.mean, sample.mean(0), rtol=1e-6)
     np.testing.assert_allclose(joined.std, sample.std(0), rtol=1e-5)
-    nothing = Moments.empty(2).join(jax.tree.map(lambda x: x[None], Moments.empty(2)))
+    empty = RunningStatistics.empty(2)
+    nothing = empty.join(jax.tree.map(lambda x: x[None], empty))
     assert nothing.count == 0 and np.array_equal(nothing.std, [1, 1])
 
 
@@ -55,13 +56,13 @@ def test_a_standardised_policy_by_hand():
     policy = MLPPolicy(task, (3,), key=jax.random.key(0))
     random = np.random.default_rng(2)
     sample = jnp.asarray(random.normal(3, [1, 2, 3, 4], (50, 4)), jnp.float32)
-    moments = _of(sample)
-    raw = standardised(policy, moments)
-    standard = (sample - moments.mean[None]) / moments.std[None]
+    statistics = _of(sample)
+    raw = standardised(policy, statistics)
+    standard = (sample - statistics.mean[None]) / statistics.std[None]
     np.testing.assert_allclose(
         jax.vmap(raw)(sample), jax.vmap(policy)(standard), atol=1e-5
     )
     assert np.abs(jax.vmap(policy)(sample) - jax.vmap(raw)(sample)).max() > 0.1
     # Of nothing seen, nothing follows.
-    same = standardised(policy, Moments.empty(4))
+    same = standardised(policy, RunningStatistics.empty(4))
     assert eqx.tree_equal(same, policy)

@@ -26,10 +26,10 @@ class Simulations:
     def bind(self, name: str) -> np.ndarray:
         return self._derived.setdefault(name, self._stacked(name))
 
-    def forward(self) -> None:
-        for i, data in enumerate(self._data):
+    def forward(self, ids: Int[np.ndarray, " ids"]) -> None:
+        for i in ids.tolist():
             self._load(i)
-            mujoco.mj_forward(self._model, data)
+            mujoco.mj_forward(self._model, self._data[i])
             self._save(i)
 
     def step(self, ids: Int[np.ndarray, " ids"], *, nstep: int) -> None:
