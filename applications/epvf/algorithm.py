@@ -21,7 +21,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from applications.envs import AbstractEnvironment
 from applications.epvf.config import Config
-from applications.policies import FlatView, MLPPolicy
+from applications.policies import (
+    AbstractPolicy,
+    FlatView,
+    make_policy,
+    MLPPolicy,
+)
 from applications.rollout import Episode
 from applications.search import (
     AbstractPolicySearch,
@@ -89,7 +94,7 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
 
     task: AbstractEnvironment
     config: Config = eqx.field(static=True)
-    view: FlatView[MLPPolicy]
+    view: FlatView[AbstractPolicy]
 
     def __init__(self, task: AbstractEnvironment, config: Config):
         """Prepares the algorithm.
@@ -100,7 +105,9 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         """
         self.task = task
         self.config = config
-        self.view = FlatView(MLPPolicy(task, config.hidden, key=jr.key(0)))
+        self.view = FlatView(
+            make_policy(config.policy, task, config.hidden, key=jr.key(0))
+        )
 
     def init(self, *, key: PRNGKeyArray) -> SearchState[Learned]:
         """Draws policies and value function; the archive is empty."""
@@ -174,7 +181,7 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         learned = Learned(policies, policy_optimiser, value, value_optimiser, archive)
         return learned, metrics
 
-    def policy(self, state: SearchState[Learned]) -> MLPPolicy:
+    def policy(self, state: SearchState[Learned]) -> AbstractPolicy:
         """Returns the unperturbed policy; of many, the one with the highest value.
 
         For V(s, θ) that is the mean over start states of one batch in the archive.
@@ -187,8 +194,10 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
             best = jnp.argmax(values).item()
         chosen = learned.policies[best][None]
         acting = self.fold_normalisation(chosen, state.observations)[0]
-        widths = self.config.all_hidden
-        return self.view.to_policy(acting).resized(widths[best % len(widths)])
+        policy, sizes = self.view.to_policy(acting), self.config.all_hidden
+        if isinstance(policy, MLPPolicy):
+            return policy.resized(sizes[best % len(sizes)])
+        return policy
 
     # The start.
 
@@ -198,11 +207,11 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         def draw(index):
             own_key = jr.fold_in(key, index)
             drawn = [
-                MLPPolicy(self.task, hidden, key=own_key).resized(config.hidden)
+                make_policy(config.policy, self.task, hidden, key=own_key)
                 for hidden in config.all_hidden
             ]
-            vectors = jnp.stack([self.view.to_vector(policy) for policy in drawn])
-            return vectors[index % len(drawn)]
+            vectors = [self.view.to_vector(_wide(policy, config)) for policy in drawn]
+            return jnp.stack(vectors)[index % len(vectors)]
 
         return jax.vmap(draw)(jnp.arange(config.num_policies))
 
@@ -225,7 +234,7 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         encoder = make_encoder(
             config.representation,
             self.task,
-            MLPPolicy(self.task, config.hidden, key=jr.key(0)),
+            self.view.like,
             config.encoder_options,
             key=encoder_key,
         )
@@ -293,14 +302,12 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
     @property
     def _weight_mask(self) -> Float[Array, "policies weights"]:
         """1 for each weight that its policy has; 0 for those of wider ones."""
-        config = self.config
-        policy = self.view.to_policy(jnp.ones(self.view.space.size))
-        masks = jnp.stack(
-            [
-                self.view.to_vector(policy.resized(hidden).resized(config.hidden))
-                for hidden in config.all_hidden
-            ]
-        )
+        config, ones = self.config, jnp.ones(self.view.space.size)
+        policy = self.view.to_policy(ones)
+        if not isinstance(policy, MLPPolicy):
+            return jnp.tile(ones, (config.num_policies, 1))
+        narrow = [policy.resized(hidden) for hidden in config.all_hidden]
+        masks = jnp.stack([self.view.to_vector(_wide(p, config)) for p in narrow])
         return masks[jnp.arange(config.num_policies) % len(masks)]
 
     # The optimisers.
@@ -321,3 +328,8 @@ def _record(candidates: Float[Array, "envs weights"], episodes: Episode) -> Reco
     # Even a masked NaN would reach the gradient.
     starts = jnp.where(jnp.isfinite(episodes.start), episodes.start, 0.0)
     return Record(candidates, episodes.total_reward, starts, episodes.valid)
+
+
+def _wide(policy: AbstractPolicy, config: Config) -> AbstractPolicy:
+    """Fills a policy of any size up to the widths that all have in the archive."""
+    return policy.resized(config.hidden) if isinstance(policy, MLPPolicy) else policy

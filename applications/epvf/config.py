@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Annotated, Literal
 
+from applications.policies import check_policy
 from applications.search import NoiseLaw
 from applications.settings import (
     AtLeast,
@@ -41,6 +42,10 @@ class Config:
     graph, scale-graph, forward-graph), answers to probing states (probing,
     generated-probing, interactive-probing), or what an encoder of your own makes of the
     policy (package.module:Factory)."""
+
+    policy: str = "mlp"
+    """What policies are: mlp, a perceptron with hidden units of tanh, or one of your
+    own (package.module:Factory)."""
 
     hidden: Widths = (16, 16)
     """Width of each hidden layer of the policy."""
@@ -137,6 +142,7 @@ class Config:
         """
         check_settings(self)
         check_representation(self.representation)
+        check_policy(self.policy)
         if (
             self.representation == "interactive-probing"
             and self.num_probes % self.probe_rounds
@@ -145,6 +151,8 @@ class Config:
                 f"--num-probes {self.num_probes} cannot be shared out among "
                 f"--probe-rounds {self.probe_rounds}."
             )
+        if self.sizes and self.policy != "mlp":
+            raise UserError("--sizes are of perceptrons: drop --sizes or --policy.")
         if self.sizes and self.policies != "many":
             raise UserError("--sizes are of several policies: add --policies many.")
         if self.sizes and max(self.sizes) > min(self.hidden, default=0):

@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from applications.envs import AbstractEnvironment
 from applications.evolution.config import ARSConfig, Config
-from applications.policies import FlatView, MLPPolicy
+from applications.policies import AbstractPolicy, FlatView, make_policy
 from applications.search import (
     AbstractPolicySearch,
     Metrics,
@@ -66,7 +66,7 @@ class Evolution(AbstractPolicySearch[Any, Keys]):
 
     task: AbstractEnvironment
     config: Config = eqx.field(static=True)
-    view: FlatView[MLPPolicy]
+    view: FlatView[AbstractPolicy]
     _strategy: Any = eqx.field(static=True)
 
     def __init__(self, task: AbstractEnvironment, config: Config):
@@ -78,7 +78,7 @@ class Evolution(AbstractPolicySearch[Any, Keys]):
         """
         self.task = task
         self.config = config
-        self.view = FlatView(MLPPolicy(task, config.hidden, key=jr.key(0)))
+        self.view = FlatView(self._draw_policy(jr.key(0)))
         weights = jnp.zeros(self.view.space.size)
         noise = optax.constant_schedule(config.noise_scale)
         if isinstance(config, ARSConfig):
@@ -98,7 +98,7 @@ class Evolution(AbstractPolicySearch[Any, Keys]):
         """Draws θ: linear policies of ARS start at 0, as the paper's do."""
         policy_key, search_key, run_key = jr.split(key, 3)
         hidden = self.config.hidden
-        weights = self.view.to_vector(MLPPolicy(self.task, hidden, key=policy_key))
+        weights = self.view.to_vector(self._draw_policy(policy_key))
         if isinstance(self.config, ARSConfig) and not hidden:
             weights = jnp.zeros_like(weights)
         with _evosax_rules():
@@ -133,10 +133,13 @@ class Evolution(AbstractPolicySearch[Any, Keys]):
             )
         return _strong(strategy), {"weight_norm": jnp.linalg.norm(strategy.mean)}
 
-    def policy(self, state: SearchState[Any]) -> MLPPolicy:
+    def policy(self, state: SearchState[Any]) -> AbstractPolicy:
         """Returns the unperturbed policy."""
         mean = state.learned.mean[None]
         return self.view.to_policy(self.fold_normalisation(mean, state.observations)[0])
+
+    def _draw_policy(self, key: PRNGKeyArray) -> AbstractPolicy:
+        return make_policy(self.config.policy, self.task, self.config.hidden, key=key)
 
     @property
     def _params(self) -> Any:

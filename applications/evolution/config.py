@@ -3,6 +3,7 @@
 import dataclasses
 from typing import TypeAlias
 
+from applications.policies import check_policy
 from applications.settings import (
     check_settings,
     Count,
@@ -26,6 +27,10 @@ class ARSConfig:
 
     num_envs: Count = 120
     """Parallel environments: policies tried in an iteration."""
+
+    policy: str = "mlp"
+    """What policies are: mlp, a perceptron with hidden units of tanh, or one of your
+    own (package.module:Factory)."""
 
     hidden: Widths = ()
     """Width of each hidden layer of the policy."""
@@ -58,6 +63,7 @@ class ARSConfig:
             UserError: With the flag, its value and what it may be.
         """
         check_settings(self)
+        check_policy(self.policy)
         check_directions(self.num_envs, self.top)
 
 
@@ -74,6 +80,10 @@ class OpenESConfig:
 
     num_envs: Count = 128
     """Parallel environments: policies tried in an iteration."""
+
+    policy: str = "mlp"
+    """What policies are: mlp, a perceptron with hidden units of tanh, or one of your
+    own (package.module:Factory)."""
 
     hidden: Widths = (16, 16)
     """Width of each hidden layer of the policy."""
@@ -103,6 +113,7 @@ class OpenESConfig:
             UserError: With the flag, its value and what it may be.
         """
         check_settings(self)
+        check_policy(self.policy)
         check_directions(self.num_envs)
 
 

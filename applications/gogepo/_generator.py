@@ -11,7 +11,7 @@ from applications.envs import AbstractEnvironment
 from applications.gogepo._commands import Commands
 from applications.gogepo._exploring import OutcomeStatistics
 from applications.gogepo.config import Config
-from applications.policies import MLPPolicy
+from applications.policies import AbstractPolicy
 from wsl import infer_weight_space
 from wsl.encoders import Probing
 from wsl.generators import (
@@ -30,7 +30,7 @@ _CONTEXTS = 256
 def make_generator(
     config: Config,
     task: AbstractEnvironment,
-    draw_policy: Callable[[PRNGKeyArray], MLPPolicy],
+    draw_policy: Callable[[PRNGKeyArray], AbstractPolicy],
     commands: Commands,
     *,
     key: PRNGKeyArray,

@@ -42,7 +42,12 @@ from applications.gogepo._exploring import explore, OutcomeStatistics, PolicyRec
 from applications.gogepo._generator import context_of, make_generator
 from applications.gogepo._losses import evaluator_loss, generator_loss, targets_of
 from applications.gogepo.config import Config
-from applications.policies import FlatView, MLPPolicy, RunningStatistics
+from applications.policies import (
+    AbstractPolicy,
+    FlatView,
+    make_policy,
+    RunningStatistics,
+)
 from applications.rollout import Episode
 from applications.search import (
     AbstractPolicySearch,
@@ -135,7 +140,7 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
     task: AbstractEnvironment
     config: Config = eqx.field(static=True)
     commands: Commands = eqx.field(static=True)
-    view: FlatView[MLPPolicy]
+    view: FlatView[AbstractPolicy]
 
     def __init__(self, task: AbstractEnvironment, config: Config):
         """Prepares the algorithm.
@@ -232,6 +237,7 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
                 targets,
                 archive,
                 functools.partial(self._context_of, outcomes),
+                self.task.observation_size,
             ),
             learned.generator,
             self._generator_optimiser,
@@ -252,7 +258,7 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
         )
         return learned, metrics
 
-    def policy(self, state: State) -> MLPPolicy:
+    def policy(self, state: State) -> AbstractPolicy:
         """Returns the policy for the best outcome so far."""
         return self.write(self.model(state), state.learned.outcomes.best)
 
@@ -309,7 +315,7 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
         command: Float[Array, " outcomes"],
         *,
         key: PRNGKeyArray | None = None,
-    ) -> MLPPolicy:
+    ) -> AbstractPolicy:
         """A policy for a command, to act on observations as they are.
 
         Args:
@@ -360,7 +366,7 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
         encoder = make_encoder(
             config.representation,
             self.task,
-            self._draw_policy(jr.key(0)),
+            self.view.like,
             config.encoder_options,
             key=encoder_key,
         )
@@ -386,8 +392,8 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
     ) -> Float[Array, " outcomes"]:
         return context_of(self.config, self.commands, seen, command)
 
-    def _draw_policy(self, key: PRNGKeyArray) -> MLPPolicy:
-        return MLPPolicy(self.task, self.config.hidden, key=key)
+    def _draw_policy(self, key: PRNGKeyArray) -> AbstractPolicy:
+        return make_policy(self.config.policy, self.task, self.config.hidden, key=key)
 
     @property
     def _value_optimiser(self) -> optax.GradientTransformation:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from applications.gogepo._commands import CommandKind
 from applications.gogepo._exploring import Strategy
+from applications.policies import check_policy
 from applications.settings import (
     AtLeast,
     check_settings,
@@ -73,6 +74,10 @@ class Config:
 
     normalise: bool = True
     """Standardise observations by running statistics."""
+
+    policy: str = "mlp"
+    """What policies are: mlp, a perceptron with hidden units of tanh, or one of your
+    own (package.module:Factory)."""
 
     hidden: Widths = (16, 16)
     """Width of each hidden layer of the policies."""
@@ -175,6 +180,7 @@ class Config:
         """
         check_settings(self)
         check_representation(self.representation)
+        check_policy(self.policy)
         if (
             self.representation == "interactive-probing"
             and self.num_probes % self.probe_rounds

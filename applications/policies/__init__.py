@@ -5,7 +5,10 @@ from applications.policies._file import (
     write_policy as write_policy,
 )
 from applications.policies._flat_view import FlatView as FlatView
-from applications.policies._make import make_policy as make_policy
+from applications.policies._make import (
+    check_policy as check_policy,
+    make_policy as make_policy,
+)
 from applications.policies._mlp import Activation as Activation, MLPPolicy as MLPPolicy
 from applications.policies._policy import (
     AbstractPolicy as AbstractPolicy,

@@ -1,11 +1,9 @@
-import importlib
-from typing import Any
-
 from jaxtyping import PRNGKeyArray
 
 from applications.envs import AbstractEnvironment
 from applications.policies._mlp import MLPPolicy
 from applications.policies._policy import AbstractPolicy
+from applications.settings import is_outside, load_factory, UserError
 
 
 def make_policy(
@@ -28,29 +26,31 @@ def make_policy(
         The policy.
 
     Raises:
-        ValueError: If there is no such factory, or what it makes is no policy.
+        UserError: If there is no such factory, or what it makes is no policy.
     """
+    check_policy(name)
     if name == "mlp":
         return MLPPolicy(task, hidden, key=key)
-    policy = _factory(name)(task, hidden, key=key)
+    policy = load_factory(name)(task, hidden, key=key)
     if not isinstance(policy, AbstractPolicy):
-        raise ValueError(
+        raise UserError(
             f"{name} made {type(policy).__name__}; it must make a subclass of "
             "applications.policies.AbstractPolicy."
         )
     return policy
 
 
-def _factory(name: str) -> Any:
-    module, colon, attribute = name.partition(":")
-    if not (module and colon and attribute):
-        raise ValueError(
-            f"There is no policy {name!r}; there are mlp and package.module:Factory."
+def check_policy(name: str) -> None:
+    """Refuses a name that no policy has.
+
+    Args:
+        name: `mlp`, or `package.module:Factory`, which is not imported here.
+
+    Raises:
+        UserError: With the names that there are.
+    """
+    if name != "mlp" and not is_outside(name):
+        raise UserError(
+            f"There is no policy {name!r}; there are mlp, and package.module:Factory "
+            "of your own."
         )
-    try:
-        factory = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"There is no policy {name}: {error}.") from error
-    if not callable(factory):
-        raise ValueError(f"{name} is {factory!r}; it must be callable.")
-    return factory

@@ -10,7 +10,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from applications.envs import AbstractEnvironment, AbstractTask
-from applications.policies import FlatView, MLPPolicy, RunningStatistics, standardised
+from applications.policies import (
+    AbstractPolicy,
+    FlatView,
+    RunningStatistics,
+    standardised,
+)
 from applications.rollout import engine_for, Episode, Metrics as Metrics, rollout
 
 
@@ -153,7 +158,7 @@ class AbstractPolicySearch(eqx.Module, Generic[Learned, Keys]):
 
     task: eqx.AbstractVar[AbstractEnvironment]
     config: eqx.AbstractVar[SearchSettings]
-    view: eqx.AbstractVar[FlatView[MLPPolicy]]
+    view: eqx.AbstractVar[FlatView[AbstractPolicy]]
 
     @abc.abstractmethod
     def init(self, *, key: PRNGKeyArray) -> SearchState[Learned]:
@@ -204,7 +209,7 @@ class AbstractPolicySearch(eqx.Module, Generic[Learned, Keys]):
         """
 
     @abc.abstractmethod
-    def policy(self, state: SearchState[Learned]) -> MLPPolicy:
+    def policy(self, state: SearchState[Learned]) -> AbstractPolicy:
         """Returns the policy that a run stands for, for observations as they are.
 
         Args:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from applications.policies import MLPPolicy, write_policy
+from applications.policies import AbstractPolicy, write_policy
 from applications.rollout import evaluate
 from applications.training.cli._settings import RunSettings
 from applications.training.loop import key_for, Purpose
@@ -16,7 +16,11 @@ _EVALUATION_EPISODES = 100
 
 
 def save_policy(
-    run: Run, settings: RunSettings[Any], policy: MLPPolicy, *, path: Path | None = None
+    run: Run,
+    settings: RunSettings[Any],
+    policy: AbstractPolicy,
+    *,
+    path: Path | None = None,
 ) -> None:
     """Writes the policy of a run, with what it takes to run it again.
 
@@ -33,12 +37,19 @@ def save_policy(
     write_atomically(
         path or run.policy,
         lambda file: write_policy(
-            file, policy, task=task.env, task_options=task.options
+            file,
+            policy,
+            task=task.env,
+            task_options=task.options,
+            factory=getattr(settings.algorithm, "policy", "mlp"),
+            hidden=settings.algorithm.hidden,
         ),
     )
 
 
-def evaluate_policy(run: Run, settings: RunSettings[Any], policy: MLPPolicy) -> None:
+def evaluate_policy(
+    run: Run, settings: RunSettings[Any], policy: AbstractPolicy
+) -> None:
     """Evaluates the policy of a run at its end; writes and prints what it returns.
 
     Args:
