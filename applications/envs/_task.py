@@ -1,7 +1,7 @@
 """What a task is: pure functions over an explicit state."""
 
 import abc
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
@@ -25,7 +25,8 @@ class AbstractEnvironment(eqx.Module):
             in a static field of its own.
     """
 
-    facts: ClassVar[TaskFacts] = TaskFacts()
+    # Not annotated: a dataclass would put it before all fields of those that say more.
+    facts = TaskFacts()
     observation_size: eqx.AbstractVar[int]
     action_space: eqx.AbstractVar[ActionSpace]
     horizon: eqx.AbstractVar[int]

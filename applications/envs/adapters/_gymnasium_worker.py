@@ -58,9 +58,9 @@ class Environments:
             np.asarray(truncated, bool),
         )
 
-    def _step(self, env: Any, action: np.ndarray) -> tuple[np.ndarray, float, Any, Any]:
+    def _step(self, env: Any, action: Any) -> tuple[np.ndarray, float, Any, Any]:
         space = env.action_space
-        if action.ndim:  # a vector in a box
+        if np.ndim(action):  # a vector in a box
             if not np.isfinite(action).all():
                 size = int(np.prod(env.observation_space.shape))
                 return np.full(size, np.nan, np.float32), np.nan, True, False
@@ -77,7 +77,8 @@ class Environments:
 
     def frames_per_second(self, row: int) -> float | None:
         """How many steps make a second, if the environment says so."""
-        return self._envs[row].metadata.get("render_fps")
+        rate = self._envs[row].metadata.get("render_fps")
+        return None if rate is None else float(rate)
 
     def close(self) -> None:
         """Closes all of them."""

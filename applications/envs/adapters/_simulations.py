@@ -161,8 +161,13 @@ class HostSimulations:
         ) from RuntimeError(theirs)
 
 
+def _pipe() -> tuple[Connection, Connection]:
+    pair: Any = Pipe()  # of another class on Windows
+    return pair
+
+
 def _start(task: GymnasiumEnvironment) -> tuple[subprocess.Popen[bytes], Connection]:
-    ours, theirs = Pipe()
+    ours, theirs = _pipe()
     with theirs:
         process = subprocess.Popen(
             # -P, for beside the file lie modules of the names of libraries.

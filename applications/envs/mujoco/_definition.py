@@ -5,7 +5,7 @@ arrays. It never steps anything, so that any engine can run it.
 """
 
 import abc
-from typing import ClassVar, TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import equinox as eqx
 import mujoco
@@ -61,7 +61,8 @@ class AbstractMujocoDefinition(eqx.Module):
             so in a static field of its own.
     """
 
-    facts: ClassVar[TaskFacts] = TaskFacts()
+    # Not annotated: a dataclass would put it before all fields of those that say more.
+    facts = TaskFacts()
     observation_size: eqx.AbstractVar[int]
     action_space: eqx.AbstractVar[Continuous]
     horizon: eqx.AbstractVar[int]

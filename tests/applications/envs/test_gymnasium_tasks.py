@@ -95,12 +95,24 @@ def test_spaces_and_limits_equal_gymnasiums(
     assert step == pytest.approx(env.dt)
 
 
-@pytest.mark.parametrize("name", [name for name, _, ours, _ in _TASKS if not ours])
-def test_starts_surround_the_models_own(name):
+_NAMES = [name for name, _, ours, _ in _TASKS if not ours]
+
+
+@pytest.fixture(scope="module")
+def starts():
+    """500 start states of each task, drawn by one program."""
+    definitions = {name: _native(name).definition for name in _NAMES}
+    draw = eqx.filter_jit(
+        lambda key: {name: x.initial(key=key) for name, x in definitions.items()}
+    )
+    drawn = jax.vmap(draw)(jax.random.split(jax.random.key(0), 500))
+    return jax.tree.map(np.asarray, drawn)
+
+
+@pytest.mark.parametrize("name", _NAMES)
+def test_starts_surround_the_models_own(name, starts):
     task = _native(name)
-    keys = jax.random.split(jax.random.key(0), 500)
-    starts = jax.jit(jax.vmap(lambda key: task.definition.initial(key=key)))
-    qpos, qvel = map(np.asarray, starts(keys))
+    qpos, qvel = starts[name]
     assert qpos.shape == (500, task.model.nq) and qvel.shape == (500, task.model.nv)
     spread = np.ptp(qpos, axis=0)
     middle = np.abs(qpos.mean(0) - task.model.qpos0)

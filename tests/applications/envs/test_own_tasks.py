@@ -98,21 +98,20 @@ def package(tmp_path, monkeypatch):
     (tmp_path / "wsl_elsewhere" / "tasks.py").write_text(_MODULE)
     (tmp_path / "wsl_elsewhere" / "broken.py").write_text("import wsl_missing\n")
     monkeypatch.chdir(tmp_path)
-    path = list(sys.path)
     yield "wsl_elsewhere.tasks"
-    assert sys.path == path
     for name in [name for name in sys.modules if name.startswith("wsl_elsewhere")]:
         del sys.modules[name]
 
 
 def test_a_class_and_a_function(package):
+    path = list(sys.path)
     task = make(f"{package}:Decay")
+    assert sys.path == path
     assert (task.horizon, task.facts.return_range) == (9, (0.0, 9.0))
-    state, reward, ended = task.step(
-        task.reset(key=jax.random.key(0)), jnp.full(1, 0.25)
-    )
+    start, quarter = task.reset(key=jax.random.key(0)), jnp.full(1, 0.25)
+    state, reward, ended = task.step(start, quarter)
     assert float(reward) == 0.25 and not ended
-    assert task.step(state, jnp.full(1, 0.25))[2]
+    assert task.step(state, quarter)[2]
     assert make(f"{package}:short").horizon == 3
     assert make(f"{package}:short", horizon=5).horizon == 5
 

@@ -102,7 +102,9 @@ def test_tasks_step_under_jit_and_compile_once(name):
 
 
 def test_options():
-    for name, options in (("swimmer", {"survival_bonus": False}), ("lqr", {"x": 1})):
+    cases: list[tuple[str, dict[str, Any]]]
+    cases = [("swimmer", {"survival_bonus": False}), ("lqr", {"x": 1})]
+    for name, options in cases:
         (option,) = options
         with pytest.raises(ValueError) as caught:
             make(name, **options)

@@ -89,7 +89,7 @@ def _episodes(task, workers, seeds, actions):
 
 def _directly(env, seed, actions):
     first, _ = env.reset(seed=int(seed))
-    total = np.float32(0)
+    seen, total, ended, late = first, np.float32(0), False, False
     for action in actions:
         seen, reward, ended, late, _ = env.step(action)
         total += np.float32(reward)
@@ -106,7 +106,7 @@ def test_episodes_are_gymnasiums_on_any_number_of_workers(name, horizon):
     random = np.random.default_rng(0)
     seeds = random.integers(2**32, size=3, dtype=np.uint32)
     discrete = isinstance(task.action_space, Discrete)
-    shape = (20, 3) if discrete else (20, 3, 1)
+    shape = (30, 3) if discrete else (30, 3, 1)
     actions = random.integers(2, size=shape)
     if not discrete:
         actions = (4.0 * actions - 2.0).astype(np.float32)
