@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def use_devices(monkeypatch) -> Callable[[int], None]:
-    """Says how many of the four devices there are: one, where a test asks for no more."""
+    """Says how many of the four devices there are: one, unless a test asks for more."""
     devices = jax.devices()
 
     def use(number: int) -> None:
