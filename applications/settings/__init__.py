@@ -1,5 +1,10 @@
 """Settings: frozen dataclasses whose fields say what they may be."""
 
+from applications.settings._factory import (
+    call_factory as call_factory,
+    is_outside as is_outside,
+    load_factory as load_factory,
+)
 from applications.settings._settings import (
     AtLeast as AtLeast,
     AtMost as AtMost,

@@ -141,5 +141,8 @@ def test_hypothesis_is_only_needed_here():
         except ImportError as error:
             print(error)
     """
-    expected = 'wsl.testing needs Hypothesis: `pip install "wsl[testing]"`.\n'
+    expected = (
+        "wsl.testing needs Hypothesis. Install the extra: pip install -c "
+        "constraints.txt -e '.[testing]', from a checkout.\n"
+    )
     assert _python(code) == expected
