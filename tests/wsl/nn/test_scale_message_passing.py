@@ -320,7 +320,7 @@ def test_input_by_hand():
     lift = ScaleGraphInput(symmetry, 1, 2, key=jr.key(0))
     features = draw_features(_NAMELESS, 1, 0)
     graph = lift(features)
-    w = dict(zip(_NAMELESS.paths, lift.weights, strict=True))
+    w = dict(zip([x.path for x in _NAMELESS.leaves], lift.weights, strict=True))
     np.testing.assert_allclose(
         graph.nodes["h0"],
         features["b0"] @ w["['b0']"] + features["w0"][..., 0] @ w["['w0']"],
@@ -334,7 +334,7 @@ def test_input_by_hand():
         graph.edges["['w1']"], features["w1"] @ w["['w1']"], atol=SAME
     )
     lower = ScaleGraphOutput(symmetry, 2, 1, key=jr.key(1))
-    v = dict(zip(_NAMELESS.paths, lower.weights, strict=True))
+    v = dict(zip([x.path for x in _NAMELESS.leaves], lower.weights, strict=True))
     np.testing.assert_allclose(
         lower(graph)["w2"][..., 0], (graph.duals["h1"] @ v["['w2']"]).T, atol=SAME
     )
@@ -406,5 +406,7 @@ def test_errors():
         ScaleMessagePassing(symmetry, 2, floor=-1.0, key=jr.key(0))
     with pytest.raises(ValueError, match="w1"):
         ScaleGraphInput(symmetry, 1, 2, key=jr.key(0))(
-            draw_features(MLP, {p: 1 + (p == "['w1']") for p in MLP.paths}, 0)
+            draw_features(
+                MLP, {p: 1 + (p == "['w1']") for p in [x.path for x in MLP.leaves]}, 0
+            )
         )
