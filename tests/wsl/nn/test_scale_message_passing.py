@@ -407,6 +407,6 @@ def test_errors():
     with pytest.raises(ValueError, match="w1"):
         ScaleGraphInput(symmetry, 1, 2, key=jr.key(0))(
             draw_features(
-                MLP, {p: 1 + (p == "['w1']") for p in [x.path for x in MLP.leaves]}, 0
+                MLP, {x.path: 1 + (x.path == "['w1']") for x in MLP.leaves}, 0
             )
         )
