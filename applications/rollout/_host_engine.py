@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray, PyTree
 
 from applications.rollout._host_unroll import HostUnroll, seeds_of, Simulations
 from applications.rollout._iteration import compile_on_host
@@ -174,7 +174,7 @@ class HostRollout:
 
         def following(
             policies: PyTree[Array],
-            keys: PRNGKeyArray,
+            keys: Key[Array, " rows"],
             tally: EpisodeTally,
             output: Float[Array, "rows outputs"],
             observation: Float[Array, "rows observation"],

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from applications.envs import AbstractTask
@@ -139,10 +141,10 @@ class _Unroll(AbstractUnroll):
     def __call__(
         self,
         population: Population,
-        rows: Int[Array, " environments"],
+        rows: Int[Array | np.ndarray, " environments"],
         state: UnrollState,
     ) -> tuple[Unrolled, UnrollState]:
-        rest = (population, rows, state)
+        rest = (population, jnp.asarray(rows), state)
         if self._mesh is None:
             return self._run(self._task, self._make_policy, rest)
         task, make_policy, rest = replicate(

@@ -2,7 +2,7 @@ from typing import Any, final
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, PyTree
 
 from applications.envs import ActionSpace
 from applications.policies import act
@@ -79,7 +79,7 @@ class PolicyRows(eqx.Module):
     def act(
         self,
         policies: PyTree[Array],
-        keys: PRNGKeyArray,
+        keys: Key[Array, " rows"],
         lengths: Int[Array, " rows"],
         observations: Float[Array, "rows observation"],
     ) -> Attempt:

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 from applications.envs import AbstractEnvironment
@@ -69,7 +70,7 @@ class AbstractUnroll(abc.ABC):
     def __call__(
         self,
         population: Population,
-        rows: Int[Array, " environments"],
+        rows: Int[Array | np.ndarray, " environments"],
         state: Any,
     ) -> tuple[Unrolled, Any]:
         """Takes the steps.

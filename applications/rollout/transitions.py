@@ -71,12 +71,13 @@ class Unrolled(eqx.Module):
         finished: The episodes that ended, `(steps, environments)`.
         observations: Statistics of the observations that were acted on, one of each
             environment.
-        transitions: The steps, `(steps, environments)`; None unless recorded.
+        transitions: The steps, as `Transitions`, `(steps, environments)`; None unless
+            recorded.
     """
 
     finished: FinishedEpisodes
     observations: RunningStatistics
-    transitions: Transitions | None
+    transitions: Any
 
 
 @final

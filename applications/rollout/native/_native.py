@@ -238,7 +238,7 @@ class NativeRollout:
             living = np.flatnonzero(alive)
             if not len(living):
                 store(rows)
-                return result.episode(np.asarray(start))
+                return jax.tree.map(jnp.asarray, result).episode(start)
             kept = smaller(alive)
             if kept is not None:
                 store(rows)

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, PyTree
 
 from applications.envs.native import NativeTask, Physics
 from applications.rollout._policies import PolicyRows
@@ -73,7 +73,7 @@ class RowFunctions(eqx.Module):
         size: int,
         *,
         episodes: int,
-    ) -> tuple[PyTree[Array], PRNGKeyArray, Array, Array]:
+    ) -> tuple[PyTree[Array], Key[Array, " rows"], Array, Array]:
         """Policies, keys and start states of the episodes from number `first` on."""
         # What is beyond the last one fills up.
         last = jax.tree.leaves(population)[0].shape[0] * episodes - 1
@@ -90,7 +90,7 @@ class RowFunctions(eqx.Module):
     def first(
         self,
         policies: PyTree[Array],
-        keys: PRNGKeyArray,
+        keys: Key[Array, " rows"],
         qpos: Float[Array, "rows positions"],
         qvel: Float[Array, "rows velocities"],
         derived: dict[str, Float[Array, "rows ..."]],
@@ -110,7 +110,7 @@ class RowFunctions(eqx.Module):
     def next(
         self,
         policies: PyTree[Array],
-        keys: PRNGKeyArray,
+        keys: Key[Array, " rows"],
         rows: Rows,
         qpos: Float[Array, "rows positions"],
         qvel: Float[Array, "rows velocities"],
@@ -133,7 +133,7 @@ class RowFunctions(eqx.Module):
     def act(
         self,
         policies: PyTree[Array],
-        keys: PRNGKeyArray,
+        keys: Key[Array, " rows"],
         length: Int[Array, " rows"],
         physics: Physics,
     ) -> tuple[Attempt, Float[Array, "rows controls"], Bool[Array, " rows"]]:
@@ -184,7 +184,7 @@ def start(
     key: PRNGKeyArray,
     environments: Int[Array, " rows"],
     episodes: Int[Array, " rows"],
-) -> tuple[PRNGKeyArray, Array, Array]:
+) -> tuple[Key[Array, " rows"], Array, Array]:
     """Keys and start states of episodes of environments."""
 
     def of_one(environment, episode):

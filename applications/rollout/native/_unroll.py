@@ -96,7 +96,7 @@ class NativeUnroll(AbstractUnroll):
     def __call__(
         self,
         population: Population,
-        rows: Int[Array, " environments"],
+        rows: Int[Array | np.ndarray, " environments"],
         state: NativeUnrollState,
     ) -> tuple[Unrolled, NativeUnrollState]:
         """As of `AbstractUnroll`."""

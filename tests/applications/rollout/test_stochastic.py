@@ -1,5 +1,7 @@
 """Keys of stochastic policies: their own at every step, the same at every replay."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -48,7 +50,6 @@ def test_every_step_has_its_own_key(task):
         return unroll(population, np.arange(2), state)[0]
 
     steps = run(key).transitions
-    assert steps is not None
     noise = np.asarray(steps.extras["noise"])[..., 0]
     np.testing.assert_allclose(steps.action[..., 0] - noise, [[0, 0.5]] * 6, atol=1e-6)
     assert len(np.unique(noise)) == noise.size
@@ -94,7 +95,7 @@ def test_policies_without_a_key_cost_none():
 
     def hashes(make_policy):
         """Calls of the random generator in the loop of a rollout."""
-        text = (
+        text: Any = (
             jax.jit(lambda x, key: rollout(task, make_policy, x, key=key))
             .lower(jnp.zeros((2, 1)), jr.key(0))
             .compile()
