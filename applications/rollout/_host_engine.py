@@ -225,18 +225,18 @@ class HostRollout:
         policies, keys, seeds = self._draw(population, key, first)
         start = simulations.reset(np.arange(len(seeds)), np.asarray(seeds))
         size = len(start)
-        tally, attempt = self._first(policies, keys, start)
+        tally, decision = self._first(policies, keys, start)
         # Of rows that have ended, what is passed on has no effect.
         observation, reward = start.copy(), np.zeros(size, np.float32)
         terminated, truncated = np.zeros(size, bool), np.zeros(size, bool)
         while len(alive := np.flatnonzero(tally.ongoing)):
-            found = simulations.step(alive, np.asarray(attempt.action)[alive])
+            found = simulations.step(alive, np.asarray(decision.action)[alive])
             for mine, theirs in zip(
                 (observation, reward, terminated, truncated), found, strict=True
             ):
                 mine[alive] = theirs
-            tally, attempt = self._next(
-                *(policies, keys, tally, attempt.output),
+            tally, decision = self._next(
+                *(policies, keys, tally, decision.output),
                 *(observation, reward, terminated, truncated),
             )
             # XLA may still read what is written next.

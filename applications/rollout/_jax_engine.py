@@ -7,6 +7,7 @@ from typing import Any, final
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from applications.envs import AbstractTask
@@ -112,6 +113,29 @@ class _Iteration(eqx.Module):
 
 
 @final
+class _Steps(eqx.Module):
+    task: AbstractTask
+    make_policy: MakePolicy
+    population: Population
+    rows: Int[Array, " environments"]
+    steps: int = eqx.field(static=True)
+    record: bool = eqx.field(static=True)
+
+    def __call__(self, state: UnrollState, axis: str | None = None) -> Any:
+        unrolled, after = unroll(
+            self.task,
+            self.make_policy,
+            self.population,
+            self.rows,
+            state,
+            steps=self.steps,
+            record=self.record,
+            axis=axis,
+        )
+        return after, unrolled
+
+
+@final
 class _Unroll(AbstractUnroll):
     def __init__(
         self,
@@ -119,20 +143,16 @@ class _Unroll(AbstractUnroll):
         make_policy: MakePolicy,
         steps: int,
         record: bool,
-        mesh: Any,
+        mesh: Mesh | None,
     ):
         self._task = task
         self._make_policy = make_policy
+        self._options = (steps, record)
         self._mesh = mesh
-        step = functools.partial(unroll, steps=steps, record=record)
-        self._run: Any = eqx.filter_jit(
-            lambda task, make_policy, rest: (
-                step(task, make_policy, *rest)
-                if mesh is None
-                else _shared(step, task, make_policy, rest, mesh)
-            )
-        )
         self._start: Any = eqx.filter_jit(start)
+        self._run: Any = eqx.filter_jit(
+            _apply if mesh is None else lambda *both: on_all_devices(*both, mesh)
+        )
 
     def init(self, environments: int, *, key: PRNGKeyArray) -> UnrollState:
         at_least_1(environments=environments)
@@ -144,23 +164,14 @@ class _Unroll(AbstractUnroll):
         rows: Int[Array | np.ndarray, " environments"],
         state: UnrollState,
     ) -> tuple[Unrolled, UnrollState]:
-        rest = (population, jnp.asarray(rows), state)
-        if self._mesh is None:
-            return self._run(self._task, self._make_policy, rest)
-        task, make_policy, rest = replicate(
-            (self._task, self._make_policy, rest), self._mesh
+        rows = jnp.asarray(rows)
+        steps: Any = _Steps(
+            self._task, self._make_policy, population, rows, *self._options
         )
-        return self._run(task, make_policy, rest)
-
-
-def _shared(step: Any, task: Any, make_policy: Any, rest: Any, mesh: Any) -> Any:
-    def on_one(parts: Any, axis: str) -> tuple[Any, Any]:
-        task, make_policy, rest = parts
-        unrolled, state = step(task, make_policy, *rest, axis=axis)
-        return state, unrolled
-
-    state, unrolled = on_all_devices(on_one, (task, make_policy, rest), mesh)
-    return unrolled, state
+        if self._mesh is not None:
+            steps, state = replicate((steps, state), self._mesh)
+        after, unrolled = self._run(steps, state)
+        return unrolled, after
 
 
 def _apply(step: Callable[[Any], Any], state: Any) -> Any:

@@ -8,7 +8,7 @@ from applications.envs import ActionSpace
 from applications.policies import act
 from applications.rollout.engine import MakePolicy, Population
 from applications.rollout.episode import step_key
-from applications.rollout.transitions import Attempt
+from applications.rollout.transitions import Decision
 
 
 @final
@@ -60,7 +60,7 @@ class PolicyRows(eqx.Module):
         key: PRNGKeyArray,
         length: Int[Array, ""],
         observation: Float[Array, " observation"],
-    ) -> Attempt:
+    ) -> Decision:
         """What one policy does.
 
         Args:
@@ -70,11 +70,11 @@ class PolicyRows(eqx.Module):
             observation: What it sees.
 
         Returns:
-            The attempt.
+            The decision.
         """
         whole: Any = eqx.combine(policy, self.rest)
         output, extras = act(whole, observation, key=step_key(key, length))
-        return Attempt(observation, output, self.action_space.select(output), extras)
+        return Decision(observation, output, self.action_space.select(output), extras)
 
     def act(
         self,
@@ -82,6 +82,6 @@ class PolicyRows(eqx.Module):
         keys: Key[Array, " rows"],
         lengths: Int[Array, " rows"],
         observations: Float[Array, "rows observation"],
-    ) -> Attempt:
+    ) -> Decision:
         """What policies do, one a row."""
         return jax.vmap(self.act_one)(policies, keys, lengths, observations)

@@ -96,7 +96,8 @@ class AbstractEngine(abc.ABC):
         """Prepares rollouts of whole episodes, in this process alone.
 
         Args:
-            make_policy: From weights to a policy, for instance `FlatView.to_policy`.
+            make_policy: From weights to a policy, a pytree such as an `AbstractPolicy`;
+                for instance `FlatView.to_policy`.
             episodes: Episodes of each policy.
             chunk: How many policies are simulated at once, at most; bounds the memory.
 

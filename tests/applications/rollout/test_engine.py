@@ -10,6 +10,7 @@ import pytest
 from applications.envs import AbstractEnvironment, AbstractTask, Continuous, make
 from applications.policies import FlatView, MLPPolicy
 from applications.rollout import (
+    AbstractEngine,
     count_cores,
     engine_for,
     JAXEngine,
@@ -29,11 +30,20 @@ class _Elsewhere(AbstractEnvironment):
     horizon: int = eqx.field(static=True, init=False, default=1)
 
 
-class _Engine:
+class _Engine(AbstractEngine):
     """Stands for somebody else's."""
 
     def __init__(self, task):
         self.task = task
+
+    def compile_rollout(self, make_policy, **options):
+        raise NotImplementedError
+
+    def compile_iteration(self, propose, learn, make_policy, state, **options):
+        raise NotImplementedError
+
+    def compile_unroll(self, make_policy, **options):
+        raise NotImplementedError
 
 
 def test_the_engine_of_a_task():

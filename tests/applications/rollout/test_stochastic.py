@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -29,6 +30,15 @@ class _Noisy(AbstractPolicy):
 
     def fold_standardisation(self, mean, std):
         return self
+
+
+class _Steady(eqx.Module):
+    """A policy that is not an `AbstractPolicy`, and ignores everything."""
+
+    output: jax.Array
+
+    def __call__(self, observation, *, key):
+        return self.output
 
 
 @pytest.fixture(scope="module", params=["mujoco", "mjx"])
@@ -76,12 +86,11 @@ def test_rollouts_replay_and_start_as_those_of_deterministic_policies(task):
         return step(population, key=key)
 
     noisy = lambda mean: _Noisy(mean, task.action_space)
-    steady = lambda mean: lambda observation, *, key: mean
     first = run(noisy, jr.key(0))
     again = run(noisy, jr.key(0))
     np.testing.assert_array_equal(first.observations.mean, again.observations.mean)
     # What is drawn by a policy changes no start state, but where it leads.
-    calm = run(steady, jr.key(0))
+    calm = run(_Steady, jr.key(0))
     np.testing.assert_array_equal(calm.start, first.start)
     moved = np.abs(first.observations.mean - calm.observations.mean).max(-1)
     assert (moved > 1e-6).all()
@@ -90,7 +99,6 @@ def test_rollouts_replay_and_start_as_those_of_deterministic_policies(task):
 
 def test_policies_without_a_key_cost_none():
     task = make("mountain_car_continuous", horizon=3)
-    steady = lambda mean: lambda observation, *, key: mean
     noisy = lambda mean: _Noisy(mean, task.action_space)
 
     def hashes(make_policy):
@@ -103,4 +111,4 @@ def test_policies_without_a_key_cost_none():
         )
         return text.count("threefry")
 
-    assert hashes(noisy) > hashes(steady)
+    assert hashes(noisy) > hashes(_Steady)
