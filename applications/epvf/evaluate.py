@@ -11,7 +11,7 @@ import numpy as np
 import tyro
 
 from applications.envs import AbstractEnvironment, render
-from applications.policies import MLPPolicy, read_policy
+from applications.policies import AbstractPolicy, read_policy
 from applications.rollout import evaluate
 from applications.settings import check_settings, Count, Seed, UserError
 from applications.training import exit_on_user_error, key_for, Purpose, Run
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _read(path: Path) -> tuple[AbstractEnvironment, MLPPolicy]:
+def _read(path: Path) -> tuple[AbstractEnvironment, AbstractPolicy]:
     if path.is_dir():
         path = Run(path).policy
         if not path.is_file():

@@ -36,9 +36,8 @@ class JAXEngine(AbstractEngine):
 
         Args:
             task: The task.
-            devices: The devices of iterations and unrolls. Unless given, all devices of
-                all processes; but in a single process, where `jax_default_device` is
-                set, that one alone.
+            devices: The devices of iterations and unrolls; all devices of all processes
+                unless given.
         """
         self._task = task
         self._mesh = mesh_of(devices)
@@ -151,7 +150,9 @@ class _Unroll(AbstractUnroll):
         self._mesh = mesh
         self._start: Any = eqx.filter_jit(start)
         self._run: Any = eqx.filter_jit(
-            _apply if mesh is None else lambda *both: on_all_devices(*both, mesh)
+            lambda steps, state: (
+                steps(state) if mesh is None else on_all_devices(steps, state, mesh)
+            )
         )
 
     def init(self, environments: int, *, key: PRNGKeyArray) -> UnrollState:

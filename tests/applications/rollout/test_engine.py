@@ -20,6 +20,10 @@ from applications.rollout import (
 from applications.rollout.native import NativeEngine
 
 
+# All of them; tests see one unless they ask for more.
+_DEVICES = tuple(jax.devices())
+
+
 class _Elsewhere(AbstractEnvironment):
     """A task that nothing here can step."""
 
@@ -103,7 +107,7 @@ def test_an_iteration_is_the_same_on_any_devices():
         return step(jax.tree.map(lambda leaf: leaf.copy(), state))
 
     (weights, _), metrics = run(None)
-    devices = jax.devices()[:3]
+    devices = _DEVICES[:3]
     assert len(devices) == 3
     (shared, key), others = run(devices, chunk=2)
     assert len(shared.devices()) == 3
@@ -115,17 +119,12 @@ def test_an_iteration_is_the_same_on_any_devices():
     )
 
 
-def test_a_pinned_device_is_the_only_one():
-    # Tests pin the first one; users do not, and get all.
-    assert len(jax.devices()) > 1 and mesh_of() is None
-    pinned = jax.config.jax_default_device
-    jax.config.update("jax_default_device", None)
-    try:
-        mesh = mesh_of()
-    finally:
-        jax.config.update("jax_default_device", pinned)
-    assert mesh is not None and mesh.size == len(jax.devices())
-    single = mesh_of(jax.devices()[1:2])
+def test_all_devices_unless_some_are_named(use_devices):
+    assert mesh_of() is None  # of tests, who have one
+    use_devices(3)
+    mesh = mesh_of()
+    assert mesh is not None and mesh.size == 3
+    single = mesh_of(_DEVICES[1:2])
     assert single is not None and single.size == 1
 
 

@@ -127,7 +127,7 @@ def test_an_unroll_equals_a_loop(name):
     engine = NativeEngine(task, threads=2)
     # Two calls: where environments stand is carried on.
     unroll = engine.compile_unroll(view.to_policy, steps=5)
-    calls, state = [], unroll.init(3, key=key)
+    calls, state, unrolled = [], unroll.init(3, key=key), None
     for _ in range(2):
         unrolled, state = unroll(population, rows, state)
         calls.append((unrolled.transitions, unrolled.finished))
@@ -147,6 +147,7 @@ def test_an_unroll_equals_a_loop(name):
         total, first = reward[: ended.argmax() + 1].sum(), ended.argmax()
         np.testing.assert_allclose(finished.total_reward[first, i], total, rtol=1e-4)
         # Statistics are of the last call.
+        assert unrolled is not None
         mean = unrolled.observations.mean[i]
         np.testing.assert_allclose(mean, seen[5:].mean(0), atol=1e-4)
     # Both kinds of end are there; a reacher never terminates.

@@ -14,6 +14,10 @@ from applications.rollout import JAXEngine
 from applications.rollout.transitions import episode_key
 
 
+# All of them; tests see one unless they ask for more.
+_DEVICES = tuple(jax.devices())
+
+
 class _Walk(AbstractTask):
     """A point on a line: x becomes x + action, the reward is the new x.
 
@@ -179,7 +183,7 @@ def test_starts_depend_on_environment_and_episode_alone():
 def test_devices_make_no_difference():
     task = _Walk(random_start=True)
     (alone,), state = _unroll(task, steps=6, environments=5)
-    devices = tuple(jax.devices()[:2])
+    devices = _DEVICES[:2]
     assert len(devices) == 2
     (shared,), after = _unroll(task, steps=6, environments=5, devices=devices)
     assert {len(leaf.devices()) for leaf in jax.tree.leaves(shared)} == {2}
