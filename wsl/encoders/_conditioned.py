@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from wsl.encoders._encoder import AbstractEncoder
+from wsl.nn._draw import mlp
 
 
 @final
@@ -62,7 +63,7 @@ class Conditioned(eqx.Module):
                 f"{tuple(condition_sizes)}. Leave out a condition that is not there."
             )
         self.encoder = encoder
-        self.head = eqx.nn.MLP(
+        self.head = mlp(
             encoder.num_features + sum(condition_sizes),
             out_size,
             width,

@@ -3,7 +3,6 @@ from typing import final, Literal
 
 import equinox as eqx
 import jax
-import jax.random as jr
 from jaxtyping import PRNGKeyArray, PyTree
 
 from wsl._sizes import check_positive
@@ -11,6 +10,7 @@ from wsl._weight_space import WeightSpace
 from wsl.encoders._inputs import count_channels, embedding
 from wsl.encoders._pooled import AbstractPooledEncoder
 from wsl.nn import ChannelNorm, EquivariantLinear, InvariantPool, Pointwise
+from wsl.nn._draw import linear, split
 
 
 @final
@@ -90,7 +90,7 @@ class Equivariant(AbstractPooledEncoder):
         check_positive(
             num_features=num_features, channels=channels, num_layers=num_layers
         )
-        first_key, pool_key, readout_key, layers_key = jr.split(key, 4)
+        first_key, pool_key, readout_key, layers_key = split(key, 4)
         self.space = space
         self.transform = transform
         layers = embedding(
@@ -102,7 +102,7 @@ class Equivariant(AbstractPooledEncoder):
             key=first_key,
         )
         released = space.release(*release)
-        for layer_key in jr.split(layers_key, num_layers)[1:]:
+        for layer_key in split(layers_key, num_layers)[1:]:
             layers += [
                 EquivariantLinear(
                     released, channels, channels, basis=basis, key=layer_key
@@ -112,6 +112,4 @@ class Equivariant(AbstractPooledEncoder):
             ]
         self.layers = eqx.nn.Sequential(layers)
         self.pool = InvariantPool(released, channels, reduction, key=pool_key)
-        self.readout = eqx.nn.Linear(
-            self.pool.num_features, num_features, key=readout_key
-        )
+        self.readout = linear(self.pool.num_features, num_features, key=readout_key)

@@ -6,18 +6,16 @@ from typing import final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from wsl._layout import layouts
 from wsl._sizes import check_positive
 from wsl._weight_space import WeightSpace
 from wsl.nn._channels import per_leaf
+from wsl.nn._draw import constant, fan_in, normal, split
 from wsl.nn._graph._ops import (
     add,
-    draw,
     draw_embeddings,
-    split_key,
     spread,
 )
 from wsl.nn._graph._scale_symmetry import is_scaled, join_kinds, ScaleSymmetry
@@ -125,7 +123,7 @@ class ScaleGraphInput(eqx.Module):
         check_positive(channels=channels)
         self.symmetry = symmetry
         self.in_channels = per_leaf(symmetry.space, in_channels)
-        weight_key, node_key, dual_key = jr.split(key, 3)
+        weight_key, node_key, dual_key = split(key, 3)
         widths = [
             one.width * count
             for one, count in zip(
@@ -133,8 +131,8 @@ class ScaleGraphInput(eqx.Module):
             )
         ]
         self.weights = tuple(
-            draw(k, n, channels)
-            for k, n in zip(split_key(weight_key, widths), widths, strict=True)
+            fan_in(k, n, channels)
+            for k, n in zip(split(weight_key, len(widths)), widths, strict=True)
         )
 
         def embed(key: PRNGKeyArray) -> dict[str, Array]:
@@ -238,11 +236,11 @@ class ScaleGraphOutput(eqx.Module):
             )
         }
         self.weights = tuple(
-            draw(k, channels, n)
-            for k, n in zip(split_key(key, widths), widths.values(), strict=True)
+            fan_in(k, channels, n)
+            for k, n in zip(split(key, len(widths)), widths.values(), strict=True)
         )
         self.offsets = {
-            one.path: jnp.zeros(n) for one, n in widths.items() if not one.ends
+            one.path: constant(0.0, n) for one, n in widths.items() if not one.ends
         }
 
     def __call__(
@@ -313,9 +311,12 @@ class ScaleEncoding(eqx.Module):
         self.space = space
         self.channels = per_leaf(space, channels)
         self.encodings = tuple(
-            1 + 0.1 * jr.normal(jr.fold_in(key, i), (layout.fixed * count,))
-            for i, (layout, count) in enumerate(
-                zip(layouts(space), self.channels, strict=True)
+            1 + normal(k, (layout.fixed * count,), 0.1)
+            for k, layout, count in zip(
+                split(key, len(self.channels)),
+                layouts(space),
+                self.channels,
+                strict=True,
             )
         )
 
