@@ -35,7 +35,7 @@ from applications.values import (
     update_of,
     value_function,
 )
-from wsl.encoders import Conditioned
+from wsl.encoders import EncodedMLP
 
 
 # With many policies, start states over which each gradient of V(s, θ) is averaged.
@@ -58,7 +58,7 @@ class State(eqx.Module):
 
     policies: Float[Array, "policies weights"]
     policy_optimiser: optax.OptState
-    value: Conditioned
+    value: EncodedMLP
     value_optimiser: optax.OptState
     archive: Archive[Record]
     seen: Moments
@@ -285,7 +285,7 @@ class EPVF(AbstractPolicySearch):
 
     # The critic.
 
-    def _make_value(self, *, key: PRNGKeyArray) -> Conditioned:
+    def _make_value(self, *, key: PRNGKeyArray) -> EncodedMLP:
         config = self.config
         encoder_key, head_key = jr.split(key)
         encoder = make_encoder(
@@ -307,7 +307,7 @@ class EPVF(AbstractPolicySearch):
 
     def _policy_values(
         self,
-        value: Conditioned,
+        value: EncodedMLP,
         policies: Float[Array, "policies weights"],
         starts: Float[Array, "starts observation"],
     ) -> Float[Array, " policies"]:
@@ -324,7 +324,7 @@ class EPVF(AbstractPolicySearch):
     def _ascend(
         self,
         state: State,
-        value: Conditioned,
+        value: EncodedMLP,
         archive: Archive[Record],
         *,
         key: PRNGKeyArray,

@@ -54,7 +54,7 @@ from applications.values import (
     StandardTargets,
     value_function,
 )
-from wsl.encoders import Conditioned
+from wsl.encoders import EncodedMLP
 from wsl.generators import AbstractGenerator
 
 
@@ -71,7 +71,7 @@ class Model(eqx.Module):
     """
 
     generator: AbstractGenerator
-    value: Conditioned
+    value: EncodedMLP
     targets: StandardTargets
     outcomes: Seen
     seen: Moments

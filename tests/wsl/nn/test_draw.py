@@ -126,7 +126,7 @@ def test_constructors_compile_a_handful_of_programs(getkey):
         lambda: encoders.ScaleEquivariantGraph(symmetry, 4, key=key),
         lambda: encoders.ForwardGraph(symmetry, 4, key=key),
         lambda: encoders.InteractiveProbing(3, 2, 2, 2, key=key),
-        lambda: encoders.Conditioned(encoders.Flat(space), (2,), 1, 8, 2, key=key),
+        lambda: encoders.EncodedMLP(encoders.Flat(space), (2,), 1, 8, 2, key=key),
     ):
         assert _compilations(make) <= 6
     # The count sees programs: one for each shape that JAX draws itself.

@@ -16,6 +16,7 @@ from wsl.nn._graph._ops import (
     add,
     align,
     contained,
+    pass_through,
     rms_norm,
 )
 from wsl.nn._graph._parameter_graph import GraphFeatures, ParameterGraph
@@ -298,8 +299,4 @@ class GraphNetwork(eqx.Module):
         Raises:
             ValueError: If the features do not fit the space or the channels.
         """
-        graph = self.lift(features)
-        for layer in self.layers:
-            graph = layer(graph)
-        results = self.lower(graph)
-        return jax.tree.map(lambda x, like: x.astype(like.dtype), results, features)
+        return pass_through(self.lift, self.layers, self.lower, features)

@@ -1,10 +1,11 @@
 """What the layers on parameter graphs are made of."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from wsl.nn._draw import normal, split
 from wsl.nn._graph._parameter_graph import ParameterGraph
@@ -56,6 +57,19 @@ def align(
 def rms_norm(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """Divides by the root mean square over the last axis (Zhang and Sennrich 2019)."""
     return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-6)
+
+
+def pass_through(
+    lift: Callable[[PyTree], Any],
+    layers: Sequence[Callable[[Any], Any]],
+    lower: Callable[[Any], PyTree],
+    features: PyTree,
+) -> PyTree:
+    """Weight features through layers on the graph and back, with the same dtypes."""
+    graph = lift(features)
+    for layer in layers:
+        graph = layer(graph)
+    return jax.tree.map(lambda x, like: x.astype(like.dtype), lower(graph), features)
 
 
 def contained(

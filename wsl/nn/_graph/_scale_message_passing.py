@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from typing import final, Literal
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from wsl._sizes import check_positive
 from wsl.nn._draw import split
-from wsl.nn._graph._ops import align
+from wsl.nn._graph._ops import align, pass_through
 from wsl.nn._graph._scale_mlp import RescaleEquivariant, ScaleEquivariantMLP
 from wsl.nn._graph._scale_pool import (
     concatenate,
@@ -353,8 +352,4 @@ class ScaleGraphNetwork(eqx.Module):
         Raises:
             ValueError: If the features do not fit the space or the channels.
         """
-        graph = self.lift(features)
-        for layer in self.layers:
-            graph = layer(graph)
-        results = self.lower(graph)
-        return jax.tree.map(lambda x, like: x.astype(like.dtype), results, features)
+        return pass_through(self.lift, self.layers, self.lower, features)

@@ -11,11 +11,11 @@ from hypothesis import assume, given, settings
 from wsl import WeightSpace
 from wsl.encoders import (
     AbstractEncoder,
-    Conditioned,
+    Concatenated,
+    EncodedMLP,
     Flat,
     GeneratedProbing,
     InteractiveProbing,
-    Joined,
     Probing,
 )
 
@@ -36,24 +36,26 @@ def _mlp(seed=0, width=4, depth=1):
 SPACE = WeightSpace.from_spec(_mlp(), _SPEC)  # 26 weights.
 
 
-# Joined.
+# Concatenated.
 
 
 def test_joined_by_hand():
     flat, probing = Flat(SPACE), Probing(3, 2, 4, key=_KEY)
-    joined = Joined(probing, flat)
+    joined = Concatenated(probing, flat)
     assert isinstance(joined, AbstractEncoder)
     assert (joined.num_features, joined.num_reads) == (8 + 26, 8 + 26)
     network = _mlp()
     expected = np.concatenate([probing(network), flat(network)])
     np.testing.assert_array_equal(joined(network), expected)
-    nested = Joined(Joined(probing), flat)
+    nested = Concatenated(Concatenated(probing), flat)
     np.testing.assert_array_equal(nested(network), expected)
     asking = InteractiveProbing(3, 2, 2, 2, state_size=5, key=_KEY)
-    joined = Joined(asking, probing)
+    joined = Concatenated(asking, probing)
     assert (joined.num_features, joined.num_reads) == (8 + 5 + 8, 8 + 8)
-    with pytest.raises(ValueError, match="nothing to join; give at least one encoder"):
-        Joined()
+    with pytest.raises(
+        ValueError, match="nothing to concatenate; give at least one encoder"
+    ):
+        Concatenated()
 
 
 @settings(max_examples=10)
@@ -64,7 +66,7 @@ def test_joined_is_invariant_if_all_are(order, seed):
     permuted = SPACE.permute(network, {"hidden": jnp.asarray(order, jnp.int32)})
     probing = Probing(3, 2, 4, key=_KEY)
     generated = GeneratedProbing(3, 2, 4, key=_KEY)
-    both, mixed = Joined(probing, generated), Joined(probing, Flat(SPACE))
+    both, mixed = Concatenated(probing, generated), Concatenated(probing, Flat(SPACE))
     assert both.is_invariant and not mixed.is_invariant
     both, mixed = eqx.filter_jit(both), eqx.filter_jit(mixed)
     np.testing.assert_allclose(both(permuted), both(network), atol=1e-5)
@@ -73,21 +75,23 @@ def test_joined_is_invariant_if_all_are(order, seed):
 
 
 def test_joined_learns_all_parts():
-    joined = Joined(Probing(3, 2, 4, key=_KEY), GeneratedProbing(3, 2, 4, key=_KEY))
+    joined = Concatenated(
+        Probing(3, 2, 4, key=_KEY), GeneratedProbing(3, 2, 4, key=_KEY)
+    )
     size = lambda encoder: jnp.sum(encoder(_mlp()) ** 2)
     gradient = eqx.filter_jit(eqx.filter_grad(size))(joined)
     leaves = jax.tree.leaves(gradient)
     assert len(leaves) == 1 + 5 and all(np.abs(leaf).max() > 0 for leaf in leaves)
 
 
-# Conditioned.
+# EncodedMLP.
 
 
 @pytest.mark.parametrize("sizes", [(), (3,), (3, 2), (1, 1, 1)])
 @pytest.mark.parametrize("out_size", ["scalar", 2])
 def test_in_numpy(sizes, out_size):
     encoder, network = Flat(SPACE), _mlp()
-    value = Conditioned(encoder, sizes, out_size, 6, 2, key=_KEY)
+    value = EncodedMLP(encoder, sizes, out_size, 6, 2, key=_KEY)
     random = np.random.default_rng(0)
     conditions = [random.standard_normal(size).astype(np.float32) for size in sizes]
     x = np.concatenate([encoder(network), *conditions]).astype(float)
@@ -101,7 +105,7 @@ def test_in_numpy(sizes, out_size):
 
 
 def test_activation():
-    value = Conditioned(Flat(SPACE), (), 1, 6, 1, activation=jnp.sin, key=_KEY)
+    value = EncodedMLP(Flat(SPACE), (), 1, 6, 1, activation=jnp.sin, key=_KEY)
     first, last = value.head.layers
     hidden = jnp.sin(first(value.encoder(_mlp())))
     np.testing.assert_allclose(value(_mlp()), last(hidden), rtol=1e-6)
@@ -109,7 +113,7 @@ def test_activation():
 
 def test_gradients_to_network_conditions_and_parameters():
     encoder = Probing(3, 2, 4, key=_KEY)
-    value = Conditioned(encoder, (3, 2), "scalar", 8, 1, activation=jnp.tanh, key=_KEY)
+    value = EncodedMLP(encoder, (3, 2), "scalar", 8, 1, activation=jnp.tanh, key=_KEY)
     inputs = (value, _mlp(), jnp.array([0.5, -1.0, 2.0]), jnp.array([0.3, -0.6]))
     evaluate = lambda inputs: inputs[0](*inputs[1:])
     gradient = eqx.filter_jit(eqx.filter_grad(evaluate))(inputs)
@@ -136,7 +140,7 @@ def _difference(inputs, part, direction, step):
 
 
 def test_batches_of_states_actions_and_networks():
-    q = Conditioned(Probing(3, 2, 4, key=_KEY), (3, 2), "scalar", 8, 1, key=_KEY)
+    q = EncodedMLP(Probing(3, 2, 4, key=_KEY), (3, 2), "scalar", 8, 1, key=_KEY)
     states, actions = jnp.arange(12.0).reshape(4, 3), jnp.arange(8.0).reshape(4, 2)
     network = _mlp()
     batch = jax.jit(jax.vmap(lambda s, a: q(network, s, a)))(states, actions)
@@ -152,12 +156,12 @@ def test_batches_of_states_actions_and_networks():
 def test_errors():
     encoder = Probing(3, 2, 4, key=_KEY)
     with pytest.raises(ValueError) as caught:
-        Conditioned(encoder, (3, 0), "scalar", 8, 1, key=_KEY)
+        EncodedMLP(encoder, (3, 0), "scalar", 8, 1, key=_KEY)
     assert str(caught.value) == (
         "Sizes of conditions must be positive; got (3, 0). Leave out a condition that "
         "is not there."
     )
-    value = Conditioned(encoder, (3, 2), "scalar", 8, 1, key=_KEY)
+    value = EncodedMLP(encoder, (3, 2), "scalar", 8, 1, key=_KEY)
     with pytest.raises(ValueError) as caught:
         value(_mlp(), jnp.zeros(3))
     assert str(caught.value) == (
