@@ -8,18 +8,20 @@ seconds.
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
+from applications.envs import TaskSettings
 from applications.settings import check_settings, Count, UserError
 from applications.training import (
+    check_picture,
     comparison_table,
-    Curve,
     draw_comparison,
     exit_on_user_error,
+    Manifest,
     read_curve,
     Run,
     summarise,
@@ -28,12 +30,12 @@ from applications.training import (
 
 
 # What does not make a run another one.
-_LEFT_OUT = frozenset({"algorithm", "seed", "run_dir", "resume", "checkpoint_every"})
-_OF_THE_TASK = frozenset({"env", "physics", "horizon", "integrator", "survival_bonus"})
+_LEFT_OUT = frozenset({"preset", "seed", "run_dir", "resume", "checkpoint_every"})
+_OF_THE_TASK = frozenset(field.name for field in dataclasses.fields(TaskSettings))
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class CompareArgs:
     """Draws runs beside each other and prints what they came to.
 
     Runs that differ only in their seed are one group.
@@ -45,7 +47,7 @@ class Comparison:
     """Directories of runs."""
 
     out: Path = Path("comparison.png")
-    """The picture to write; a .json of the same name has its numbers."""
+    """The picture to write (.png, .pdf or .svg); a .json beside it has its numbers."""
 
     metric: str = "return_policy"
     """Which column of the metrics to compare."""
@@ -64,47 +66,82 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or 2 for input that cannot be used.
     """
-    asked = tyro.cli(Comparison, prog="python -m applications.compare", args=arguments)
+    asked = tyro.cli(CompareArgs, prog="python -m applications.compare", args=arguments)
     check_settings(asked)
     if not asked.runs:
         raise UserError("Give the directory of a run, or of several.")
+    check_picture(asked.out, "--out")
     runs = [Run(path) for path in asked.runs]
-    groups: dict[str, list[Curve]] = {}
-    labels = _labels([run.config for run in runs])
+    groups: dict[str, list[Run]] = {}
+    labels = _labels([run.manifest for run in runs])
     for run, label in zip(runs, labels, strict=True):
-        groups.setdefault(label, []).append(read_curve(run, asked.metric))
-    summaries = [summarise(label, group, asked.last) for label, group in groups.items()]
-    print(comparison_table(summaries, asked.metric))
-    draw_comparison(groups, asked.metric, asked.out)
-    write_json(
-        asked.out.with_suffix(".json"), {"metric": asked.metric, "groups": summaries}
-    )
-    print(f"Drawn: {asked.out}")
+        groups.setdefault(label, []).append(run)
+    compare(groups, asked.out, metric=asked.metric, last=asked.last)
     return 0
 
 
-def _labels(configs: list[dict[str, Any]]) -> list[str]:
-    """Names of runs: algorithms, and settings in which runs of one differ.
+def compare(
+    groups: Mapping[str, Sequence[Run]],
+    out: Path,
+    *,
+    metric: str,
+    last: int,
+    **more: Any,
+) -> None:
+    """Prints and draws what groups of runs came to.
+
+    Args:
+        groups: Runs by name of the group.
+        out: The picture to write; a .json beside it gets the numbers.
+        metric: Which column of the metrics to compare.
+        last: Rows at the end of a run over whose mean it is judged.
+        **more: What the .json says too.
+
+    Raises:
+        UserError: If a run has no such metric.
+        OSError: If a file cannot be written.
+    """
+    curves = {
+        label: [read_curve(run, metric) for run in group]
+        for label, group in groups.items()
+    }
+    summaries = [summarise(label, group, last) for label, group in curves.items()]
+    print(comparison_table(summaries, metric))
+    draw_comparison(curves, metric, out)
+    write_json(
+        out.with_suffix(".json"), {"metric": metric, **more, "groups": summaries}
+    )
+    print(f"Drawn: {out}")
+
+
+def _labels(manifests: Sequence[Manifest]) -> list[str]:
+    """Names of runs: algorithms, presets, and settings in which runs of one differ.
 
     The task's own settings count wherever they differ; others, such as rates, mean
     different things to different algorithms.
     """
-    # Runs of EPVF name no algorithm.
-    algorithms = [config.get("algorithm", "epvf") for config in configs]
 
-    def label(config: dict[str, Any], algorithm: str) -> str:
-        peers = [c for c, a in zip(configs, algorithms, strict=True) if a == algorithm]
+    def kind(manifest: Manifest) -> tuple[str, str | None]:
+        return manifest.algorithm, manifest.settings.get("preset")
+
+    algorithms = {manifest.algorithm for manifest in manifests}
+
+    def label(manifest: Manifest) -> str:
+        own = manifest.settings
+        peers = [one for one in manifests if kind(one) == kind(manifest)]
 
         def differs(name: str) -> bool:
-            among = configs if name in _OF_THE_TASK else peers
-            return len({repr(one.get(name)) for one in among}) > 1
+            among = manifests if name in _OF_THE_TASK else peers
+            return len({repr(one.settings.get(name)) for one in among}) > 1
 
-        names = [name for name in config if name not in _LEFT_OUT and differs(name)]
-        parts = [algorithm] if len(set(algorithms)) > 1 else []
-        parts += [f"{name} {_plain(config[name])}" for name in names]
-        return ", ".join(parts) or str(config.get("env", "run"))
+        presets = {kind(x)[1] for x in manifests if x.algorithm == manifest.algorithm}
+        parts = [manifest.algorithm] if len(algorithms) > 1 else []
+        parts += [f"preset {own['preset']}"] if len(presets) > 1 else []
+        names = [name for name in own if name not in _LEFT_OUT and differs(name)]
+        parts += [f"{name} {_plain(own[name])}" for name in names]
+        return ", ".join(parts) or str(own.get("env", "run"))
 
-    return [label(*one) for one in zip(configs, algorithms, strict=True)]
+    return [label(manifest) for manifest in manifests]
 
 
 def _plain(value: Any) -> str:

@@ -60,12 +60,12 @@ def main() -> None:
         for i in range(arguments.layers)
     ]
     batch = arguments.batch
-    keys = jax.random.split(jax.random.key(99), max(len(space.paths), 1))
+    keys = jax.random.split(jax.random.key(99), max(len(space.leaves), 1))
     features = jax.tree.unflatten(
         space.treedef,
         [
-            jax.random.normal(key, (batch, *shape, arguments.channels))
-            for key, shape in zip(keys, space.shapes, strict=False)
+            jax.random.normal(key, (batch, *leaf.shape, arguments.channels))
+            for key, leaf in zip(keys, space.leaves, strict=False)
         ],
     )
     if arguments.way == "export":
@@ -77,7 +77,7 @@ def main() -> None:
         result = _measure(
             layers, features, arguments.way, arguments.chunk or batch, arguments.seconds
         )
-    result["leaves"] = len(space.paths)
+    result["leaves"] = len(space.leaves)
     result["num_terms"] = layers[0].num_terms
     if arguments.basis != "layer-tied":
         result["matrices"] = count_terms(layers[0])
@@ -209,7 +209,7 @@ def _export(path: Path, layers: list[EquivariantLinear], features: Any) -> None:
     for i, layer in enumerate(layers):
         space = layer.space
         plan = make_plan(space, "full", layer.in_channels, layer.out_channels)
-        names = [re.sub(r"\W", "", path) for path in space.paths]
+        names = [re.sub(r"\W", "", leaf.path) for leaf in space.leaves]
         last = len(names) // 2 - 1
         matrices = []
         for matrix, rows, columns in zip(

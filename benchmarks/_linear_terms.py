@@ -37,7 +37,7 @@ def split_coefficients(layer: EquivariantLinear) -> list[list[list[Array]]]:
 
 def stack_coefficients(layer: EquivariantLinear) -> list[dict[str, Array]]:
     """The same with one array for each leaf (and shape) of the output, as in UNF."""
-    stacks: list[dict[str, list[Array]]] = [{} for _ in layer.space.paths]
+    stacks: list[dict[str, list[Array]]] = [{} for _ in layer.space.leaves]
     for column, block in _in_order(layer, split_coefficients(layer)):
         stacks[column.leaf].setdefault(str(block.shape), []).append(block)
     return [

@@ -40,8 +40,10 @@ def _variances(space: WeightSpace, channels: int) -> np.ndarray:
         features = jax.tree.unflatten(
             space.treedef,
             [
-                jax.random.normal(jax.random.fold_in(keys[8], i), (*shape, channels))
-                for i, shape in enumerate(space.shapes)
+                jax.random.normal(
+                    jax.random.fold_in(keys[8], i), (*leaf.shape, channels)
+                )
+                for i, leaf in enumerate(space.leaves)
             ],
         )
 

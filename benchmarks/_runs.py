@@ -1,7 +1,7 @@
 """Many training runs, each in a process of its own on one core, kept in `runs/`.
 
 A run that is done is not made again, and one that was broken off goes on, so that a
-benchmark of hours can be stopped and started.
+benchmark of hours can be stopped and started; `applications.sweep` sees to both.
 """
 
 import concurrent.futures
@@ -11,14 +11,15 @@ import json
 import os
 import queue
 import shlex
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from _common import curves, ROOT
+
+from applications import sweep
+from applications.training import read_rows, Run
 
 
 Job = TypeVar("Job")
@@ -60,6 +61,12 @@ class Training:
         digest = hashlib.sha256(self.command.encode()).hexdigest()[:8]
         return ROOT / "runs" / "benchmarks" / "-".join((*self.group, digest))
 
+    @property
+    def job(self) -> sweep.Training:
+        """The same, as a sweep has it."""
+        flags = (*shlex.split(self.flags), "--seed", str(self.seed))
+        return sweep.Training(self.module, flags, self.directory)
+
 
 def train_all(trainings: Sequence[Training], cores: Sequence[int]) -> None:
     """Runs what is not done yet, one on each core at a time.
@@ -69,12 +76,12 @@ def train_all(trainings: Sequence[Training], cores: Sequence[int]) -> None:
         cores: Numbers of the cores.
 
     Raises:
-        CalledProcessError: If a run fails.
+        UserError: If a run fails, or was made under other settings.
     """
     # First seeds first, so that what is there early tells of all.
-    pending = [run for run in trainings if not _is_done(run)]
+    pending = [run for run in trainings if not run.job.is_done()]
     pending.sort(key=lambda run: run.seed)
-    on_cores(pending, _train, cores)
+    on_cores(pending, lambda run: run.job.train(environment()), cores)
 
 
 def on_cores(
@@ -120,11 +127,10 @@ def result_of(training: Training, *metrics: str) -> dict[str, Any] | None:
     Returns:
         Its command, evaluation, steps, seconds and curves; None if it is not done.
     """
-    if not _is_done(training):
+    if not training.job.is_done():
         return None
-    lines = (training.directory / "metrics.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
-    evaluation = json.loads(_evaluation(training).read_text())
+    rows = read_rows(training.directory / "metrics.jsonl")
+    evaluation = json.loads(Run(training.directory).evaluation.read_text())
     kept = [name for name in metrics if name in rows[-1]]
     shown = np.unique(np.linspace(0, len(rows) - 1, _POINTS).round().astype(int))
     return {
@@ -143,24 +149,3 @@ def environment() -> dict[str, str]:
     """Of a process that compiles anew, by one thread."""
     own = {"JAX_COMPILATION_CACHE_DIR": "", "OMP_NUM_THREADS": "1"}
     return {**os.environ, **own, "PYTHONPATH": str(ROOT)}
-
-
-def _train(run: Training) -> None:
-    begun = (run.directory / "config.json").is_file()
-    where = ["--resume" if begun else "--run-dir", str(run.directory)]
-    flags = [*shlex.split(run.flags), "--seed", str(run.seed)]
-    subprocess.run(
-        [sys.executable, "-m", run.module, *flags, *where],
-        cwd=ROOT,
-        env=environment(),
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
-
-
-def _evaluation(run: Training) -> Path:
-    return run.directory / "evaluation.json"
-
-
-def _is_done(run: Training) -> bool:
-    return _evaluation(run).is_file()

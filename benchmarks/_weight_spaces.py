@@ -23,7 +23,7 @@ def perceptron(sizes: list[int], *, free: bool) -> WeightSpace:
         spec[f"['w{i}']"] = (names[i + 1], names[i])
         spec[f"['b{i}']"] = (names[i + 1],)
     space = WeightSpace.from_spec(weights, spec, fixed=["in", "out"])
-    return space.release("in", "out") if free else space
+    return space.unfix("in", "out") if free else space
 
 
 class _Recurrent(eqx.Module):

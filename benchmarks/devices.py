@@ -35,7 +35,7 @@ from applications.envs import make
 from applications.envs.native import NativeTask
 from applications.epvf.algorithm import EPVF
 from applications.epvf.config import Config
-from applications.rollout._devices import gather_parts, mesh_of_all, on_all_devices
+from applications.rollout._devices import gather_parts, mesh_of, on_all_devices
 from applications.rollout.native import NativeRollout
 
 
@@ -154,7 +154,7 @@ def _training() -> list[dict[str, Any]]:
 
 def _algorithm(num_envs: int) -> EPVF:
     task = make(_ENV, physics="mujoco", horizon=_HORIZON)
-    return EPVF(task, Config(env=_ENV, num_envs=num_envs, hidden=_HIDDEN))
+    return EPVF(task, Config(num_envs=num_envs, hidden=_HIDDEN))
 
 
 def _pieces() -> dict[str, Any]:
@@ -163,14 +163,14 @@ def _pieces() -> dict[str, Any]:
         algorithm = _algorithm(num_envs)
         assert isinstance(algorithm.task, NativeTask)
         state = eqx.filter_jit(lambda key, a=algorithm: a.init(key=key))(jr.key(0))
-        trial = eqx.filter_jit(algorithm.propose)(state)
+        trial = eqx.filter_jit(algorithm.before_rollout)(state)
         run = NativeRollout(algorithm.task, algorithm.view.to_policy)
         run.compile(trial.acting)
         began = time.perf_counter()
         episodes = run(trial.acting, key=trial.key)
         seconds = time.perf_counter() - began
         rate = float(jnp.sum(episodes.length)) / seconds
-        learn = eqx.filter_jit(algorithm.learn)
+        learn = eqx.filter_jit(algorithm.after_rollout)
         jax.block_until_ready(learn(state, trial, episodes)[1])
         times = []
         for _ in range(3):
@@ -196,7 +196,7 @@ def _bytes_of_a_policy() -> int:
 def _bytes_in_program() -> dict[str, int]:
     """Of cartpole: bytes that come out of collectives, and those of shapes."""
     algorithm = EPVF(make("cartpole"), Config(num_envs=56, eval_episodes=8))
-    mesh = mesh_of_all()
+    mesh = mesh_of()
     assert mesh is not None
     state = algorithm.init(key=jr.key(0))
     step: Any = eqx.filter_jit(lambda step, state: on_all_devices(step, state, mesh))

@@ -9,22 +9,18 @@ import numpy as np
 from _common import curves, train, write
 from matplotlib.figure import Figure
 
+from applications.epvf.ablate import ABLATIONS
+
 
 _SEEDS = range(3)
-# Except for the first five, from Figure 2 of Bohlinger and Peters (2025).
+# Ours, and then those of the paper's Figure 2.
 _CHOICES = (
     "",
     "--representation probing",
     "--start-states",
     "--targets rank",
     "--weight-clip 0.3",
-    "--policies many",
-    "--archive 100",
-    "--policy-lr 1e-5 --policy-lr-schedule constant",
-    "--noise-scale 1.0",
-    "--clip none",
-    "--clip perturbed",
-    "--noise gaussian --noise-scale 1.0",
+    *(shlex.join(flags) for flags in ABLATIONS.values() if flags),
 )
 _LAST = 10  # iterations that the mean at the end is taken over
 

@@ -6,13 +6,12 @@ Every run has one core. Runs are kept, so this can be stopped and started again.
 """
 
 from collections.abc import Sequence
-from typing import get_args
 
 from _groups import draw_dots
 from _runs import result_of, Training
 from _study import study
 
-from applications.values import Representation
+from applications.values import REPRESENTATIONS
 
 
 _SEEDS = range(3)
@@ -23,7 +22,7 @@ _SWIMMER = "--hidden 16 16 --num-envs 64 --archive 8 --iterations 60"
 # Those whose seconds are few beside the physics'.
 _SOME = ("flat", "equivariant", "forward-graph", "probing")
 TASKS = {
-    "cartpole": (_CARTPOLE, get_args(Representation)),
+    "cartpole": (_CARTPOLE, REPRESENTATIONS),
     "mountain_car_continuous": (_WIDE, _SOME),
     "swimmer": (_SWIMMER, _SOME),
 }

@@ -90,9 +90,6 @@ def main() -> None:
 
 def _measure(size: int, horizon: int) -> dict[str, Any]:
     config = Config(
-        env="ant",
-        physics="mjx",
-        horizon=horizon,
         num_envs=size,
         hidden=(16, 16),
         archive=2,
@@ -106,13 +103,15 @@ def _measure(size: int, horizon: int) -> dict[str, Any]:
     state = eqx.filter_jit(lambda key: algorithm.init(key=key))(jr.key(0))
 
     def run(state: Any) -> Any:
-        trial = algorithm.propose(state)
+        trial = algorithm.before_rollout(state)
         make_policy = algorithm.view.to_policy
         return trial, rollout(task, make_policy, trial.acting, key=trial.key)
 
     began = time.perf_counter()
     collect: Any = eqx.filter_jit(run)
-    learn: Any = eqx.filter_jit(lambda state, tried: algorithm.learn(state, *tried))
+    learn: Any = eqx.filter_jit(
+        lambda state, tried: algorithm.after_rollout(state, *tried)
+    )
     tried = collect(state)
     state, _ = jax.block_until_ready(learn(state, tried))
     first = time.perf_counter() - began
@@ -128,7 +127,7 @@ def _measure(size: int, horizon: int) -> dict[str, Any]:
     memory = jax.devices()[0].memory_stats() or {}
     return {
         "num_envs": size,
-        "weights": state.policies.shape[1],
+        "weights": state.learned.policies.shape[1],
         "steps_per_second": steps / (collecting + learning),
         "rollout_steps_per_second": steps / collecting,
         "physics_steps_per_second": _physics(task, size),

@@ -50,7 +50,7 @@ def _trial(space: wsl.WeightSpace, noise: float, seed: int) -> dict[str, tuple]:
     random = np.random.default_rng(seed)
 
     def draw() -> dict:
-        leaves = [random.standard_normal(shape) for shape in space.shapes]
+        leaves = [random.standard_normal(leaf.shape) for leaf in space.leaves]
         leaves = [jnp.asarray(leaf, jnp.float32) for leaf in leaves]
         return jax.tree.unflatten(space.treedef, leaves)
 

@@ -6,7 +6,9 @@ checks shapes and types (`--jaxtyping-packages`) only reaches later imports.
 
 import gc
 import os
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import hypothesis
 import jax
@@ -18,30 +20,60 @@ from jaxtyping import PRNGKeyArray
 # first of them comes, in processes that tests start too.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
+# What one process has compiled, the others of the session need not: pytest-xdist's
+# workers, and what tests start, inherit the directory and the rest.
+_compiled: tempfile.TemporaryDirectory | None = None
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _compiled = tempfile.TemporaryDirectory(prefix="wsl-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
+# By default JAX would keep only what is slow to compile.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+# JAX has read its environment by now.
+jax.config.update(
+    "jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"] or None
+)
+jax.config.update(
+    "jax_persistent_cache_min_compile_time_secs",
+    float(os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"]),
+)
+jax.config.update(
+    "jax_persistent_cache_min_entry_size_bytes",
+    int(os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"]),
+)
+
+# So that what runs on several devices can be tested here; on the first one alone unless
+# a test names others.
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_default_device", jax.devices()[0])
+
 # No silent casts or broadcasts between ranks.
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-    # Tests compile many small functions; by default JAX would keep only the slow ones.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+# How many examples each draws is in tests/helpers.py. The first call of a jitted
+# function compiles, so the time of an example says nothing.
+for _profile in ("fast", "ci"):
+    hypothesis.settings.register_profile(_profile, deadline=None, derandomize=True)
+hypothesis.settings.register_profile("nightly", deadline=None, print_blob=True)
+hypothesis.settings.load_profile(os.environ.get("WSL_TEST_PROFILE", "fast"))
 
-# The first call of a jitted function compiles, so the time of an example says nothing.
-hypothesis.settings.register_profile("default", deadline=None, print_blob=True)
-hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
-hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+# Of the 65,530 that Linux allows a process.
+_MAPPINGS = 30_000
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _free_what_was_compiled() -> Iterator[None]:
-    """Lets go of a module's compiled functions.
+    """Lets go of compiled functions before they hold too many memory mappings.
 
-    Each holds memory mappings, of which a process may have 65,530 on Linux; XLA crashes
-    when there are no more.
+    XLA crashes when a process may have no more of them.
     """
     yield
-    jax.clear_caches()
-    gc.collect()
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > _MAPPINGS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """What README and docs say is so: examples run, tables name what there is."""
 
 import dataclasses
+import doctest
+import importlib
 import json
 import re
 from pathlib import Path
@@ -23,17 +25,21 @@ def test_readme_example_runs(capsys):
     assert "groups: g0 (8)" in capsys.readouterr().out
 
 
+# README's example and this guide stand for the others, which compile for minutes.
+_QUICK = ["tasks.md"]
+_SLOW = [
+    "symmetries.md",
+    "prediction.md",
+    "generators.md",
+    "encoders/weights.md",
+    "encoders/graphs.md",
+    "encoders/probing.md",
+]
+
+
 @pytest.mark.parametrize(
     "page",
-    [
-        "symmetries.md",
-        "prediction.md",
-        "tasks.md",
-        "generators.md",
-        "encoders/weights.md",
-        "encoders/graphs.md",
-        "encoders/probing.md",
-    ],
+    [*_QUICK, *(pytest.param(page, marks=pytest.mark.nightly) for page in _SLOW)],
 )
 def test_guide_runs_and_prints_what_it_shows(page, capsys):
     text = (ROOT / "docs" / page).read_text()
@@ -91,81 +97,85 @@ def _table(title: str) -> dict[str, str]:
     return rows
 
 
+def _defaults(settings) -> dict:
+    """Every flag's default, by the name of its field."""
+    parts = (settings.task, settings.algorithm, settings.launch)
+    return {
+        field.name: getattr(part, field.name)
+        for part in parts
+        for field in dataclasses.fields(part)
+    }
+
+
+def _shown(value, none: str = "all") -> str:
+    if value is None:
+        return none
+    if isinstance(value, tuple):
+        return " ".join(map(str, value)) or "none"
+    return str(value)
+
+
 def test_every_flag_with_its_default():
-    from applications.epvf.config import Config
+    from applications.epvf.train import COMMAND_LINE
 
     table = _table("Flags")
-    fields = dataclasses.fields(Config)
-    assert table.keys() == {"--" + f.name.replace("_", "-") for f in fields}
-    for field in fields:
-        given = table["--" + field.name.replace("_", "-")]
-        default = field.default
+    defaults = _defaults(COMMAND_LINE.parse([]))
+    assert table.keys() == {"--" + name.replace("_", "-") for name in defaults}
+    for name, default in defaults.items():
+        given = table["--" + name.replace("_", "-")]
         if isinstance(default, bool):
             assert given == ("yes" if default else "no")
         elif isinstance(default, int | float):
-            assert float(given) == default, field.name
+            assert float(given) == default, name
         elif isinstance(default, tuple):
             assert tuple(map(int, given.split())) == default
         elif default is not None:
             assert given == default
 
 
+# A baseline trains in one process, and refuses what is of several.
+_SEVERAL = {"coordinator", "num_processes", "process_id", "heartbeat"}
+
+
 def test_every_flag_of_the_baselines_with_its_default():
-    from applications.baselines.config import _DEFAULTS, Config
+    from applications.baselines.train import COMMAND_LINE
 
     page = (ROOT / "docs" / "baselines.md").read_text()
     lines = re.findall(r"^\| `--([\w-]+)` \|(.*)\|$", page, re.M)
-    table = {name.replace("-", "_"): cells for name, cells in lines}
-    # A baseline trains in one process, and refuses what is of several.
-    several = {"coordinator", "num_processes", "process_id", "heartbeat"}
-    fields = {field.name for field in dataclasses.fields(Config)}
-    assert table.keys() == fields - several
-
-    def shown(value):
-        if value is None:
-            return "all"
-        if isinstance(value, tuple):
-            return " ".join(map(str, value)) or "none"
-        return str(value)
-
-    for name in {name for own in _DEFAULTS.values() for name in own}:
-        cells = [cell.strip() for cell in table[name].split("|")]
-        expected = [
-            shown(own[name]) if name in own else "" for own in _DEFAULTS.values()
-        ]
-        assert cells == expected, name
+    table = {
+        name.replace("-", "_"): [cell.strip() for cell in cells.split("|")]
+        for name, cells in lines
+    }
+    choices = [_defaults(settings) for settings in COMMAND_LINE.choices.values()]
+    names = {name for defaults in choices for name in defaults}
+    assert table.keys() == (names - _SEVERAL) | {"algorithm"}
+    for name, cells in table.items():
+        if len(cells) == len(choices):
+            expected = [_shown(x[name]) if name in x else "" for x in choices]
+            assert cells == expected, name
 
 
 def test_every_flag_of_gogepo_with_its_default():
-    from applications.epvf.config import Config as EPVF
-    from applications.gogepo.config import _PRESETS, Config
+    from applications.epvf.train import COMMAND_LINE as EPVF
+    from applications.gogepo.train import COMMAND_LINE
 
     page = (ROOT / "docs" / "gogepo.md").read_text()
     table = {}
     for names, cells in re.findall(r"^\| (`--.*?`) \|(.*)\|$", page, re.M):
         named = [name.replace("-", "_") for name in re.findall(r"--([\w-]+)", names)]
         table |= dict.fromkeys(named, [cell.strip() for cell in cells.split("|")])
-    own = next(iter(_PRESETS.values())).keys()
+    defaults, *others = (_defaults(x) for x in COMMAND_LINE.choices.values())
+    own = {name for name in defaults if any(x[name] != defaults[name] for x in others)}
     shared = set(re.findall(r"`--([\w-]+)`", page.split("| Flag |")[0]))
-    shared = {name.replace("-", "_") for name in shared} & {
-        field.name for field in dataclasses.fields(EPVF)
-    }
-    several = {"coordinator", "num_processes", "process_id", "heartbeat"}
-    fields = {field.name: field.default for field in dataclasses.fields(Config)}
-    assert table.keys() | shared | several == fields.keys()
+    shared = {name.replace("-", "_") for name in shared}
+    shared &= _defaults(EPVF.parse([])).keys()
+    assert table.keys() | shared | _SEVERAL == defaults.keys() | {"preset"}
     for name in own:
-        expected = [
-            "a twentieth"
-            if value is None
-            else " ".join(map(str, value))
-            if isinstance(value, tuple)
-            else str(value)
-            for value in (preset[name] for preset in _PRESETS.values())
-        ]
+        expected = [_shown(x[name], "a twentieth") for x in (defaults, *others)]
         assert table[name] == expected, name
-    for name in table.keys() - own - {"low", "high"}:
+    for name in table.keys() - own - {"low", "high", "preset"}:
         if "," not in table[name][0]:
-            default = fields[name]
+            default = defaults[name]
             switch = "yes" if default else "no"
             shown = switch if isinstance(default, bool) else str(default)
             assert table[name][0] == shown, name
@@ -199,7 +209,39 @@ def test_every_metric():
     assert names == metrics.keys() | of_the_loop
 
 
-@pytest.mark.parametrize("page", [*(ROOT / "docs").glob("*.md"), ROOT / "README.md"])
-def test_commands_of_benchmarks_exist(page):
-    scripts = re.findall(r"python (benchmarks/\w+\.py)", page.read_text())
-    assert [script for script in scripts if not (ROOT / script).is_file()] == []
+def commands(text: str) -> set[str]:
+    """The files that a page's commands run: scripts and modules of this project."""
+    scripts = re.findall(r"python ((?:benchmarks|applications)/[\w/]+\.py)", text)
+    modules = re.findall(r"python -m ((?:benchmarks|applications|wsl)[\w.]*\w)", text)
+    return {*scripts, *(module.replace(".", "/") for module in modules)}
+
+
+def is_there(command: str) -> bool:
+    path = ROOT / command
+    files = [path, path.with_suffix(".py"), path / "__main__.py"]
+    return any(file.is_file() for file in files)
+
+
+def test_every_command_runs_a_file_that_is_there():
+    pages = [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")]
+    named = set.union(*(commands(page.read_text()) for page in pages))
+    assert {"benchmarks/epvf_cartpole.py", "applications/epvf/train"} <= named
+    assert [command for command in sorted(named) if not is_there(command)] == []
+
+
+def test_a_command_without_its_file_is_noticed():
+    (command,) = commands("$ .venv/bin/python -m applications.epvf.fly --high")
+    assert command == "applications/epvf/fly" and not is_there(command)
+
+
+_WITH_EXAMPLES = [
+    path for path in (ROOT / "wsl").rglob("*.py") if ">>> " in path.read_text()
+]
+
+
+@pytest.mark.parametrize("path", sorted(_WITH_EXAMPLES), ids=lambda path: path.stem)
+def test_examples_in_docstrings(path):
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    result = doctest.testmod(importlib.import_module(name))
+    # Every example of the file is found, behind the decorators of the import hook.
+    assert result.attempted == path.read_text().count(">>> ") and not result.failed

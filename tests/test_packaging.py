@@ -1,14 +1,11 @@
 """README, checks, docs and package metadata agree with each other and with the code."""
 
 import ast
-import importlib
 import re
 import subprocess
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-
-import pytest
 
 
 ROOT = Path(__file__).parent.parent
@@ -56,6 +53,20 @@ def test_version():
     assert wsl.__version__ == project()["version"]
 
 
+def test_nothing_is_said_to_come_from_an_index():
+    # There, wsl is the package of others.
+    from_an_index = re.compile(r"pip install (\S+ )*[\"']?(wsl|weightspace)\b")
+    assert from_an_index.search('Run `pip install -q "wsl[zoo]"`.')
+    files = [
+        path
+        for top, kind in [("", "*.md"), ("docs", "**/*.md"), ("wsl", "**/*.py")]
+        for path in (ROOT / top).glob(kind)
+    ]
+    files += (ROOT / "applications").rglob("*.py")
+    assert len(files) > 200
+    assert [path for path in files if from_an_index.search(path.read_text())] == []
+
+
 def pins() -> list[str]:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     return [line for line in lines if line and not line.startswith("#")]
@@ -73,7 +84,9 @@ def test_constraints_are_exact_versions():
 def test_constraints_name_every_dependency():
     extras = project()["optional-dependencies"].values()
     wanted = [*project()["dependencies"], *(d for extra in extras for d in extra)]
-    names = {normal(re.split(r"[^\w.-]", d, maxsplit=1)[0]) for d in wanted} - {"wsl"}
+    names = {normal(re.split(r"[^\w.-]", d, maxsplit=1)[0]) for d in wanted} - {
+        "weightspace"
+    }
     assert names - {normal(pin.split("==")[0]) for pin in pins()} == set()
 
 
@@ -97,10 +110,10 @@ def documented(pages: Iterable[str]) -> set[str]:
     }
 
 
-def public_names() -> set[str]:
-    """Every public name of the library, without its sub-packages."""
+def public_names(directory: Path) -> set[str]:
+    """Every public name of a package and of those in it, which are names too."""
     names = set()
-    for path in (ROOT / "wsl").rglob("__init__.py"):
+    for path in directory.rglob("__init__.py"):
         parts = path.parent.relative_to(ROOT).parts
         if any(part.startswith("_") for part in parts):
             continue
@@ -110,20 +123,29 @@ def public_names() -> set[str]:
     return names
 
 
+def shown_names() -> set[str]:
+    return documented(
+        page.read_text() for page in (ROOT / "docs" / "api").rglob("*.md")
+    )
+
+
 def test_every_public_name_is_documented():
-    pages = [page.read_text() for page in (ROOT / "docs" / "api").rglob("*.md")]
-    assert "wsl.WeightSpace" in public_names()
-    assert "wsl.encoders.Flat" in public_names()
-    assert public_names() - documented(pages) == set()
+    public = public_names(ROOT / "wsl")
+    assert {"wsl.WeightSpace", "wsl.encoders.Flat"} <= public
+    assert public - shown_names() == set()
+
+
+def test_a_room_with_a_page_is_documented_in_full():
+    shown = shown_names()
+    rooms = {name.split(".")[1] for name in shown if name.startswith("applications.")}
+    public = set().union(
+        *(public_names(ROOT / "applications" / room) for room in rooms)
+    )
+    assert public - shown == set()
 
 
 def test_an_undocumented_name_is_noticed():
     source = "from a import B as B, C as C, D\nfrom a import e as _e\n"
     assert exports(source) == {"B", "C"}
     assert documented(["# Page\n\n::: a.B\n", "Not ::: a.C, nor\n"]) == {"a.B"}
-
-
-@pytest.mark.parametrize("name", sorted(public_names()))
-def test_public_names_can_be_imported(name):
-    package, _, attribute = name.rpartition(".")
-    assert hasattr(importlib.import_module(package), attribute)
+    assert "applications.envs.make" in public_names(ROOT / "applications" / "envs")

@@ -1,3 +1,8 @@
 """What EPVF is compared with: algorithms of well-kept libraries, on our tasks."""
 
-from applications.baselines.config import Algorithm as Algorithm, Config as Config
+from applications.baselines.config import (
+    BraxARSConfig as BraxARSConfig,
+    DDPGConfig as DDPGConfig,
+    PPOConfig as PPOConfig,
+    SACConfig as SACConfig,
+)

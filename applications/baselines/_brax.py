@@ -8,7 +8,7 @@ import contextlib
 import functools
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 from unittest import mock
 
 import equinox as eqx
@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import PyTree
 
-from applications.baselines.config import Config
+from applications.baselines.config import BraxARSConfig, PPOConfig, SACConfig
 from applications.envs import AbstractEnvironment
 from applications.envs.adapters import quiet_import, to_brax
-from applications.policies import Activation, MLPPolicy, Moments, standardised
+from applications.policies import Activation, MLPPolicy, RunningStatistics, standardised
 from applications.settings import UserError
 
 
@@ -37,7 +37,8 @@ except ImportError as error:
     ) from error
 
 
-Record = Callable[[int, dict[str, float]], None]
+AddRow: TypeAlias = Callable[[int, dict[str, float]], None]
+Config: TypeAlias = BraxARSConfig | PPOConfig | SACConfig
 
 
 def check(task: AbstractEnvironment, config: Config) -> None:
@@ -52,29 +53,32 @@ def check(task: AbstractEnvironment, config: Config) -> None:
     """
     del task
     devices = jax.local_device_count()
-    if config.own["num_envs"] % devices:
+    if config.num_envs % devices:
         raise UserError(
-            f"--num-envs {config.own['num_envs']} cannot be shared out among the "
+            f"--num-envs {config.num_envs} cannot be shared out among the "
             f"{devices} devices."
         )
 
 
-def train(task: AbstractEnvironment, config: Config, record: Record) -> MLPPolicy:
+def train(
+    task: AbstractEnvironment, config: Config, add_row: AddRow, *, seed: int
+) -> MLPPolicy:
     """Trains a policy.
 
     Args:
         task: The task.
         config: The settings.
-        record: Called with control steps and metrics each time that Brax evaluates.
+        add_row: Called with control steps and metrics each time that Brax evaluates.
+        seed: Seed of all randomness.
 
     Returns:
         The policy without its noise.
     """
 
     def progress(steps: int, metrics: dict[str, Any]) -> None:
-        record(int(steps), {"return_policy": float(metrics["eval/episode_reward"])})
+        add_row(int(steps), {"return_policy": float(metrics["eval/episode_reward"])})
 
-    run = {"brax-ars": _ars, "ppo": _ppo, "sac": _sac}[config.algorithm]
+    run: Any = {BraxARSConfig: _ars, PPOConfig: _ppo, SACConfig: _sac}[type(config)]
     with _brax_rules():
         normaliser, layers, activation = run(
             config,
@@ -83,7 +87,7 @@ def train(task: AbstractEnvironment, config: Config, record: Record) -> MLPPolic
             num_timesteps=config.steps,
             num_eval_envs=config.eval_episodes,
             normalize_observations=config.normalise,
-            seed=config.seed,
+            seed=seed,
             progress_fn=progress,
         )
     return to_policy(task, layers, activation, normaliser if config.normalise else None)
@@ -122,21 +126,20 @@ def to_policy(
         return policy
     # Two observations with this mean and this deviation.
     mean, std = jnp.asarray(normaliser.mean), jnp.asarray(normaliser.std)
-    seen = Moments(jnp.asarray(2.0), mean, 2 * jnp.square(std))
+    seen = RunningStatistics(jnp.asarray(2.0), mean, 2 * jnp.square(std))
     return standardised(policy, seen)
 
 
-def _ars(config: Config, **shared: Any) -> tuple[Any, PyTree, Activation]:
-    own = config.own
-    an_iteration = own["num_envs"] * shared["episode_length"]
+def _ars(config: BraxARSConfig, **shared: Any) -> tuple[Any, PyTree, Activation]:
+    an_iteration = config.num_envs * shared["episode_length"]
     # Brax's protocol wants default arguments, which it never uses.
     factory: Any = _squashed_linear
     _, (normaliser, weights), _ = ars.train(
-        number_of_directions=own["num_envs"] // 2,
-        top_directions=own["top"],
-        step_size=own["learning_rate"],
-        exploration_noise_std=own["noise_scale"],
-        num_evals=min(own["iterations"], max(1, config.steps // an_iteration)),
+        number_of_directions=config.num_envs // 2,
+        top_directions=config.top,
+        step_size=config.learning_rate,
+        exploration_noise_std=config.noise_scale,
+        num_evals=min(config.iterations, max(1, config.steps // an_iteration)),
         network_factory=factory,
         **shared,
     )
@@ -144,52 +147,50 @@ def _ars(config: Config, **shared: Any) -> tuple[Any, PyTree, Activation]:
     return normaliser, {"hidden_0": layer}, "tanh"
 
 
-def _ppo(config: Config, **shared: Any) -> tuple[Any, PyTree, Activation]:
-    own = config.own
+def _ppo(config: PPOConfig, **shared: Any) -> tuple[Any, PyTree, Activation]:
     _, (normaliser, policy, _), _ = ppo.train(
-        num_envs=own["num_envs"],
-        unroll_length=own["unroll"],
+        num_envs=config.num_envs,
+        unroll_length=config.unroll,
         # In trajectories: each environment makes one for each batch.
-        batch_size=own["num_envs"] // own["minibatches"],
-        num_minibatches=own["minibatches"],
-        num_updates_per_batch=own["updates"],
-        learning_rate=own["learning_rate"],
-        discounting=own["discount"],
-        gae_lambda=own["gae_lambda"],
-        clipping_epsilon=own["ratio_clip"],
-        entropy_cost=own["entropy_cost"],
-        vf_loss_coefficient=own["critic_cost"],
-        max_grad_norm=own["max_grad_norm"],
-        reward_scaling=own["reward_scale"],
+        batch_size=config.num_envs // config.minibatches,
+        num_minibatches=config.minibatches,
+        num_updates_per_batch=config.updates,
+        learning_rate=config.learning_rate,
+        discounting=config.discount,
+        gae_lambda=config.gae_lambda,
+        clipping_epsilon=config.ratio_clip,
+        entropy_cost=config.entropy_cost,
+        vf_loss_coefficient=config.critic_cost,
+        max_grad_norm=config.max_grad_norm,
+        reward_scaling=config.reward_scale,
         # One evaluation more, before the first step.
-        num_evals=1 + _rows(config, own["num_envs"] * own["unroll"]),
+        num_evals=1 + _rows(config, config.num_envs * config.unroll),
         deterministic_eval=True,
         network_factory=functools.partial(
             ppo_networks.make_ppo_networks,
-            policy_hidden_layer_sizes=own["hidden"],
-            value_hidden_layer_sizes=own["critic_hidden"],
+            policy_hidden_layer_sizes=config.hidden,
+            value_hidden_layer_sizes=config.critic_hidden,
         ),
         **shared,
     )
     return normaliser, policy["params"], "swish"
 
 
-def _sac(config: Config, **shared: Any) -> tuple[Any, PyTree, Activation]:
-    own = config.own
+def _sac(config: SACConfig, **shared: Any) -> tuple[Any, PyTree, Activation]:
     factory: Any = functools.partial(
-        sac_networks.make_sac_networks, hidden_layer_sizes=own["hidden"]
+        sac_networks.make_sac_networks, hidden_layer_sizes=config.hidden
     )
     _, (normaliser, policy), _ = sac.train(
-        num_envs=own["num_envs"],
-        learning_rate=own["learning_rate"],
-        discounting=own["discount"],
-        batch_size=own["batch_size"],
-        min_replay_size=own["warm_up"],
-        max_replay_size=min(own["buffer"], config.steps),
-        grad_updates_per_step=own["updates"],
-        tau=own["target_rate"],
-        reward_scaling=own["reward_scale"],
-        num_evals=1 + _rows(config, own["num_envs"]),
+        num_envs=config.num_envs,
+        learning_rate=config.learning_rate,
+        discounting=config.discount,
+        batch_size=config.batch_size,
+        min_replay_size=config.warm_up,
+        max_replay_size=min(config.buffer, config.steps),
+        grad_updates_per_step=config.updates,
+        tau=config.target_rate,
+        reward_scaling=config.reward_scale,
+        num_evals=1 + _rows(config, config.num_envs),
         deterministic_eval=True,
         network_factory=factory,
         **shared,
@@ -197,14 +198,14 @@ def _sac(config: Config, **shared: Any) -> tuple[Any, PyTree, Activation]:
     return normaliser, policy["params"], "relu"
 
 
-def _rows(config: Config, steps: int) -> int:
-    """How many rows Brax is to write when each of its updates takes so many steps.
+def _rows(config: PPOConfig | SACConfig, steps: int) -> int:
+    """Chooses how many rows Brax writes when each of its updates takes so many steps.
 
     Brax makes the same number of updates before each row. Of the numbers of rows up to
     `iterations` this is one with which it goes only a little beyond the steps.
     """
     updates = -(-config.steps // steps)
-    in_a_row = -(-updates // config.own["iterations"])
+    in_a_row = -(-updates // config.iterations)
     return -(-updates // in_a_row)
 
 

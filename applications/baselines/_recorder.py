@@ -1,10 +1,21 @@
 """Metrics of trainers that have a loop of their own."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any, final
 
-from applications.training import Interrupt, MetricsLog, ProgressLine, Run
+from applications.training import (
+    Interrupt,
+    make_row,
+    MetricsLog,
+    Progress,
+    ProgressLine,
+    Row,
+    Run,
+    StopRule,
+    TensorBoard,
+)
 
 
 class Stopped(Exception):
@@ -19,7 +30,7 @@ class Recorder:
         self,
         run: Run,
         steps: int,
-        describe: Callable[[dict[str, Any]], str],
+        format_row: Callable[[Row], str],
         interrupt: Interrupt,
     ):
         """Prepares the record; seconds count from here.
@@ -27,29 +38,33 @@ class Recorder:
         Args:
             run: Where it is written.
             steps: Control steps of the whole run.
-            describe: What the progress line says of a row.
+            format_row: What the progress line says of a row.
             interrupt: Asked after each row.
         """
+        self._progress = Progress()
         self._log = MetricsLog(run.directory, 0)
-        self._line = ProgressLine(0, steps, describe, counted="env_steps")
+        stop = StopRule(steps, "steps")
+        self._sinks = (
+            TensorBoard(run.directory, 0),
+            ProgressLine(self._progress, stop, format_row),
+        )
         self._interrupt = interrupt
         self._began = time.perf_counter()
-        self._seconds = 0.0
-        self._steps = 0
 
     @property
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[Row]:
         """What has been written."""
         return self._log.rows
 
     def __enter__(self) -> "Recorder":
-        self._log.__enter__()
-        self._line.__enter__()
+        with contextlib.ExitStack() as stack:
+            for one in (self._log, *self._sinks):
+                stack.enter_context(one)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        self._line.__exit__(*exception)
-        self._log.__exit__(*exception)
+        self._stack.__exit__(*exception)
 
     def add(self, env_steps: int, metrics: dict[str, float]) -> None:
         """Writes a row.
@@ -61,22 +76,20 @@ class Recorder:
         Raises:
             Stopped: If the user has asked to stop.
         """
-        now = time.perf_counter() - self._began
+        before, seconds = self._progress, time.perf_counter() - self._began
         # A row before the first step has the number 0.
-        first = 0 if env_steps == 0 else 1
-        done, passed = env_steps - self._steps, now - self._seconds
-        self._log.append(
-            {
-                "iteration": self.rows[-1]["iteration"] + 1 if self.rows else first,
-                "env_steps": env_steps,
-                **metrics,
-                "steps_per_second": done / passed,
-                # Inside the first iteration; libraries do not say how much.
-                "compile_seconds": None,
-                "seconds": now,
-            }
+        iteration = before.iteration + 1 if env_steps > 0 else 0
+        self._progress = Progress(iteration, env_steps, seconds)
+        row = make_row(
+            self._progress,
+            metrics,
+            steps_per_second=(env_steps - before.env_steps)
+            / (seconds - before.seconds),
+            # Inside the first iteration; libraries do not say how much.
+            compile_seconds=None,
         )
-        self._steps, self._seconds = env_steps, now
-        self._line.update(self.rows[-1])
+        self._log.write(row)
+        for sink in self._sinks:
+            sink.write(self.rows[-1])
         if self._interrupt.requested:
             raise Stopped

@@ -5,14 +5,14 @@ in our own form, so that it is evaluated, saved and replayed like any other.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from applications.baselines.config import Config
+from applications.baselines.config import DDPGConfig
 from applications.envs import AbstractEnvironment, Continuous
 from applications.envs.adapters import to_gymnasium
 from applications.policies import FlatView, MLPPolicy
@@ -34,10 +34,10 @@ except ImportError as error:
     ) from error
 
 
-Record = Callable[[int, dict[str, float]], None]
+AddRow: TypeAlias = Callable[[int, dict[str, float]], None]
 
 
-def check(task: AbstractEnvironment, config: Config) -> None:
+def check(task: AbstractEnvironment, config: DDPGConfig) -> None:
     """Refuses what DDPG cannot learn.
 
     Args:
@@ -47,26 +47,29 @@ def check(task: AbstractEnvironment, config: Config) -> None:
     Raises:
         UserError: If actions are not continuous.
     """
+    del config
     if not isinstance(task.action_space, Continuous):
         raise UserError(
-            f"ddpg needs continuous actions, which {config.env} does not have. Choose "
+            "ddpg needs continuous actions, which the task does not have. Choose "
             "another --env or --algorithm."
         )
 
 
-def train(task: AbstractEnvironment, config: Config, record: Record) -> MLPPolicy:
+def train(
+    task: AbstractEnvironment, config: DDPGConfig, add_row: AddRow, *, seed: int
+) -> MLPPolicy:
     """Trains a policy.
 
     Args:
         task: The task.
         config: The settings.
-        record: Called with control steps and metrics, `iterations` times in equal
+        add_row: Called with control steps and metrics, `iterations` times in equal
             distances.
+        seed: Seed of all randomness.
 
     Returns:
         The policy without its noise.
     """
-    own = config.own
     space = task.action_space
     assert isinstance(space, Continuous)
     size = space.output_size
@@ -75,21 +78,21 @@ def train(task: AbstractEnvironment, config: Config, record: Record) -> MLPPolic
     model = DDPG(
         "MlpPolicy",
         to_gymnasium(task),
-        learning_rate=own["learning_rate"],
-        buffer_size=min(own["buffer"], config.steps),
-        learning_starts=own["warm_up"],
-        batch_size=own["batch_size"],
-        tau=own["target_rate"],
-        gamma=own["discount"],
+        learning_rate=config.learning_rate,
+        buffer_size=min(config.buffer, config.steps),
+        learning_starts=config.warm_up,
+        batch_size=config.batch_size,
+        tau=config.target_rate,
+        gamma=config.discount,
         # Of actions within 1, whatever the task's box.
         action_noise=NormalActionNoise(
-            np.zeros(size), np.full(size, own["noise_scale"])
+            np.zeros(size), np.full(size, config.noise_scale)
         ),
-        policy_kwargs={"net_arch": list(own["hidden"])},
-        seed=config.seed,
+        policy_kwargs={"net_arch": list(config.hidden)},
+        seed=seed,
         device="cpu",
     )
-    key = key_for(config.seed, Purpose.TRAIN)
+    key = key_for(seed, Purpose.TRAIN)
     view = FlatView(to_policy(task, model.actor))
     run = compile_rollout(task, view.to_policy, episodes=config.eval_episodes)
 
@@ -97,14 +100,14 @@ def train(task: AbstractEnvironment, config: Config, record: Record) -> MLPPolic
         rows = 0
 
         def _on_step(self) -> bool:
-            due = (self.rows + 1) * config.steps // own["iterations"]
+            due = (self.rows + 1) * config.steps // config.iterations
             if self.num_timesteps >= due:
                 self.rows += 1
                 policy = to_policy(task, model.actor)
                 own_key = jr.fold_in(key, self.rows)
                 episodes = run(view.to_vector(policy)[None], key=own_key)
                 mean = jnp.mean(episodes.total_reward, where=episodes.valid)
-                record(self.num_timesteps, {"return_policy": mean.item()})
+                add_row(self.num_timesteps, {"return_policy": mean.item()})
             return True
 
     model.learn(config.steps, callback=Evaluation())

@@ -8,45 +8,69 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 
 from applications.baselines._recorder import Recorder, Stopped
-from applications.baselines.config import Config
-from applications.envs import AbstractEnvironment, resolve_physics
+from applications.baselines.config import (
+    BraxARSConfig,
+    DDPGConfig,
+    PPOConfig,
+    SACConfig,
+)
+from applications.envs import TaskSettings
+from applications.evolution.config import ARSConfig, OpenESConfig
 from applications.policies import MLPPolicy
 from applications.settings import UserError
 from applications.training import (
+    CommandLine,
     evaluate_policy,
     exit_on_user_error,
-    fixed,
     Interrupt,
-    key_for,
-    load_state,
-    loop,
-    make_task,
+    keep_compiled,
     new_directory,
     parse_settings,
     plot_returns,
-    Progress,
-    Purpose,
-    recorded,
+    Row,
     Run,
+    RunSettings,
     save_policy,
     shown,
+    train,
 )
 
 
-_PROG = "python -m applications.baselines.train"
-# Imported only when asked for: each takes a library that the others do not.
-_MODULES = {
-    "ars": "evolution.algorithm",
-    "openes": "evolution.algorithm",
-    "brax-ars": "baselines._brax",
-    "ppo": "baselines._brax",
-    "sac": "baselines._brax",
-    "ddpg": "baselines._sb3",
+_BRAX = ("brax-ars", "ppo", "sac")
+_EVOLUTION = ("ars", "openes")
+_CONFIGS: dict[str, Any] = {
+    "ars": ARSConfig(),
+    "openes": OpenESConfig(),
+    "brax-ars": BraxARSConfig(),
+    "ppo": PPOConfig(),
+    "sac": SACConfig(),
+    "ddpg": DDPGConfig(),
 }
+
+
+def _check(settings: RunSettings[Any]) -> None:
+    name = settings.name
+    if settings.launch.resume is not None and name not in _EVOLUTION:
+        raise UserError(
+            f"A run of {name} cannot be resumed: its library does not give its state "
+            f"away. Only {' and '.join(_EVOLUTION)} can. Start a new run."
+        )
+    if name in _BRAX and settings.task.physics == "mujoco":
+        raise UserError(
+            f"--physics mujoco is not for {name}: Brax needs the task in JAX. Drop it; "
+            "closed-form tasks and MJX are."
+        )
+
+
+COMMAND_LINE = CommandLine(
+    "python -m applications.baselines.train",
+    {name: RunSettings(name, TaskSettings(), own) for name, own in _CONFIGS.items()},
+    "algorithm",
+    _check,
+)
 
 
 @exit_on_user_error
@@ -59,120 +83,80 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or 2 for input that cannot be used.
     """
-    with Interrupt() as interrupt, contextlib.ExitStack() as stack:
-        config, run = parse_settings(Config, arguments, prog=_PROG)
-        if jax.process_count() > 1:
-            raise UserError(
-                "A baseline trains in one process. Drop --coordinator and what comes "
-                "with it; under SLURM, start one task."
-            )
-        config = dataclasses.replace(config.resolved(), physics=_physics(config))
-        task = make_task(config, as_trained=True)
-        module = importlib.import_module(f"applications.{_MODULES[config.algorithm]}")
-        continued = run is not None
-        if run is None:
-            parent = Path("runs") / "baselines" / config.algorithm
-            directory = config.run_dir or new_directory(parent, config)
-            module.check(task, config)
-            run = Run.create(directory, recorded(config))
-        stack.enter_context(run.locked())
-        print(
-            f"{config.algorithm} on {config.env}: {config.steps:,} steps, "
-            f"on {jax.devices()[0].platform}.",
-            flush=True,
+    settings, resumed = parse_settings(COMMAND_LINE, arguments)
+    if jax.process_count() > 1:
+        raise UserError(
+            "A baseline trains in one process. Drop --coordinator and what comes "
+            "with it; under SLURM, start one task."
         )
-        train = _evolve if config.resumable else _train
-        policy = train(run, module, task, config, continued, interrupt)
-        if policy is not None:
-            evaluate_policy(run, config, policy)
+    parent = Path("runs") / "baselines" / settings.name
+    if settings.name not in _EVOLUTION:
+        _train_by_library(settings, parent)
+        return 0
+    # Each takes a library that the others do not.
+    evolution = importlib.import_module("applications.evolution.algorithm")
+    own = settings.algorithm
+    train(
+        evolution.Evolution,
+        settings,
+        resumed=resumed,
+        limit="steps",
+        parent=parent,
+        summarise_start=lambda search, state: (
+            f"{settings.name}, {own.num_envs} policies an iteration, {own.steps:,} "
+            "steps"
+        ),
+        format_row=_format_row,
+        must_be_finite=("weight_norm",),
+    )
     return 0
 
 
-def _evolve(
-    run: Run,
-    module: Any,
-    task: AbstractEnvironment,
-    config: Config,
-    continued: bool,
-    interrupt: Interrupt,
-) -> MLPPolicy | None:
-    """Trains what our loop drives. Without a policy when it was stopped."""
-    algorithm = module.Evolution(task, config)
-    state = eqx.filter_jit(lambda key: algorithm.init(key=key))(
-        key_for(config.seed, Purpose.TRAIN)
-    )
-    progress = Progress()
-    if continued:
-        state, progress = load_state(run, state, config, "steps")
-    state, progress, rows = loop(
-        run,
-        algorithm.compile,
-        state,
-        progress,
-        steps=config.steps,
-        checkpoint_every=config.checkpoint_every,
-        config=fixed(config),
-        save=lambda state: save_policy(run, config, algorithm.policy(state)),
-        describe=_describe,
-        must_be_finite=("weight_norm",),
-        interrupt=interrupt,
-    )
-    _plot(run, config, rows)
-    if progress.env_steps < config.steps:
+def _train_by_library(settings: RunSettings[Any], parent: Path) -> None:
+    """Trains what a library's own loop drives."""
+    own = settings.algorithm
+    library = "_brax" if settings.name in _BRAX else "_sb3"
+    module = importlib.import_module(f"applications.baselines.{library}")
+    if settings.task.physics == "auto":
+        # One environment at a time is the C engine's, whatever JAX runs on.
+        physics = "mjx" if library == "_brax" else "mujoco"
+        task_settings = dataclasses.replace(settings.task, physics=physics)
+        settings = dataclasses.replace(settings, task=task_settings)
+    task = settings.task.make(as_trained=True)
+    module.check(task, own)
+    directory = settings.launch.run_dir or new_directory(settings, parent)
+    with Interrupt() as interrupt, contextlib.ExitStack() as stack:
+        run = Run.create(directory, settings.manifest)
+        stack.enter_context(run.locked())
         print(
-            f"Stopped after {progress.env_steps:,} steps. Go on with: "
-            f"{_PROG} --resume {run.directory}"
+            f"{settings.task.env}: {settings.name}, {own.steps:,} steps, on "
+            f"{jax.devices()[0].platform}.",
+            flush=True,
         )
-        return None
-    return algorithm.policy(state)
+        policy: MLPPolicy | None = None
+        recorder = Recorder(run, own.steps, _format_row, interrupt)
+        with contextlib.suppress(Stopped), recorder:
+            policy = module.train(task, own, recorder.add, seed=settings.launch.seed)
+        if recorder.rows:
+            title = f"{settings.name} on {settings.task.env}"
+            plot_returns(recorder.rows, run.plot, title=title)
+        if policy is None:
+            print(
+                f"Stopped. {settings.name} cannot go on from here; its metrics are in "
+                f"{run.directory}."
+            )
+            return
+        save_policy(run, settings, policy)
+        evaluate_policy(run, settings, policy)
 
 
-def _train(
-    run: Run,
-    module: Any,
-    task: AbstractEnvironment,
-    config: Config,
-    continued: bool,
-    interrupt: Interrupt,
-) -> MLPPolicy | None:
-    """Trains what a library's own loop drives. Without a policy when stopped."""
-    assert not continued
-    recorder = Recorder(run, config.steps, _describe, interrupt)
-    try:
-        with recorder:
-            policy = module.train(task, config, recorder.add)
-    except Stopped:
-        _plot(run, config, recorder.rows)
-        print(
-            f"Stopped. {config.algorithm} cannot go on from here; its metrics are in "
-            f"{run.directory}."
-        )
-        return None
-    _plot(run, config, recorder.rows)
-    save_policy(run, config, policy)
-    return policy
-
-
-def _physics(config: Config) -> Any:
-    if config.physics != "auto":
-        return config.physics
-    if config.uses_brax:
-        return "mjx"
-    # One environment at a time is the C engine's, whatever JAX runs on.
-    return "mujoco" if config.algorithm == "ddpg" else resolve_physics("auto")
-
-
-def _describe(row: dict) -> str:
+def _format_row(row: Row) -> str:
     told = f"return {shown(row, 'return_policy', '.1f')}  "
     if "return_perturbed_mean" in row:
         told += f"perturbed {shown(row, 'return_perturbed_mean', '.1f')}  "
     return told + f"{shown(row, 'steps_per_second', ',.0f')} steps/s"
 
 
-def _plot(run: Run, config: Config, rows: list[dict]) -> None:
-    if rows:
-        plot_returns(rows, run.plot, title=f"{config.algorithm} on {config.env}")
-
-
 if __name__ == "__main__":
+    keep_compiled()
     sys.exit(main())

@@ -1,5 +1,10 @@
-"""Tasks: pure functions over a physics engine, found by name with `make`."""
+"""Tasks: pure functions over a physics engine, found by name with `make`.
 
+What a task on a MuJoCo model is made of is in `applications.envs.mujoco`, ways from and
+to other libraries in `applications.envs.adapters`; importing this imports neither.
+"""
+
+from applications.envs._facts import Signal as Signal, TaskFacts as TaskFacts
 from applications.envs._registry import (
     make as make,
     names as names,
@@ -7,12 +12,15 @@ from applications.envs._registry import (
     resolve_physics as resolve_physics,
 )
 from applications.envs._render import render as render
-from applications.envs._task import (
-    AbstractEnvironment as AbstractEnvironment,
-    AbstractTask as AbstractTask,
+from applications.envs._settings import TaskSettings as TaskSettings
+from applications.envs._spaces import (
     ActionSpace as ActionSpace,
     Continuous as Continuous,
     Discrete as Discrete,
+)
+from applications.envs._task import (
+    AbstractEnvironment as AbstractEnvironment,
+    AbstractTask as AbstractTask,
     Integrator as Integrator,
     State as State,
 )

@@ -9,8 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from applications.envs._mujoco import AbstractMujocoDefinition, Physics
-from applications.envs._task import AbstractTask, Continuous
+from applications.envs._task import AbstractTask
+from applications.envs.mujoco import (
+    AbstractMujocoDefinition,
+    AbstractMujocoTask,
+    Physics,
+)
 
 
 # MJX prints that its optional Warp engine, which is not used here, is missing.
@@ -19,7 +23,7 @@ with contextlib.redirect_stdout(io.StringIO()):
 
 
 @final
-class MJXTask(AbstractTask):
+class MJXTask(AbstractMujocoTask, AbstractTask):
     """A MuJoCo task stepped by MJX, inside `jax.jit` and `jax.vmap`.
 
     The state is a `Physics`, a few dozen numbers; everything else in `mjx.Data` is
@@ -56,21 +60,6 @@ class MJXTask(AbstractTask):
             lambda leaf: jnp.asarray(np.asarray(leaf)),
             (mjx.put_model(model, impl="jax"), mjx.make_data(model, impl="jax")),
         )
-
-    @property
-    def observation_size(self) -> int:
-        """Length of an observation."""
-        return self.definition.observation_size
-
-    @property
-    def action_space(self) -> Continuous:
-        """The box that actions lie in."""
-        return self.definition.action_space
-
-    @property
-    def horizon(self) -> int:
-        """The time limit, in control steps."""
-        return self.definition.horizon
 
     def reset(self, *, key: PRNGKeyArray) -> Physics:
         """Draws a start state, with zero control and a cold solver."""

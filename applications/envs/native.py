@@ -8,12 +8,15 @@ import mujoco
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from applications.envs._mujoco import AbstractMujocoDefinition, Physics as Physics
-from applications.envs._task import AbstractEnvironment, Continuous
+from applications.envs.mujoco import (
+    AbstractMujocoDefinition,
+    AbstractMujocoTask,
+    Physics as Physics,
+)
 
 
 @final
-class NativeTask(AbstractEnvironment):
+class NativeTask(AbstractMujocoTask):
     """A MuJoCo task stepped by MuJoCo itself, outside `jax.jit`.
 
     It has the methods of an `AbstractTask`, for one episode at a time and in Python:
@@ -39,21 +42,6 @@ class NativeTask(AbstractEnvironment):
         self.definition = definition
         self.model = definition.model()
         self.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
-
-    @property
-    def observation_size(self) -> int:
-        """Length of an observation."""
-        return self.definition.observation_size
-
-    @property
-    def action_space(self) -> Continuous:
-        """The box that actions lie in."""
-        return self.definition.action_space
-
-    @property
-    def horizon(self) -> int:
-        """The time limit, in control steps."""
-        return self.definition.horizon
 
     def reset(self, *, key: PRNGKeyArray) -> Physics:
         """Draws a start state, with zero control and a cold solver."""

@@ -5,24 +5,16 @@ other than the first.
 """
 
 import dataclasses
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import tyro
 
+from applications.compare import compare
 from applications.settings import check_settings, Count, OptionalCount, Seed, UserError
-from applications.training import (
-    comparison_table,
-    Curve,
-    draw_comparison,
-    exit_on_user_error,
-    read_curve,
-    Run,
-    summarise,
-    write_json,
-)
+from applications.sweep import sweep
+from applications.training import exit_on_user_error
 
 
 ABLATIONS: dict[str, tuple[str, ...]] = {
@@ -37,15 +29,15 @@ ABLATIONS: dict[str, tuple[str, ...]] = {
     "clipped perturbations": ("--clip", "perturbed"),
     "Gaussian noise": ("--noise", "gaussian", "--noise-scale", "1.0"),
 }
-_METRIC = "return_policy"
 
 
 @dataclasses.dataclass(frozen=True)
-class Ablation:
+class AblateArgs:
     """Trains with one setting changed at a time, and draws what comes of it.
 
     Flags that are not listed go to every training run, as in `--num-envs 4096 --archive
-    1 --weight-clip 0.3`, the paper's. Started again, it goes on where it stopped.
+    1 --weight-clip 0.3`, the paper's. Started again, it goes on where it stopped; runs
+    of other flags need another directory.
     """
 
     env: str = "cartpole"
@@ -75,10 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The command line; the program's own unless given.
 
     Returns:
-        The exit code: 0, 2 for input that cannot be used, or that of a run that failed.
+        The exit code: 0, or 2 for input that cannot be used and a run that failed.
     """
     asked, flags = tyro.cli(
-        Ablation,
+        AblateArgs,
         prog="python -m applications.epvf.ablate",
         args=arguments,
         return_unknown_args=True,
@@ -89,42 +81,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise UserError(
             f"There is no setting {sorted(unknown)}; there are {list(ABLATIONS)}."
         )
-    names = asked.only or tuple(ABLATIONS)
+    shared = ["--env", asked.env, *flags]
+    if asked.iterations is not None:
+        shared += ["--iterations", str(asked.iterations)]
+    groups = {
+        name: (*shared, *ABLATIONS[name]) for name in asked.only or tuple(ABLATIONS)
+    }
     directory = asked.directory / asked.env
-    groups: dict[str, list[Curve]] = {}
-    for name in names:
-        for seed in asked.seeds:
-            run = directory / f"{name.replace(' ', '-')}-seed{seed}"
-            given = ["--env", asked.env, "--seed", str(seed), *flags, *ABLATIONS[name]]
-            if asked.iterations is not None:
-                given += ["--iterations", str(asked.iterations)]
-            code = _train(run, given)
-            if code:
-                return code
-            groups.setdefault(name, []).append(read_curve(Run(run), _METRIC))
-    summaries = [summarise(name, group, asked.last) for name, group in groups.items()]
-    print(comparison_table(summaries, _METRIC))
+    runs = sweep("applications.epvf.train", groups, asked.seeds, directory)
     picture = directory / "ablations.png"
-    draw_comparison(groups, _METRIC, picture)
-    write_json(
-        picture.with_suffix(".json"),
-        {"metric": _METRIC, "flags": flags, "groups": summaries},
-    )
-    print(f"Drawn: {picture}")
+    compare(runs, picture, metric="return_policy", last=asked.last, flags=flags)
     return 0
-
-
-def _train(directory: Path, flags: list[str]) -> int:
-    """Trains in a process of its own; a run that is done is left alone."""
-    if (directory / "evaluation.json").is_file():
-        return 0
-    print(f"{directory.name}: {' '.join(flags)}", flush=True)
-    begun = (directory / "config.json").is_file()
-    where = ["--resume" if begun else "--run-dir", str(directory)]
-    command = [sys.executable, "-m", "applications.epvf.train", *flags, *where]
-    code = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
-    # Stopped on request, it ends well but has no evaluation.
-    return code or int(not (directory / "evaluation.json").is_file())
 
 
 if __name__ == "__main__":

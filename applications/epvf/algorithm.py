@@ -10,20 +10,32 @@ Value Functions", on the start-state value function of Faccio et al. (2021),
 4. θ takes gradient steps up V(θ), and is clipped to a box after each.
 """
 
-from typing import final
+from typing import final, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from applications.envs import AbstractEnvironment
 from applications.epvf.config import Config
-from applications.policies import FlatView, MLPPolicy, Moments
+from applications.policies import (
+    AbstractPolicy,
+    FlatView,
+    make_policy,
+    MLPPolicy,
+)
 from applications.rollout import Episode
-from applications.search import AbstractPolicySearch, Metrics
+from applications.search import (
+    AbstractPolicySearch,
+    draw_noise,
+    Metrics,
+    Outcome,
+    Proposal,
+    SearchState,
+)
 from applications.stores import Archive, Record
 from applications.values import (
     correlation,
@@ -42,8 +54,8 @@ from wsl.encoders import EncodedMLP
 _STARTS_FOR_MANY = 64
 
 
-class State(eqx.Module):
-    """Everything that an iteration reads and writes.
+class Learned(eqx.Module):
+    """What EPVF keeps from one iteration to the next.
 
     Attributes:
         policies: Weights θ of the unperturbed policies, one a row.
@@ -51,9 +63,6 @@ class State(eqx.Module):
         value: The value function.
         value_optimiser: Adam's moments for it.
         archive: Perturbed policies and their returns.
-        seen: Moments of all observations so far.
-        iteration: How many iterations are done.
-        key: Source of the randomness to come.
     """
 
     policies: Float[Array, "policies weights"]
@@ -61,27 +70,20 @@ class State(eqx.Module):
     value: EncodedMLP
     value_optimiser: optax.OptState
     archive: Archive[Record]
-    seen: Moments
-    iteration: Int[Array, ""]
-    key: PRNGKeyArray
 
 
-class Trial(eqx.Module):
-    """The policies that an iteration tries.
+class Keys(NamedTuple):
+    """The randomness of one iteration."""
 
-    Attributes:
-        population: Weights of the perturbed ones, then of some unperturbed ones.
-        acting: The same, with the standardisation of observations put into them.
-        key: Draws their episodes.
-    """
-
-    population: Float[Array, "policies weights"]
-    acting: Float[Array, "policies weights"]
-    key: PRNGKeyArray
+    noise: PRNGKeyArray
+    rollout: PRNGKeyArray
+    fit: PRNGKeyArray
+    ascent: PRNGKeyArray
+    next: PRNGKeyArray
 
 
 @final
-class EPVF(AbstractPolicySearch):
+class EPVF(AbstractPolicySearch[Learned, Keys]):
     """The algorithm for one task and one setting.
 
     Attributes:
@@ -92,7 +94,7 @@ class EPVF(AbstractPolicySearch):
 
     task: AbstractEnvironment
     config: Config = eqx.field(static=True)
-    view: FlatView[MLPPolicy]
+    view: FlatView[AbstractPolicy]
 
     def __init__(self, task: AbstractEnvironment, config: Config):
         """Prepares the algorithm.
@@ -103,185 +105,126 @@ class EPVF(AbstractPolicySearch):
         """
         self.task = task
         self.config = config
-        self.view = FlatView(MLPPolicy(task, config.hidden, key=jr.key(0)))
-
-    def init(self, *, key: PRNGKeyArray) -> State:
-        """Draws the state before the first iteration.
-
-        Args:
-            key: Source of all randomness of the run.
-
-        Returns:
-            The state, with an empty archive.
-        """
-        config = self.config
-        policy_key, value_key, run_key = jr.split(key, 3)
-        count = config.num_envs if config.policies == "many" else 1
-
-        def draw(index):
-            own_key = jr.fold_in(policy_key, index)
-            drawn = [
-                MLPPolicy(self.task, hidden, key=own_key).resized(config.hidden)
-                for hidden in config.all_hidden
-            ]
-            vectors = jnp.stack([self.view.to_vector(policy) for policy in drawn])
-            return vectors[index % len(drawn)]
-
-        policies = jax.vmap(draw)(jnp.arange(count))
-        value = self._make_value(key=value_key)
-        episodes = (config.num_envs, config.episodes)
-        record = Record(
-            weights=jnp.zeros((config.num_envs, policies.shape[1])),
-            returns=jnp.zeros(episodes),
-            starts=jnp.zeros((*episodes, self.task.observation_size)),
-            valid=jnp.zeros(episodes, bool),
+        self.view = FlatView(
+            make_policy(config.policy, task, config.hidden, key=jr.key(0))
         )
-        return State(
+
+    def init(self, *, key: PRNGKeyArray) -> SearchState[Learned]:
+        """Draws policies and value function; the archive is empty."""
+        policy_key, value_key, run_key = jr.split(key, 3)
+        policies = self._draw_policies(key=policy_key)
+        value = self._make_value(key=value_key)
+        learned = Learned(
             policies,
             self._policy_optimiser.init(policies),
             value,
             self._value_optimiser.init(eqx.filter(value, eqx.is_inexact_array)),
-            Archive.empty(record, config.archive),
-            Moments.empty(self.task.observation_size),
-            jnp.zeros((), jnp.int32),
-            run_key,
+            self._empty_archive(policies.shape[1]),
         )
+        return self.start(learned, key=run_key)
 
-    def propose(self, state: State) -> Trial:
-        """The policies to try in an iteration.
+    def split(self, key: PRNGKeyArray) -> Keys:
+        """Splits the key of an iteration by purpose."""
+        return Keys(*jr.split(key, 5))
 
-        Args:
-            state: The state before it.
-
-        Returns:
-            Perturbed policies, and unperturbed ones to watch.
-        """
-        noise_key, rollout_key, *_ = jr.split(state.key, 5)
-        perturbed = self._perturb(state, key=noise_key)
+    def propose(self, state: SearchState[Learned], keys: Keys) -> Proposal:
+        """Step 1: θ̃ᵢ = θ + σ εᵢ; beside them θ itself, to see how it stands."""
+        config, policies = self.config, state.learned.policies
+        scale_at = schedule(
+            config.noise_scale, config.noise_schedule, config.iterations
+        )
+        size = (config.num_envs, policies.shape[1])
+        noise = draw_noise(config.noise, *size, key=keys.noise)
+        candidates = policies + scale_at(state.iteration) * noise * self._weight_mask
+        if config.clip == "perturbed":
+            candidates = jnp.clip(candidates, -config.weight_clip, config.weight_clip)
         # The one policy again and again, or the first ones of many.
-        index = jnp.arange(self.config.eval_episodes) % state.policies.shape[0]
-        population = jnp.concatenate([perturbed, state.policies[index]])
-        acting = self.acting(population, state.seen)
-        return Trial(population, acting, rollout_key)
+        index = jnp.arange(config.eval_episodes) % len(policies)
+        return Proposal(candidates, policies[index])
 
     def learn(
-        self, state: State, trial: Trial, episodes: Episode
-    ) -> tuple[State, Metrics]:
-        """What an iteration does with the episodes of the policies it tried.
-
-        Args:
-            state: The state before.
-            trial: What was tried.
-            episodes: How it went, `(policies, episodes)`.
-
-        Returns:
-            As `step`.
-        """
-        config = self.config
-        _, _, fit_key, ascent_key, next_key = jr.split(state.key, 5)
-        fresh, metrics = self._record(trial, episodes)
-        seen = state.seen.join(episodes.seen)
-        returns, valid = labels(state.value, fresh)
-        predictions = predict(state.value, self.view.to_policy, fresh)
-        metrics["critic_correlation"] = correlation(predictions, returns, valid)
-        archive = state.archive.add(fresh)
+        self,
+        state: SearchState[Learned],
+        proposal: Proposal,
+        outcome: Outcome,
+        keys: Keys,
+    ) -> tuple[Learned, Metrics]:
+        """Steps 2 to 4: store (θ̃ᵢ, Gᵢ), fit V to the archive, ascend V(θ)."""
+        config, learned = self.config, state.learned
+        fresh = _record(proposal.candidates, outcome.candidates)
+        returns, valid = labels(learned.value, fresh)
+        predictions = predict(learned.value, self.view.to_policy, fresh)
+        archive = learned.archive.add(fresh)
         value, value_optimiser, targets, loss = fit(
-            state.value,
+            learned.value,
             self._value_optimiser,
-            state.value_optimiser,
+            learned.value_optimiser,
             archive,
             self.view.to_policy,
             kind=config.targets,
             batch_size=config.resolved_batch_size,
             updates=config.critic_updates,
-            key=fit_key,
+            key=keys.fit,
         )
         starts = fresh.starts[: config.eval_episodes, 0]
-        values = self._policy_values(value, state.policies, starts)
-        policies, policy_optimiser = self._ascend(state, value, archive, key=ascent_key)
-        metrics |= {
+        values = self._policy_values(value, learned.policies, starts)
+        policies, policy_optimiser = self._ascend(
+            learned, value, archive, key=keys.ascent
+        )
+        metrics = {
+            "critic_correlation": correlation(predictions, returns, valid),
             "value_policy": jnp.mean(targets.inverse(values)),
             "critic_loss": loss,
             "weight_norm": jnp.mean(jnp.linalg.norm(policies, axis=1)),
             "share_at_clip": jnp.mean(jnp.abs(policies) >= config.weight_clip),
         }
-        state = State(
-            policies,
-            policy_optimiser,
-            value,
-            value_optimiser,
-            archive,
-            seen,
-            state.iteration + 1,
-            next_key,
-        )
-        return state, metrics
+        learned = Learned(policies, policy_optimiser, value, value_optimiser, archive)
+        return learned, metrics
 
-    def policy(self, state: State) -> MLPPolicy:
-        """The policy that a run stands for.
+    def policy(self, state: SearchState[Learned]) -> AbstractPolicy:
+        """Returns the unperturbed policy; of many, the one with the highest value.
 
-        Args:
-            state: The run's state.
-
-        Returns:
-            The unperturbed policy; of many, the one with the highest value. For
-            V(s, θ) that is the mean over start states of one batch in the archive.
+        For V(s, θ) that is the mean over start states of one batch in the archive.
         """
-        best = 0
+        learned, best = state.learned, 0
         if self.config.policies == "many":
             count = min(self.config.num_envs, _STARTS_FOR_MANY)
-            starts = state.archive.entries.starts[:count, 0]
-            values = self._policy_values(state.value, state.policies, starts)
+            starts = learned.archive.entries.starts[:count, 0]
+            values = self._policy_values(learned.value, learned.policies, starts)
             best = jnp.argmax(values).item()
-        acting = self.acting(state.policies[best][None], state.seen)[0]
-        widths = self.config.all_hidden
-        return self.view.to_policy(acting).resized(widths[best % len(widths)])
+        chosen = learned.policies[best][None]
+        acting = self.fold_normalisation(chosen, state.observations)[0]
+        policy, sizes = self.view.to_policy(acting), self.config.all_hidden
+        if isinstance(policy, MLPPolicy):
+            return policy.resized(sizes[best % len(sizes)])
+        return policy
 
-    # Collecting.
+    # The start.
 
-    def _perturb(
-        self, state: State, *, key: PRNGKeyArray
-    ) -> Float[Array, "envs weights"]:
+    def _draw_policies(self, *, key: PRNGKeyArray) -> Float[Array, "policies weights"]:
         config = self.config
-        size = (state.policies.shape[1],)
 
         def draw(index):
             own_key = jr.fold_in(key, index)
-            if config.noise == "uniform":
-                return jr.uniform(own_key, size, minval=-1.0, maxval=1.0)
-            return jr.normal(own_key, size)
+            drawn = [
+                make_policy(config.policy, self.task, hidden, key=own_key)
+                for hidden in config.all_hidden
+            ]
+            vectors = [self.view.to_vector(_wide(policy, config)) for policy in drawn]
+            return jnp.stack(vectors)[index % len(vectors)]
 
-        # Folded from the index, so that no device has to draw another one's noise.
-        noise = jax.vmap(draw)(jnp.arange(config.num_envs))
-        scale_at = schedule(
-            config.noise_scale, config.noise_schedule, config.iterations
+        return jax.vmap(draw)(jnp.arange(config.num_policies))
+
+    def _empty_archive(self, weights: int) -> Archive[Record]:
+        config = self.config
+        episodes = (config.num_envs, config.episodes)
+        record = Record(
+            weights=jnp.zeros((config.num_envs, weights)),
+            returns=jnp.zeros(episodes),
+            starts=jnp.zeros((*episodes, self.task.observation_size)),
+            valid=jnp.zeros(episodes, bool),
         )
-        scale = scale_at(state.iteration)
-        perturbed = state.policies + scale * noise * self._there
-        if config.clip == "perturbed":
-            perturbed = jnp.clip(perturbed, -config.weight_clip, config.weight_clip)
-        return perturbed
-
-    def _record(self, trial: Trial, episodes: Episode) -> tuple[Record, Metrics]:
-        """What goes into the archive, and what is said of it."""
-        count = self.config.num_envs
-        perturbed = trial.population[:count]
-        tried: Episode = jax.tree.map(lambda leaf: leaf[:count], episodes)
-        unperturbed: Episode = jax.tree.map(lambda leaf: leaf[count:], episodes)
-        # Even a masked NaN would reach the gradient.
-        starts = jnp.where(jnp.isfinite(tried.start), tried.start, 0.0)
-        fresh = Record(perturbed, tried.total_reward, starts, tried.valid)
-        worst = jnp.where(tried.valid, tried.total_reward, -jnp.inf)
-        metrics: Metrics = {
-            "return_perturbed_mean": jnp.mean(tried.total_reward, where=tried.valid),
-            "return_perturbed_max": jnp.max(worst),
-            "return_policy": jnp.mean(
-                unperturbed.total_reward, where=unperturbed.valid
-            ),
-            "env_steps": jnp.sum(tried.length),
-            "nan_episodes": jnp.sum(~episodes.valid),
-        }
-        return fresh, metrics
+        return Archive.empty(record, config.archive)
 
     # The critic.
 
@@ -291,7 +234,7 @@ class EPVF(AbstractPolicySearch):
         encoder = make_encoder(
             config.representation,
             self.task,
-            MLPPolicy(self.task, config.hidden, key=jr.key(0)),
+            self.view.like,
             config.encoder_options,
             key=encoder_key,
         )
@@ -323,7 +266,7 @@ class EPVF(AbstractPolicySearch):
 
     def _ascend(
         self,
-        state: State,
+        learned: Learned,
         value: EncodedMLP,
         archive: Archive[Record],
         *,
@@ -342,7 +285,7 @@ class EPVF(AbstractPolicySearch):
             policies, optimiser = carry
             starts = archive.sample(count, key=key).starts[:, 0]
             gradient = jax.grad(total_value)(policies, starts)
-            gradient = gradient * self._there
+            gradient = gradient * self._weight_mask
             change, optimiser = update_of(self._policy_optimiser, -gradient, optimiser)
             policies = eqx.apply_updates(policies, change)
             if config.clip != "none":
@@ -351,24 +294,21 @@ class EPVF(AbstractPolicySearch):
 
         (policies, optimiser), _ = jax.lax.scan(
             update,
-            (state.policies, state.policy_optimiser),
+            (learned.policies, learned.policy_optimiser),
             jr.split(key, config.policy_updates),
         )
         return policies, optimiser
 
     @property
-    def _there(self) -> Float[Array, "policies weights"]:
+    def _weight_mask(self) -> Float[Array, "policies weights"]:
         """1 for each weight that its policy has; 0 for those of wider ones."""
-        config = self.config
-        policy = self.view.to_policy(jnp.ones(self.view.space.size))
-        masks = jnp.stack(
-            [
-                self.view.to_vector(policy.resized(hidden).resized(config.hidden))
-                for hidden in config.all_hidden
-            ]
-        )
-        count = config.num_envs if config.policies == "many" else 1
-        return masks[jnp.arange(count) % len(masks)]
+        config, ones = self.config, jnp.ones(self.view.space.size)
+        policy = self.view.to_policy(ones)
+        if not isinstance(policy, MLPPolicy):
+            return jnp.tile(ones, (config.num_policies, 1))
+        narrow = [policy.resized(hidden) for hidden in config.all_hidden]
+        masks = jnp.stack([self.view.to_vector(_wide(p, config)) for p in narrow])
+        return masks[jnp.arange(config.num_policies) % len(masks)]
 
     # The optimisers.
 
@@ -381,3 +321,15 @@ class EPVF(AbstractPolicySearch):
     @property
     def _value_optimiser(self) -> optax.GradientTransformation:
         return optax.adam(self.config.critic_lr)
+
+
+def _record(candidates: Float[Array, "envs weights"], episodes: Episode) -> Record:
+    """Makes of candidates and their episodes what the archive keeps."""
+    # Even a masked NaN would reach the gradient.
+    starts = jnp.where(jnp.isfinite(episodes.start), episodes.start, 0.0)
+    return Record(candidates, episodes.total_reward, starts, episodes.valid)
+
+
+def _wide(policy: AbstractPolicy, config: Config) -> AbstractPolicy:
+    """Fills a policy of any size up to the widths that all have in the archive."""
+    return policy.resized(config.hidden) if isinstance(policy, MLPPolicy) else policy

@@ -1,8 +1,10 @@
-"""The settings of a run: a frozen dataclass, of which `tyro` makes the command line."""
+"""Settings of the algorithm; the docstrings of fields are the help of their flags."""
 
 import dataclasses
 from typing import Annotated, Literal
 
+from applications.policies import check_policy
+from applications.search import NoiseLaw
 from applications.settings import (
     AtLeast,
     check_settings,
@@ -12,20 +14,38 @@ from applications.settings import (
     UserError,
     Widths,
 )
-from applications.training import RunSettings
-from applications.values import EncoderOptions, Representation, Schedule, TargetKind
+from applications.values import (
+    check_representation,
+    EncoderOptions,
+    Representation,
+    Schedule,
+    TargetKind,
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(RunSettings):
+class Config:
     """Trains a value function over policies, V(θ), and a policy that ascends it.
 
     The defaults are for cartpole on a CPU. A run is a directory; its path is printed
     at the end.
     """
 
+    num_envs: Count = 128
+    """Parallel environments: policies tried in each iteration."""
+
+    iterations: Count = 100
+    """Iterations of the whole run. May be raised when a run is resumed."""
+
     representation: Representation = "flat"
-    """What the critic reads: weights, as an encoder of that name does, or answers."""
+    """What the critic reads: weights (flat, statistics, equivariant, transformer,
+    graph, scale-graph, forward-graph), answers to probing states (probing,
+    generated-probing, interactive-probing), or what an encoder of your own makes of the
+    policy (package.module:Factory)."""
+
+    policy: str = "mlp"
+    """What policies are: mlp, a perceptron with hidden units of tanh, or one of your
+    own (package.module:Factory)."""
 
     hidden: Widths = (16, 16)
     """Width of each hidden layer of the policy."""
@@ -51,7 +71,7 @@ class Config(RunSettings):
     weight_clip: Rate = 1.0
     """Largest magnitude that a clipped weight keeps."""
 
-    noise: Literal["uniform", "gaussian"] = "uniform"
+    noise: NoiseLaw = "uniform"
     """Law of the perturbations, on [-1, 1] or standard normal, before scaling."""
 
     noise_scale: Rate = 0.3
@@ -121,6 +141,8 @@ class Config(RunSettings):
             UserError: With the flag, its value and what it may be.
         """
         check_settings(self)
+        check_representation(self.representation)
+        check_policy(self.policy)
         if (
             self.representation == "interactive-probing"
             and self.num_probes % self.probe_rounds
@@ -129,6 +151,8 @@ class Config(RunSettings):
                 f"--num-probes {self.num_probes} cannot be shared out among "
                 f"--probe-rounds {self.probe_rounds}."
             )
+        if self.sizes and self.policy != "mlp":
+            raise UserError("--sizes are of perceptrons: drop --sizes or --policy.")
         if self.sizes and self.policies != "many":
             raise UserError("--sizes are of several policies: add --policies many.")
         if self.sizes and max(self.sizes) > min(self.hidden, default=0):
@@ -142,6 +166,11 @@ class Config(RunSettings):
                 f"--batch-size {self.batch_size} is more than the {capacity} policies "
                 "that the archive can hold. Lower it, or raise --archive."
             )
+
+    @property
+    def num_policies(self) -> int:
+        """Policies that are improved."""
+        return self.num_envs if self.policies == "many" else 1
 
     @property
     def all_hidden(self) -> tuple[tuple[int, ...], ...]:

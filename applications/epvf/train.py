@@ -6,9 +6,26 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax
 
-from applications.epvf.algorithm import EPVF, State
+from applications.envs import TaskSettings
+from applications.epvf.algorithm import EPVF, Learned
 from applications.epvf.config import Config
-from applications.training import exit_on_user_error, Row, shown, train
+from applications.search import SearchState
+from applications.training import (
+    CommandLine,
+    exit_on_user_error,
+    keep_compiled,
+    parse_settings,
+    Row,
+    RunSettings,
+    shown,
+    train,
+)
+
+
+COMMAND_LINE = CommandLine(
+    "python -m applications.epvf.train",
+    {"epvf": RunSettings("epvf", TaskSettings(), Config())},
+)
 
 
 @exit_on_user_error
@@ -21,32 +38,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or 2 for input that cannot be used.
     """
+    settings, resumed = parse_settings(COMMAND_LINE, arguments)
     train(
-        "EPVF",
-        Config,
         EPVF,
-        arguments,
-        introduce=_introduce,
-        describe=_describe,
+        settings,
+        resumed=resumed,
+        summarise_start=_summarise_start,
+        format_row=_format_row,
         must_be_finite=("critic_loss", "weight_norm"),
     )
     return 0
 
 
-def _introduce(algorithm: EPVF, state: State) -> str:
-    config = algorithm.config
-    count, size = state.policies.shape
+def _summarise_start(search: EPVF, state: SearchState[Learned]) -> str:
+    config = search.config
+    count, size = state.learned.policies.shape
     critic = sum(
-        leaf.size for leaf in jax.tree.leaves(eqx.filter(state.value, eqx.is_array))
+        leaf.size
+        for leaf in jax.tree.leaves(eqx.filter(state.learned.value, eqx.is_array))
     )
     return (
-        f"{config.env}: {count} {'policy' if count == 1 else 'policies'} of {size} "
-        f"weights, critic ({config.representation}) of {critic:,}, "
-        f"{config.num_envs} environments, archive of {state.archive.capacity}"
+        f"{count} {'policy' if count == 1 else 'policies'} of {size} weights, critic "
+        f"({config.representation}) of {critic:,}, {config.num_envs} environments, "
+        f"archive of {state.learned.archive.capacity}"
     )
 
 
-def _describe(row: Row) -> str:
+def _format_row(row: Row) -> str:
     return (
         f"return {shown(row, 'return_policy', '.1f')}  "
         f"perturbed {shown(row, 'return_perturbed_mean', '.1f')} "
@@ -57,4 +75,5 @@ def _describe(row: Row) -> str:
 
 
 if __name__ == "__main__":
+    keep_compiled()
     sys.exit(main())

@@ -9,7 +9,7 @@ broken ones, and the standardisation of observations. One iteration, with θ the
 """
 
 import contextlib
-from typing import Any, final
+from typing import Any, final, NamedTuple
 
 import equinox as eqx
 import jax
@@ -18,11 +18,16 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from applications.baselines.config import Config
 from applications.envs import AbstractEnvironment
-from applications.policies import FlatView, MLPPolicy, Moments
-from applications.rollout import Episode
-from applications.search import AbstractPolicySearch, Metrics
+from applications.evolution.config import ARSConfig, Config
+from applications.policies import AbstractPolicy, FlatView, make_policy
+from applications.search import (
+    AbstractPolicySearch,
+    Metrics,
+    Outcome,
+    Proposal,
+    SearchState,
+)
 from applications.settings import UserError
 
 
@@ -40,38 +45,17 @@ except ImportError as error:
     ) from error
 
 
-class State(eqx.Module):
-    """Everything that an iteration reads and writes.
+class Keys(NamedTuple):
+    """The randomness of one iteration."""
 
-    Attributes:
-        search: Evosax's state, with the weights θ as its mean.
-        seen: Moments of all observations so far.
-        key: Source of the randomness to come.
-    """
-
-    search: Any
-    seen: Moments
-    key: PRNGKeyArray
-
-
-class Trial(eqx.Module):
-    """The policies that an iteration tries.
-
-    Attributes:
-        population: Weights of the perturbed ones: the first half one way, the second
-            half the other way.
-        acting: The same and then θ several times, with the standardisation of
-            observations put into them.
-        key: Draws their episodes.
-    """
-
-    population: Float[Array, "policies weights"]
-    acting: Float[Array, "more weights"]
-    key: PRNGKeyArray
+    ask: PRNGKeyArray
+    rollout: PRNGKeyArray
+    tell: PRNGKeyArray
+    next: PRNGKeyArray
 
 
 @final
-class Evolution(AbstractPolicySearch):
+class Evolution(AbstractPolicySearch[Any, Keys]):
     """An evolution strategy for one task and one setting.
 
     Attributes:
@@ -82,7 +66,7 @@ class Evolution(AbstractPolicySearch):
 
     task: AbstractEnvironment
     config: Config = eqx.field(static=True)
-    view: FlatView[MLPPolicy]
+    view: FlatView[AbstractPolicy]
     _strategy: Any = eqx.field(static=True)
 
     def __init__(self, task: AbstractEnvironment, config: Config):
@@ -93,113 +77,73 @@ class Evolution(AbstractPolicySearch):
             config: The settings.
         """
         self.task = task
-        self.config = config = config.resolved()
-        own = config.own
-        self.view = FlatView(MLPPolicy(task, own["hidden"], key=jr.key(0)))
+        self.config = config
+        self.view = FlatView(self._draw_policy(jr.key(0)))
         weights = jnp.zeros(self.view.space.size)
-        noise = optax.constant_schedule(own["noise_scale"])
-        if config.algorithm == "ars":
-            step = optax.sgd(own["learning_rate"])
-            strategy = ARS(own["num_envs"], weights, step, noise)
+        noise = optax.constant_schedule(config.noise_scale)
+        if isinstance(config, ARSConfig):
+            step = optax.sgd(config.learning_rate)
+            strategy = ARS(config.num_envs, weights, step, noise)
             # Evosax rounds a share of the directions down.
-            strategy.elite_ratio = (own["top"] + 0.5) / (own["num_envs"] // 2)
-            assert strategy.num_elites == own["top"]
+            strategy.elite_ratio = (config.top + 0.5) / (config.num_envs // 2)
+            assert strategy.num_elites == config.top
         else:
-            step = optax.adam(own["learning_rate"])
+            step = optax.adam(config.learning_rate)
             strategy = Open_ES(
-                own["num_envs"], weights, optimizer=step, std_schedule=noise
+                config.num_envs, weights, optimizer=step, std_schedule=noise
             )
         self._strategy = strategy
 
-    def init(self, *, key: PRNGKeyArray) -> State:
-        """Draws the state before the first iteration.
-
-        Args:
-            key: Source of all randomness of the run.
-
-        Returns:
-            The state. Linear policies of ARS start at 0, as the paper's do; others as
-            EPVF's.
-        """
+    def init(self, *, key: PRNGKeyArray) -> SearchState[Any]:
+        """Draws θ: linear policies of ARS start at 0, as the paper's do."""
         policy_key, search_key, run_key = jr.split(key, 3)
-        hidden = self.config.own["hidden"]
-        weights = self.view.to_vector(MLPPolicy(self.task, hidden, key=policy_key))
-        if self.config.algorithm == "ars" and not hidden:
+        hidden = self.config.hidden
+        weights = self.view.to_vector(self._draw_policy(policy_key))
+        if isinstance(self.config, ARSConfig) and not hidden:
             weights = jnp.zeros_like(weights)
         with _evosax_rules():
-            search = self._strategy.init(search_key, weights, self._params)
-        seen = Moments.empty(self.task.observation_size)
-        return State(_strong(search), seen, run_key)
+            strategy = self._strategy.init(search_key, weights, self._params)
+        return self.start(_strong(strategy), key=run_key)
 
-    def propose(self, state: State) -> Trial:
-        """The policies to try in an iteration.
+    def split(self, key: PRNGKeyArray) -> Keys:
+        """Splits the key of an iteration by purpose."""
+        ask_key, rollout_key, rest = jr.split(key, 3)
+        return Keys(ask_key, rollout_key, *jr.split(rest))
 
-        Args:
-            state: The state before it.
-
-        Returns:
-            Perturbed policies, and the unperturbed one to watch.
-        """
-        ask_key, rollout_key, _ = jr.split(state.key, 3)
+    def propose(self, state: SearchState[Any], keys: Keys) -> Proposal:
+        """Step 1: θ ± σ εᵢ, the first half one way, the second half the other way."""
         with _evosax_rules():
-            population, _ = self._strategy.ask(ask_key, state.search, self._params)
-        watched = jnp.tile(state.search.mean, (self.config.eval_episodes, 1))
-        acting = jnp.concatenate([population, watched])
-        return Trial(population, self.acting(acting, state.seen), rollout_key)
+            candidates, _ = self._strategy.ask(keys.ask, state.learned, self._params)
+        mean = state.learned.mean
+        return Proposal(candidates, jnp.tile(mean, (self.config.eval_episodes, 1)))
 
     def learn(
-        self, state: State, trial: Trial, episodes: Episode
-    ) -> tuple[State, Metrics]:
-        """What an iteration makes of its episodes.
-
-        Args:
-            state: The state before the iteration.
-            trial: The policies that it tried.
-            episodes: Their episodes.
-
-        Returns:
-            The state after, and scalar metrics under the names that `metrics.jsonl`
-            has.
-        """
-        count = self.config.own["num_envs"]
-        tried: Episode = jax.tree.map(lambda leaf: leaf[:count], episodes)
-        watched: Episode = jax.tree.map(lambda leaf: leaf[count:], episodes)
-        valid = jnp.all(tried.valid, axis=1)
+        self, state: SearchState[Any], proposal: Proposal, outcome: Outcome, keys: Keys
+    ) -> tuple[Any, Metrics]:
+        """Step 3: θ moves by the returns."""
+        tried = outcome.candidates
         returns = jnp.mean(tried.total_reward, axis=1)
-        tell_key, next_key = jr.split(jr.split(state.key, 3)[2])
         with _evosax_rules():
-            search, _ = self._strategy.tell(
-                tell_key,
-                trial.population,
-                costs(returns, valid),
-                state.search,
+            strategy, _ = self._strategy.tell(
+                keys.tell,
+                proposal.candidates,
+                costs(returns, jnp.all(tried.valid, axis=1)),
+                state.learned,
                 self._params,
             )
-        seen = state.seen.join(episodes.seen)
-        best = jnp.where(tried.valid, tried.total_reward, -jnp.inf)
-        metrics: Metrics = {
-            "return_perturbed_mean": jnp.mean(tried.total_reward, where=tried.valid),
-            "return_perturbed_max": jnp.max(best),
-            "return_policy": jnp.mean(watched.total_reward, where=watched.valid),
-            "env_steps": jnp.sum(tried.length),
-            "nan_episodes": jnp.sum(~episodes.valid),
-            "weight_norm": jnp.linalg.norm(search.mean),
-        }
-        return State(_strong(search), seen, next_key), metrics
+        return _strong(strategy), {"weight_norm": jnp.linalg.norm(strategy.mean)}
 
-    def policy(self, state: State) -> MLPPolicy:
-        """The policy that a run stands for: the unperturbed one."""
-        acting = self.acting(state.search.mean[None], state.seen)[0]
-        return self.view.to_policy(acting)
+    def policy(self, state: SearchState[Any]) -> AbstractPolicy:
+        """Returns the unperturbed policy."""
+        mean = state.learned.mean[None]
+        return self.view.to_policy(self.fold_normalisation(mean, state.observations)[0])
+
+    def _draw_policy(self, key: PRNGKeyArray) -> AbstractPolicy:
+        return make_policy(self.config.policy, self.task, self.config.hidden, key=key)
 
     @property
     def _params(self) -> Any:
         return self._strategy.default_params
-
-
-def check(task: AbstractEnvironment, config: Config) -> None:
-    """There is nothing that evosax could not do."""
-    del task, config
 
 
 def costs(

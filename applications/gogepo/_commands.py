@@ -13,32 +13,6 @@ from applications.settings import UserError
 
 CommandKind: TypeAlias = Literal["return", "return-length", "speed"]
 
-# Returns from those of bad policies to those of good ones; without the survival bonus
-# where the task can do without. Swimmer's, Hopper's, InvertedPendulum's and
-# MountainCarContinuous's are those of Faccio et al. (2022).
-_RETURNS = {
-    "ant": (0.0, 1000.0),
-    "ant_servo": (0.0, 1000.0),
-    "cartpole": (0.0, 500.0),
-    "half_cheetah": (-100.0, 4000.0),
-    "hopper": (-100.0, 3000.0),
-    "inverted_double_pendulum": (0.0, 10_000.0),
-    "inverted_pendulum": (0.0, 1000.0),
-    "lqr": (-1000.0, 0.0),
-    "mountain_car_continuous": (-100.0, 100.0),
-    "reacher": (-50.0, 0.0),
-    "swimmer": (-100.0, 365.0),
-    "walker2d": (-100.0, 3000.0),
-}
-# Where a task shows how fast it moves along x (m/s), and a range of that.
-_SPEEDS = {
-    "cartpole": (1, -0.5, 0.5),
-    "half_cheetah": (8, 0.0, 5.0),
-    "hopper": (5, 0.0, 3.0),
-    "swimmer": (3, -0.2, 0.4),
-    "walker2d": (8, 0.0, 3.0),
-}
-
 
 @dataclasses.dataclass(frozen=True)
 class Commands:
@@ -66,14 +40,13 @@ class Commands:
     def measure(self, episodes: Episode) -> Float[Array, "*batch outcomes"]:
         """What came of episodes, in the order of the names."""
         if self.speed_at is not None:
-            return episodes.seen.mean[..., self.speed_at][..., None]
+            return episodes.observations.mean[..., self.speed_at][..., None]
         outcomes = [episodes.total_reward, episodes.length.astype(jnp.float32)]
         return jnp.stack(outcomes[: self.size], axis=-1)
 
 
 def make_commands(
     kind: CommandKind,
-    env: str,
     task: AbstractEnvironment,
     *,
     low: float | None,
@@ -84,8 +57,7 @@ def make_commands(
 
     Args:
         kind: What is commanded.
-        env: The task's name.
-        task: The task.
+        task: The task, whose facts say the ranges.
         low: Lower end of the first number's range; the task's own unless given.
         high: Its upper end.
         drive: As `Commands` has it; a twentieth of the range unless given.
@@ -97,18 +69,22 @@ def make_commands(
         UserError: If the task shows no speed, has no range of its own, or the range is
             empty.
     """
-    at = None
+    at, own = None, task.facts.return_range
     if kind == "speed":
-        if env not in _SPEEDS:
+        speed = task.facts.signal("speed")
+        if speed is None:
             raise UserError(
-                f"--command-kind speed is not for {env}, which does not show how fast "
-                f"it moves; {', '.join(_SPEEDS)} do."
+                "--command-kind speed is not for this task, which does not show how "
+                "fast it moves: its facts have no signal of that name."
             )
-        at, own_low, own_high = _SPEEDS[env]
-    else:
-        own_low, own_high = _RETURNS[env]
+        at, own = speed.index, (speed.low, speed.high)
+    own_low, own_high = own or (None, None)
     low = own_low if low is None else low
     high = own_high if high is None else high
+    if low is None or high is None:
+        raise UserError(
+            "This task does not say what returns to expect: give --low and --high."
+        )
     if low >= high:
         raise UserError(f"--low {low} must be below --high {high}.")
     drive = (high - low) / 20 if drive is None else drive

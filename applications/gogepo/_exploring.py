@@ -8,7 +8,7 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from applications.gogepo._commands import Commands
-from applications.policies import Moments
+from applications.policies import RunningStatistics
 from applications.stores import Archive
 
 
@@ -17,7 +17,7 @@ Strategy: TypeAlias = Literal["spread", "best", "uniform", "top"]
 _TOP = 0.1
 
 
-class Attempt(eqx.Module):
+class PolicyRecord(eqx.Module):
     """What the archive keeps of a policy that was tried.
 
     Attributes:
@@ -31,7 +31,7 @@ class Attempt(eqx.Module):
     valid: Bool[Array, "*batch"]
 
 
-class Seen(eqx.Module):
+class OutcomeStatistics(eqx.Module):
     """Outcomes so far, of policies that were tried.
 
     Attributes:
@@ -42,32 +42,32 @@ class Seen(eqx.Module):
 
     least: Float[Array, ""]
     best: Float[Array, " outcomes"]
-    moments: Moments
+    moments: RunningStatistics
 
     @classmethod
-    def none(cls, commands: Commands) -> "Seen":
+    def none(cls, commands: Commands) -> "OutcomeStatistics":
         """Nothing so far."""
         low = jnp.asarray(commands.low)
-        return cls(low[0], low, Moments.empty(commands.size))
+        return cls(low[0], low, RunningStatistics.empty(commands.size))
 
     @property
     def begun(self) -> Bool[Array, ""]:
         """Whether there is any outcome."""
         return self.moments.count > 0
 
-    def add(self, fresh: Attempt) -> "Seen":
+    def add(self, fresh: PolicyRecord) -> "OutcomeStatistics":
         """With a batch of attempts more. Broken ones do not count."""
         first, any_valid = fresh.outcome[:, 0], jnp.any(fresh.valid)
         least = jnp.min(first, where=fresh.valid, initial=jnp.inf)
         least = jnp.where(self.begun, jnp.minimum(least, self.least), least)
         at = jnp.argmax(jnp.where(fresh.valid, first, -jnp.inf))
         better = any_valid & (~self.begun | (first[at] > self.best[0]))
-        each = Moments(
+        each = RunningStatistics(
             fresh.valid.astype(first.dtype),
             jnp.where(fresh.valid[:, None], fresh.outcome, 0.0),
             jnp.zeros_like(fresh.outcome),
         )
-        return Seen(
+        return OutcomeStatistics(
             jnp.where(any_valid, least, self.least),
             jnp.where(better, fresh.outcome[at], self.best),
             self.moments.join(each),
@@ -84,8 +84,8 @@ def explore(
     strategy: Strategy,
     count: int,
     commands: Commands,
-    seen: Seen,
-    archive: Archive[Attempt],
+    seen: OutcomeStatistics,
+    archive: Archive[PolicyRecord],
     *,
     key: PRNGKeyArray,
 ) -> Float[Array, "count outcomes"]:
@@ -130,7 +130,9 @@ def explore(
 
 
 def _top(
-    archive: Archive[Attempt], best: Float[Array, " outcomes"], drive: Float[Array, ""]
+    archive: Archive[PolicyRecord],
+    best: Float[Array, " outcomes"],
+    drive: Float[Array, ""],
 ) -> tuple[Float[Array, " outcomes"], Float[Array, ""]]:
     """Mean of the archive's top tenth, and how far beyond it to explore.
 

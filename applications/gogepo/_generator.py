@@ -9,9 +9,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from applications.envs import AbstractEnvironment
 from applications.gogepo._commands import Commands
-from applications.gogepo._exploring import Seen
+from applications.gogepo._exploring import OutcomeStatistics
 from applications.gogepo.config import Config
-from applications.policies import MLPPolicy
+from applications.policies import AbstractPolicy
 from wsl import infer_weight_space
 from wsl.encoders import Probing
 from wsl.generators import (
@@ -30,7 +30,7 @@ _CONTEXTS = 256
 def make_generator(
     config: Config,
     task: AbstractEnvironment,
-    draw_policy: Callable[[PRNGKeyArray], MLPPolicy],
+    draw_policy: Callable[[PRNGKeyArray], AbstractPolicy],
     commands: Commands,
     *,
     key: PRNGKeyArray,
@@ -92,7 +92,10 @@ def make_generator(
 
 
 def context_of(
-    config: Config, commands: Commands, seen: Seen, command: Float[Array, " outcomes"]
+    config: Config,
+    commands: Commands,
+    seen: OutcomeStatistics,
+    command: Float[Array, " outcomes"],
 ) -> Float[Array, " outcomes"]:
     """What the generator is given for a command.
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from applications.gogepo._exploring import Attempt
+from applications.gogepo._exploring import PolicyRecord
 from applications.gogepo.config import Config
-from applications.policies import FlatView, MLPPolicy
+from applications.policies import AbstractPolicy, FlatView
 from applications.stores import Archive
 from applications.values import StandardTargets
 from wsl.encoders import EncodedMLP
@@ -23,7 +23,7 @@ _COMPARED = 64
 _BETA = 1e-2
 
 
-def targets_of(archive: Archive[Attempt]) -> StandardTargets:
+def targets_of(archive: Archive[PolicyRecord]) -> StandardTargets:
     """From outcomes to what the evaluator learns, one of each for each number."""
     entries = archive.entries
     there = archive.filled & entries.valid
@@ -32,9 +32,9 @@ def targets_of(archive: Archive[Attempt]) -> StandardTargets:
 
 def evaluator_loss(
     config: Config,
-    view: FlatView[MLPPolicy],
+    view: FlatView[AbstractPolicy],
     targets: StandardTargets,
-    archive: Archive[Attempt],
+    archive: Archive[PolicyRecord],
 ) -> Callable[[EncodedMLP, PRNGKeyArray], Float[Array, ""]]:
     """The mean squared error of V over a batch of policies.
 
@@ -62,11 +62,12 @@ def evaluator_loss(
 
 def generator_loss(
     config: Config,
-    view: FlatView[MLPPolicy],
+    view: FlatView[AbstractPolicy],
     value: EncodedMLP,
     targets: StandardTargets,
-    archive: Archive[Attempt],
+    archive: Archive[PolicyRecord],
     context_of: Callable[[Float[Array, " outcomes"]], Float[Array, " outcomes"]],
+    observation_size: int,
 ) -> Callable[[AbstractGenerator, PRNGKeyArray], Float[Array, ""]]:
     """How far policies for outcomes are from ones that have them, over a batch.
 
@@ -80,6 +81,7 @@ def generator_loss(
         targets: What V is to say of outcomes.
         archive: Policies and their outcomes.
         context_of: From a command to what the generator is given for it.
+        observation_size: Length of what policies see.
 
     Returns:
         The loss, from a generator and a key that draws the batch.
@@ -95,7 +97,7 @@ def generator_loss(
             loss = jnp.mean((value(written) - targets(attempt.outcome)) ** 2)
         if isinstance(generator, LatentGenerator) and config.elbo_weight > 0:
             policy = view.to_policy(attempt.weights)
-            inputs = jr.normal(jr.key(0), (_COMPARED, policy.layers[0].weight.shape[1]))
+            inputs = jr.normal(jr.key(0), (_COMPARED, observation_size))
             loss += config.elbo_weight * generator.negative_elbo(
                 policy,
                 context,
@@ -116,10 +118,10 @@ def generator_loss(
     return loss_of
 
 
-def _draw(config: Config, archive: Archive[Attempt], key: PRNGKeyArray) -> Attempt:
-    return archive.sample_recent(
-        config.own["batch_size"], exponent=config.recency, key=key
-    )
+def _draw(
+    config: Config, archive: Archive[PolicyRecord], key: PRNGKeyArray
+) -> PolicyRecord:
+    return archive.sample_recent(config.batch_size, exponent=config.recency, key=key)
 
 
 def _mean_of_valid(

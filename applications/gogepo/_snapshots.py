@@ -1,21 +1,23 @@
-"""What a run has learned at several times, to be used and compared afterwards."""
+"""Snapshots: what a run has learned at several times, to be used and compared."""
 
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import equinox as eqx
 
+from applications.gogepo._command_line import COMMAND_LINE
 from applications.gogepo.algorithm import GoGePo, Model, State
 from applications.gogepo.config import Config
-from applications.settings import settings_from_json, UserError
+from applications.settings import UserError
 from applications.training import (
+    checkpoint_settings,
     checkpoints,
-    fixed,
     key_for,
-    make_task,
     Progress,
     Purpose,
     read_checkpoint,
     Run,
+    RunSettings,
     save_checkpoint,
 )
 
@@ -34,44 +36,68 @@ def keep_snapshot(run: Run, algorithm: GoGePo, state: State) -> None:
     config = algorithm.config
     directory = _directory(run)
     directory.mkdir(exist_ok=True)
-    iteration, iterations = int(state.iteration), config.own["iterations"]
+    iteration, iterations = int(state.iteration), config.iterations
     before = max((number for number, _ in checkpoints(directory)), default=0)
     every = -(-iterations // config.snapshots)
     if iteration // every > before // every or iteration >= iterations:
         progress = Progress(iteration)
-        save_checkpoint(directory, state.model, progress, fixed(config), keep=None)
+        settings = checkpoint_settings(run.manifest.settings)
+        model = algorithm.model(state)
+        save_checkpoint(directory, model, progress, settings, keep=None)
 
 
-def open_run(directory: Path) -> tuple[Run, GoGePo, State]:
+class OpenRun(NamedTuple):
     """A run of GoGePo, to be used.
+
+    Attributes:
+        run: The run.
+        settings: Its settings.
+        search: Its algorithm.
+        form: The form of its state.
+    """
+
+    run: Run
+    settings: RunSettings[Config]
+    search: GoGePo
+    form: State
+
+    @property
+    def checkpoint_settings(self) -> dict[str, Any]:
+        """The settings that its checkpoints and snapshots have."""
+        return checkpoint_settings(self.settings.to_json())
+
+
+def open_run(directory: Path) -> OpenRun:
+    """Opens a run of GoGePo.
 
     Args:
         directory: Its directory.
 
     Returns:
-        The run, its algorithm, and the form of its state.
+        The run.
 
     Raises:
         UserError: If there is no run of GoGePo in the directory.
     """
     run = Run(directory)
-    if "command_kind" not in run.config:
-        raise UserError(f"{directory} is a run of another algorithm.")
-    config = settings_from_json(Config, run.config)
-    algorithm = GoGePo(make_task(config, as_trained=True), config)
-    key = key_for(config.seed, Purpose.TRAIN)
+    if run.manifest.algorithm != "gogepo":
+        raise UserError(
+            f"{directory} is a run of {run.manifest.algorithm}, not of gogepo. To see "
+            f"its policy: python -m applications.evaluate {directory}"
+        )
+    settings = COMMAND_LINE.read(run)
+    search = GoGePo(settings.task.make(as_trained=True), settings.algorithm)
+    key = key_for(settings.launch.seed, Purpose.TRAIN)
     # Only traced: to compile it would take longer than to write a policy.
-    form = eqx.filter_eval_shape(lambda key: algorithm.init(key=key), key)
-    return run, algorithm, form
+    form = eqx.filter_eval_shape(lambda key: search.init(key=key), key)
+    return OpenRun(run, settings, search, form)
 
 
-def snapshots(run: Run, algorithm: GoGePo, form: State) -> dict[int, Model]:
-    """What a run had learned, by iteration, the first one first.
+def snapshots(opened: OpenRun) -> dict[int, Model]:
+    """Reads what a run had learned, by iteration, the first one first.
 
     Args:
-        run: The run.
-        algorithm: Its algorithm.
-        form: The form of its state.
+        opened: The run.
 
     Returns:
         The models.
@@ -79,17 +105,15 @@ def snapshots(run: Run, algorithm: GoGePo, form: State) -> dict[int, Model]:
     Raises:
         UserError: If there is none, or one is damaged.
     """
-    return {
-        number: _read(path, algorithm, form) for number, path in _snapshot_files(run)
-    }
+    return {number: _read(path, opened) for number, path in _files(opened.run)}
 
 
-def last_snapshot(run: Run, algorithm: GoGePo, form: State) -> Model:
-    """What a run has learned in the end, as `snapshots` has it."""
-    return _read(_snapshot_files(run)[-1][1], algorithm, form)
+def last_snapshot(opened: OpenRun) -> Model:
+    """Reads what a run has learned in the end, as `snapshots` does."""
+    return _read(_files(opened.run)[-1][1], opened)
 
 
-def _snapshot_files(run: Run) -> list[tuple[int, Path]]:
+def _files(run: Run) -> list[tuple[int, Path]]:
     directory = _directory(run)
     found = checkpoints(directory) if directory.is_dir() else []
     if not found:
@@ -99,8 +123,9 @@ def _snapshot_files(run: Run) -> list[tuple[int, Path]]:
     return found
 
 
-def _read(path: Path, algorithm: GoGePo, form: State) -> Model:
-    return read_checkpoint(path, form.model, fixed(algorithm.config))
+def _read(path: Path, opened: OpenRun) -> Model:
+    form = eqx.filter_eval_shape(opened.search.model, opened.form)
+    return read_checkpoint(path, form, opened.checkpoint_settings)
 
 
 def _directory(run: Run) -> Path:

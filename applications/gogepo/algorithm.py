@@ -27,24 +27,36 @@ code does otherwise than it seems to mean to:
 """
 
 import functools
-from typing import Any, final
+from typing import Any, final, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from applications.envs import AbstractEnvironment
 from applications.gogepo._commands import Commands, make_commands
-from applications.gogepo._exploring import Attempt, explore, Seen
+from applications.gogepo._exploring import explore, OutcomeStatistics, PolicyRecord
 from applications.gogepo._generator import context_of, make_generator
 from applications.gogepo._losses import evaluator_loss, generator_loss, targets_of
 from applications.gogepo.config import Config
-from applications.policies import FlatView, MLPPolicy, Moments
+from applications.policies import (
+    AbstractPolicy,
+    FlatView,
+    make_policy,
+    RunningStatistics,
+)
 from applications.rollout import Episode
-from applications.search import AbstractPolicySearch, Metrics
+from applications.search import (
+    AbstractPolicySearch,
+    draw_noise,
+    Metrics,
+    Outcome,
+    Proposal,
+    SearchState,
+)
 from applications.stores import Archive
 from applications.values import (
     correlation,
@@ -59,7 +71,7 @@ from wsl.generators import AbstractGenerator
 
 
 class Model(eqx.Module):
-    """What has been learned: all that it takes to write policies.
+    """What it takes to write policies for commands.
 
     Attributes:
         generator: From a command to a policy.
@@ -67,54 +79,55 @@ class Model(eqx.Module):
         targets: From outcomes to what the evaluator learns, by their mean and standard
             deviation in the archive; one of each for each number.
         outcomes: The range of what was done.
-        seen: Moments of all observations so far.
+        observations: Statistics of all observations so far.
     """
 
     generator: AbstractGenerator
     value: EncodedMLP
     targets: StandardTargets
-    outcomes: Seen
-    seen: Moments
+    outcomes: OutcomeStatistics
+    observations: RunningStatistics
 
 
-class State(eqx.Module):
-    """Everything that an iteration reads and writes.
+class Learned(eqx.Module):
+    """What GoGePo keeps from one iteration to the next.
 
     Attributes:
-        model: What has been learned.
+        generator: As `Model` has it.
         generator_optimiser: Adam's moments for the generator.
+        value: As `Model` has it.
         value_optimiser: Adam's moments for the evaluator.
+        targets: As `Model` has it.
+        outcomes: As `Model` has it.
         archive: Policies and what they did.
-        iteration: How many iterations are done.
-        key: Source of the randomness to come.
     """
 
-    model: Model
+    generator: AbstractGenerator
     generator_optimiser: optax.OptState
+    value: EncodedMLP
     value_optimiser: optax.OptState
-    archive: Archive[Attempt]
-    iteration: Int[Array, ""]
-    key: PRNGKeyArray
+    targets: StandardTargets
+    outcomes: OutcomeStatistics
+    archive: Archive[PolicyRecord]
 
 
-class Trial(eqx.Module):
-    """The policies that an iteration tries.
+State = SearchState[Learned]
 
-    Attributes:
-        commands: What they are to do.
-        population: Their weights: first with noise, to learn from, then without.
-        acting: The same, with the standardisation of observations put into them.
-        key: Draws their episodes.
-    """
 
-    commands: Float[Array, "policies outcomes"]
-    population: Float[Array, "policies weights"]
-    acting: Float[Array, "policies weights"]
-    key: PRNGKeyArray
+class Keys(NamedTuple):
+    """The randomness of one iteration."""
+
+    commands: PRNGKeyArray
+    latents: PRNGKeyArray
+    noise: PRNGKeyArray
+    rollout: PRNGKeyArray
+    evaluator: PRNGKeyArray
+    generator: PRNGKeyArray
+    next: PRNGKeyArray
 
 
 @final
-class GoGePo(AbstractPolicySearch):
+class GoGePo(AbstractPolicySearch[Learned, Keys]):
     """The algorithm for one task and one setting.
 
     Attributes:
@@ -127,7 +140,7 @@ class GoGePo(AbstractPolicySearch):
     task: AbstractEnvironment
     config: Config = eqx.field(static=True)
     commands: Commands = eqx.field(static=True)
-    view: FlatView[MLPPolicy]
+    view: FlatView[AbstractPolicy]
 
     def __init__(self, task: AbstractEnvironment, config: Config):
         """Prepares the algorithm.
@@ -140,10 +153,9 @@ class GoGePo(AbstractPolicySearch):
             UserError: If the task cannot be commanded so.
         """
         self.task = task
-        self.config = config = config.resolved()
+        self.config = config
         self.commands = make_commands(
             config.command_kind,
-            config.env,
             task,
             low=config.low,
             high=config.high,
@@ -152,145 +164,114 @@ class GoGePo(AbstractPolicySearch):
         self.view = FlatView(self._draw_policy(jr.key(0)))
 
     def init(self, *, key: PRNGKeyArray) -> State:
-        """Draws the state before the first iteration.
-
-        Args:
-            key: Source of all randomness of the run.
-
-        Returns:
-            The state, with an empty archive.
-        """
-        own = self.config.own
+        """Draws generator and evaluator; the archive is empty."""
         generator_key, encoder_key, head_key, run_key = jr.split(key, 4)
         generator = make_generator(
             self.config, self.task, self._draw_policy, self.commands, key=generator_key
         )
-        encoder = make_encoder(
-            self.config.representation,
-            self.task,
-            self._draw_policy(jr.key(0)),
-            self.config.encoder_options,
-            key=encoder_key,
-        )
-        value = value_function(
-            encoder,
-            self.config.critic_width,
-            self.config.critic_depth,
-            out_size=self.commands.size,
-            key=head_key,
-        )
-        size = own["num_envs"]
-        attempt = Attempt(
-            jnp.zeros((size, self.view.space.size)),
-            jnp.zeros((size, self.commands.size)),
-            jnp.zeros(size, bool),
-        )
-        archive = Archive.empty(attempt, own["archive"])
-        seen = Moments.empty(self.task.observation_size)
-        return State(
-            Model(
-                generator, value, targets_of(archive), Seen.none(self.commands), seen
-            ),
+        value = self._make_value(encoder_key, head_key)
+        archive = self._empty_archive()
+        learned = Learned(
+            generator,
             self._generator_optimiser.init(eqx.filter(generator, eqx.is_inexact_array)),
+            value,
             self._value_optimiser.init(eqx.filter(value, eqx.is_inexact_array)),
+            targets_of(archive),
+            OutcomeStatistics.none(self.commands),
             archive,
-            jnp.zeros((), jnp.int32),
-            run_key,
         )
+        return self.start(learned, key=run_key)
 
-    def propose(self, state: State) -> Trial:
-        """The policies to try in an iteration.
+    def split(self, key: PRNGKeyArray) -> Keys:
+        """Splits the key of an iteration by purpose."""
+        return Keys(*jr.split(key, 7))
 
-        Args:
-            state: The state before it.
+    def propose(self, state: State, keys: Keys) -> Proposal:
+        """Steps 1 and 2: commands that explore, and θᵢ = G(cᵢ) + σ εᵢ for them.
 
-        Returns:
-            Generated policies: with noise for commands that explore, and without for
-            some to watch.
+        Beside them policies without noise, for commands over the range of what was done
+        up to the best. The context of the proposal are all commands.
         """
-        command_key, latent_key, noise_key, rollout_key, *_ = jr.split(state.key, 7)
-        config, outcomes = self.config, state.model.outcomes
+        config, learned = self.config, state.learned
         explored = explore(
-            config.own["strategy"],
-            config.own["num_envs"],
+            config.strategy,
+            config.num_envs,
             self.commands,
-            outcomes,
-            state.archive,
-            key=command_key,
+            learned.outcomes,
+            learned.archive,
+            key=keys.commands,
         )
-        watched = outcomes.between(config.eval_episodes)
+        watched = learned.outcomes.between(config.eval_episodes)
         commands = jnp.concatenate([explored, watched])
-        weights = self.generate(state.model, commands, key=latent_key)
+        weights = self.generate(self.model(state), commands, key=keys.latents)
         count = len(explored)
-
-        def draw(index):
-            return jr.normal(jr.fold_in(noise_key, index), (self.view.space.size,))
-
-        noise = jax.vmap(draw)(jnp.arange(count))
+        noise = draw_noise("gaussian", count, self.view.space.size, key=keys.noise)
         scale_at = schedule(
-            config.noise_scale, config.noise_schedule, config.own["iterations"]
+            config.noise_scale, config.noise_schedule, config.iterations
         )
-        population = weights.at[:count].add(scale_at(state.iteration) * noise)
-        acting = self.acting(population, state.model.seen)
-        return Trial(commands, population, acting, rollout_key)
+        candidates = weights[:count] + scale_at(state.iteration) * noise
+        return Proposal(candidates, weights[count:], context=commands)
 
     def learn(
-        self, state: State, trial: Trial, episodes: Episode
-    ) -> tuple[State, Metrics]:
-        """What an iteration does with the episodes of the policies it tried.
-
-        Args:
-            state: The state before.
-            trial: What was tried.
-            episodes: How it went, `(policies, episodes)`.
-
-        Returns:
-            As `step`.
-        """
-        own = self.config.own
-        *_, fit_key, generator_key, next_key = jr.split(state.key, 7)
-        outcomes = jnp.mean(self.commands.measure(episodes), axis=1)
-        valid = jnp.all(episodes.valid, axis=1)
-        metrics = self._describe(state, trial, episodes, outcomes, valid)
-        count = own["num_envs"]
-        fresh = Attempt(trial.population[:count], outcomes[:count], valid[:count])
-        archive = state.archive.add(fresh)
+        self, state: State, proposal: Proposal, outcome: Outcome, keys: Keys
+    ) -> tuple[Learned, Metrics]:
+        """Steps 3 to 5: store (θᵢ, oᵢ), fit V to the archive, and G to V."""
+        config, learned = self.config, state.learned
+        fresh = self._attempts(proposal.candidates, outcome.candidates)
+        archive = learned.archive.add(fresh)
         targets = targets_of(archive)
-        seen = state.model.outcomes.add(fresh)
+        outcomes = learned.outcomes.add(fresh)
         value, value_optimiser, critic_loss = descend(
-            evaluator_loss(self.config, self.view, targets, archive),
-            state.model.value,
+            evaluator_loss(config, self.view, targets, archive),
+            learned.value,
             self._value_optimiser,
-            state.value_optimiser,
-            updates=own["critic_updates"],
-            key=fit_key,
+            learned.value_optimiser,
+            updates=config.critic_updates,
+            key=keys.evaluator,
         )
         generator, generator_optimiser, loss = descend(
             generator_loss(
-                self.config,
+                config,
                 self.view,
                 value,
                 targets,
                 archive,
-                functools.partial(self._context_of, seen),
+                functools.partial(self._context_of, outcomes),
+                self.task.observation_size,
             ),
-            state.model.generator,
+            learned.generator,
             self._generator_optimiser,
-            state.generator_optimiser,
-            updates=own["generator_updates"],
-            key=generator_key,
+            learned.generator_optimiser,
+            updates=config.generator_updates,
+            key=keys.generator,
         )
+        metrics = self._metrics(state, proposal, fresh, outcome.evaluation)
         metrics |= {"critic_loss": critic_loss, "generator_loss": loss}
-        observed = state.model.seen.join(episodes.seen)
-        after = State(
-            Model(generator, value, targets, seen, observed),
+        learned = Learned(
+            generator,
             generator_optimiser,
+            value,
             value_optimiser,
+            targets,
+            outcomes,
             archive,
-            state.iteration + 1,
-            next_key,
         )
-        return after, metrics
+        return learned, metrics
+
+    def policy(self, state: State) -> AbstractPolicy:
+        """Returns the policy for the best outcome so far."""
+        return self.write(self.model(state), state.learned.outcomes.best)
+
+    def model(self, state: State) -> Model:
+        """Returns what it takes to write policies."""
+        learned = state.learned
+        return Model(
+            learned.generator,
+            learned.value,
+            learned.targets,
+            learned.outcomes,
+            state.observations,
+        )
 
     def generate(
         self,
@@ -334,7 +315,7 @@ class GoGePo(AbstractPolicySearch):
         command: Float[Array, " outcomes"],
         *,
         key: PRNGKeyArray | None = None,
-    ) -> MLPPolicy:
+    ) -> AbstractPolicy:
         """A policy for a command, to act on observations as they are.
 
         Args:
@@ -346,53 +327,78 @@ class GoGePo(AbstractPolicySearch):
             The policy.
         """
         weights = self.generate(model, command[None], key=key)
-        return self.view.to_policy(self.acting(weights, model.seen)[0])
+        return self.view.to_policy(
+            self.fold_normalisation(weights, model.observations)[0]
+        )
 
-    def policy(self, state: State) -> MLPPolicy:
-        """The policy that a run stands for: that for the best outcome so far."""
-        return self.write(state.model, state.model.outcomes.best)
+    # What stays inside.
 
-    def _describe(
-        self,
-        state: State,
-        trial: Trial,
-        episodes: Episode,
-        outcomes: Float[Array, "policies outcomes"],
-        valid: Bool[Array, " policies"],
+    def _attempts(
+        self, weights: Float[Array, "policies weights"], episodes: Episode
+    ) -> PolicyRecord:
+        """Makes of policies and their episodes what the archive keeps."""
+        outcomes = jnp.mean(self.commands.measure(episodes), axis=1)
+        return PolicyRecord(weights, outcomes, jnp.all(episodes.valid, axis=1))
+
+    def _metrics(
+        self, state: State, proposal: Proposal, fresh: PolicyRecord, evaluation: Episode
     ) -> Metrics:
-        count = self.config.own["num_envs"]
-        returns = episodes.total_reward
-        finite = episodes.valid
-        best = jnp.where(finite[:count], returns[:count], -jnp.inf)
-        expected = self.predict(state.model, trial.population)
-        given, done = trial.commands[count:, 0], outcomes[count:, 0]
-        watched = valid[count:]
+        count = len(proposal.candidates)
+        expected = self.predict(self.model(state), proposal.candidates)
+        watched = self._attempts(proposal.evaluation, evaluation)
+        given, done = proposal.context[count:, 0], watched.outcome[:, 0]
+        # The last one is for the best outcome so far.
+        best: Episode = jax.tree.map(lambda leaf: leaf[-1], evaluation)
         return {
-            "return_perturbed_mean": jnp.mean(returns[:count], where=finite[:count]),
-            "return_perturbed_max": jnp.max(best),
-            "return_policy": jnp.mean(returns[-1], where=finite[-1]),
-            "command_best": state.model.outcomes.best[0],
-            "command_error": jnp.mean(jnp.abs(given - done), where=watched),
-            "command_correlation": correlation(given, done, watched),
+            "return_policy": jnp.mean(best.total_reward, where=best.valid),
+            "command_best": state.learned.outcomes.best[0],
+            "command_error": jnp.mean(jnp.abs(given - done), where=watched.valid),
+            "command_correlation": correlation(given, done, watched.valid),
             "critic_correlation": correlation(
-                expected[:count, 0], outcomes[:count, 0], valid[:count]
+                expected[:, 0], fresh.outcome[:, 0], fresh.valid
             ),
-            "env_steps": jnp.sum(episodes.length[:count]),
-            "nan_episodes": jnp.sum(~finite),
         }
 
+    def _make_value(
+        self, encoder_key: PRNGKeyArray, head_key: PRNGKeyArray
+    ) -> EncodedMLP:
+        config = self.config
+        encoder = make_encoder(
+            config.representation,
+            self.task,
+            self.view.like,
+            config.encoder_options,
+            key=encoder_key,
+        )
+        return value_function(
+            encoder,
+            config.critic_width,
+            config.critic_depth,
+            out_size=self.commands.size,
+            key=head_key,
+        )
+
+    def _empty_archive(self) -> Archive[PolicyRecord]:
+        size = self.config.num_envs
+        attempt = PolicyRecord(
+            jnp.zeros((size, self.view.space.size)),
+            jnp.zeros((size, self.commands.size)),
+            jnp.zeros(size, bool),
+        )
+        return Archive.empty(attempt, self.config.archive)
+
     def _context_of(
-        self, seen: Seen, command: Float[Array, " outcomes"]
+        self, seen: OutcomeStatistics, command: Float[Array, " outcomes"]
     ) -> Float[Array, " outcomes"]:
         return context_of(self.config, self.commands, seen, command)
 
-    def _draw_policy(self, key: PRNGKeyArray) -> MLPPolicy:
-        return MLPPolicy(self.task, self.config.own["hidden"], key=key)
+    def _draw_policy(self, key: PRNGKeyArray) -> AbstractPolicy:
+        return make_policy(self.config.policy, self.task, self.config.hidden, key=key)
 
     @property
     def _value_optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.config.own["critic_lr"])
+        return optax.adam(self.config.critic_lr)
 
     @property
     def _generator_optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.config.own["generator_lr"])
+        return optax.adam(self.config.generator_lr)

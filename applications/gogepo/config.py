@@ -1,84 +1,47 @@
-"""The settings of a run: a frozen dataclass, of which `tyro` makes the command line."""
+"""Settings of the algorithm; the docstrings of fields are the help of their flags."""
 
 import dataclasses
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from applications.gogepo._commands import CommandKind
 from applications.gogepo._exploring import Strategy
+from applications.policies import check_policy
 from applications.settings import (
     AtLeast,
     check_settings,
     Count,
     OptionalCount,
     Positive,
+    Rate,
     UserError,
+    Widths,
 )
-from applications.training import RunSettings
-from applications.values import EncoderOptions, Representation, Schedule
+from applications.values import (
+    check_representation,
+    EncoderOptions,
+    Representation,
+    Schedule,
+)
 
 
 GeneratorKind: TypeAlias = Literal["slice", "chunked", "mlp", "latent"]
 CommandScale: TypeAlias = Literal["range", "seen"]
 OptionalRate: TypeAlias = Annotated[float | None, Positive()]
-OptionalWidths: TypeAlias = Annotated[tuple[int, ...] | None, AtLeast(1)]
-
-# What depends on the preset.
-_PRESETS: dict[str, dict[str, Any]] = {
-    "vectorised": {
-        "num_envs": 64,
-        "iterations": 150,
-        "hidden": (16, 16),
-        "archive": 32,
-        "checkpoint_every": 10,
-        "batch_size": 128,
-        "strategy": "top",
-        "command_scale": "seen",
-        "drive": None,
-        "generator_lr": 3e-4,
-        "generator_updates": 20,
-        "critic_lr": 1e-3,
-        "critic_updates": 20,
-        "num_probes": 32,
-    },
-    # One episode an iteration, as in the released code.
-    "sequential": {
-        "num_envs": 1,
-        "iterations": 3000,
-        "hidden": (256, 256),
-        "archive": 10_000,
-        "checkpoint_every": 1000,
-        "batch_size": 16,
-        "strategy": "best",
-        "command_scale": "range",
-        "drive": 20.0,
-        "generator_lr": 2e-6,
-        "generator_updates": 19,
-        "critic_lr": 5e-3,
-        "critic_updates": 4,
-        "num_probes": 200,
-    },
-}
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(RunSettings):
+class Config:
     """Trains a generator that writes a policy for any return commanded.
 
-    Settings that are None have defaults that depend on the preset. A run is a
-    directory; its path is printed at the end.
+    Presets: vectorised, many episodes an iteration, and sequential, one, with the
+    settings of the released code. A run is a directory; its path is printed at the end.
     """
 
-    preset: Literal["vectorised", "sequential"] = "vectorised"
-    """Many episodes an iteration, or one, with the settings of the released code."""
-
-    num_envs: OptionalCount = None
+    num_envs: Count = 64
     """Parallel environments: policies tried in each iteration."""
 
-    iterations: OptionalCount = None
+    iterations: Count = 150
     """Iterations of the whole run. May be raised when a run is resumed."""
-
-    checkpoint_every: OptionalCount = None
-    """Iterations from one checkpoint to the next."""
 
     command_kind: CommandKind = "return"
     """What is commanded: the return; return and length of the episode; mean speed."""
@@ -89,11 +52,11 @@ class Config(RunSettings):
     high: float | None = None
     """The largest one. Neither of them bounds what is learned from."""
 
-    command_scale: CommandScale | None = None
+    command_scale: CommandScale = "seen"
     """What the generator standardises commands by: the range of commands, or mean and
     deviation of all outcomes that it has seen (seen), which grow with them."""
 
-    strategy: Strategy | None = None
+    strategy: Strategy = "top"
     """What is commanded to explore: best so far plus drive for all (best); the half of
     them, others over what has been seen (spread); the same, but beyond the mean of the
     archive's top tenth, by its deviation if that is more than the drive (top); or
@@ -112,7 +75,11 @@ class Config(RunSettings):
     normalise: bool = True
     """Standardise observations by running statistics."""
 
-    hidden: OptionalWidths = None
+    policy: str = "mlp"
+    """What policies are: mlp, a perceptron with hidden units of tanh, or one of your
+    own (package.module:Factory)."""
+
+    hidden: Widths = (16, 16)
     """Width of each hidden layer of the policies."""
 
     generator: GeneratorKind = "slice"
@@ -137,10 +104,10 @@ class Config(RunSettings):
     elbo_weight: Annotated[float, AtLeast(0)] = 1.0
     """Weight of the negative evidence lower bound in the loss (latent)."""
 
-    generator_lr: OptionalRate = None
+    generator_lr: Rate = 3e-4
     """Adam's learning rate for the generator."""
 
-    generator_updates: OptionalCount = None
+    generator_updates: Count = 20
     """Gradient steps on the generator in each iteration."""
 
     loss: Literal["evaluator", "weights"] = "evaluator"
@@ -148,9 +115,12 @@ class Config(RunSettings):
     without one, the weights of policies that did what is commanded (UDRLPG)."""
 
     representation: Representation = "probing"
-    """What the evaluator reads: weights, as the encoder named does, or answers."""
+    """What the evaluator reads: weights (flat, statistics, equivariant, transformer,
+    graph, scale-graph, forward-graph), answers to probing states (probing,
+    generated-probing, interactive-probing), or what an encoder of your own makes of the
+    policy (package.module:Factory)."""
 
-    num_probes: OptionalCount = None
+    num_probes: Count = 32
     """Learned probing states of the probing representations."""
 
     probe_rounds: Count = 4
@@ -174,16 +144,16 @@ class Config(RunSettings):
     critic_depth: Annotated[int, AtLeast(0)] = 2
     """Number of the evaluator's hidden layers."""
 
-    critic_lr: OptionalRate = None
+    critic_lr: Rate = 1e-3
     """Adam's learning rate for the evaluator."""
 
-    critic_updates: OptionalCount = None
+    critic_updates: Count = 20
     """Gradient steps on the evaluator in each iteration."""
 
-    archive: OptionalCount = None
+    archive: Count = 32
     """Size of the archive as a multiple of the number of environments."""
 
-    batch_size: OptionalCount = None
+    batch_size: Count = 128
     """Policies in a gradient step, of evaluator and generator."""
 
     recency: Annotated[float, AtLeast(0)] = 1.1
@@ -209,13 +179,14 @@ class Config(RunSettings):
             UserError: With the flag, its value and what it may be.
         """
         check_settings(self)
-        own = self.own
+        check_representation(self.representation)
+        check_policy(self.policy)
         if (
             self.representation == "interactive-probing"
-            and own["num_probes"] % self.probe_rounds
+            and self.num_probes % self.probe_rounds
         ):
             raise UserError(
-                f"--num-probes {own['num_probes']} cannot be shared out among "
+                f"--num-probes {self.num_probes} cannot be shared out among "
                 f"--probe-rounds {self.probe_rounds}."
             )
         if self.eval_episodes < 2:
@@ -224,24 +195,34 @@ class Config(RunSettings):
             )
 
     @property
-    def own(self) -> dict[str, Any]:
-        """The preset's settings, with what was given in their place."""
-        given = {name: getattr(self, name) for name in _PRESETS[self.preset]}
-        chosen = {name: value for name, value in given.items() if value is not None}
-        return _PRESETS[self.preset] | chosen
-
-    def resolved(self) -> "Config":
-        """The settings with nothing left to the preset."""
-        return dataclasses.replace(self, **self.own)
-
-    @property
     def encoder_options(self) -> EncoderOptions:
         """Sizes of the evaluator's encoder."""
         return EncoderOptions(
             features=self.encoder_features,
             channels=self.encoder_channels,
             layers=self.encoder_layers,
-            probes=self.own["num_probes"],
+            probes=self.num_probes,
             rounds=self.probe_rounds,
             probe_scale=self.probe_scale,
         )
+
+
+PRESETS = {
+    "vectorised": Config(),
+    # One episode an iteration, as in the released code.
+    "sequential": Config(
+        num_envs=1,
+        iterations=3000,
+        hidden=(256, 256),
+        archive=10_000,
+        batch_size=16,
+        strategy="best",
+        command_scale="range",
+        drive=20.0,
+        generator_lr=2e-6,
+        generator_updates=19,
+        critic_lr=5e-3,
+        critic_updates=4,
+        num_probes=200,
+    ),
+}

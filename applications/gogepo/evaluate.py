@@ -1,7 +1,7 @@
 """``python -m applications.gogepo.evaluate DIR``: what is done of what is commanded."""
 
 import dataclasses
-import io
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,12 +24,11 @@ from applications.settings import AtLeast, check_settings, Count, Seed, UserErro
 from applications.training import (
     checkpoints,
     exit_on_user_error,
-    fixed,
     key_for,
     Purpose,
     read_checkpoint,
     Run,
-    write_atomically,
+    save_figure,
     write_json,
 )
 
@@ -45,7 +44,7 @@ _DRAWS = 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Examination:
+class EvaluateArgs:
     """Commands what a run has learned, and draws what was done against it."""
 
     path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
@@ -77,17 +76,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or 2 for input that cannot be used.
     """
-    asked = tyro.cli(Examination, prog=_PROG, args=arguments)
+    asked = tyro.cli(EvaluateArgs, prog=_PROG, args=arguments)
     check_settings(asked)
-    run, algorithm, form = open_run(asked.path)
-    models = snapshots(run, algorithm, form)
+    opened = open_run(asked.path)
+    run, algorithm = opened.run, opened.search
+    models = snapshots(opened)
     last = list(models.values())[-1]
     commands = _commands(last, asked)
     curve_of = _curves(algorithm, commands, asked)
     curves = []
     for iteration, model in models.items():
         curves.append({"iteration": iteration, **curve_of(model)})
-        print(_told(curves[-1]), flush=True)
+        print(_summary(curves[-1]), flush=True)
     write_json(
         run.directory / "commands.json",
         {
@@ -101,16 +101,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     kept = checkpoints(run.checkpoints)
     if not kept:
         raise UserError(f"{run.checkpoints} is empty: no archive to draw policies of.")
-    state = read_checkpoint(kept[-1][1], form, fixed(algorithm.config))
+    state = read_checkpoint(kept[-1][1], opened.form, opened.checkpoint_settings)
     _save(_policies(algorithm, state), run, "policies.png")
     for name in ("commands.json", "commands.png", "policies.png"):
         print(f"Written: {run.directory / name}")
     return 0
 
 
-def _commands(model: Model, asked: Examination) -> Float[Array, "commands outcomes"]:
+def _commands(model: Model, asked: EvaluateArgs) -> Float[Array, "commands outcomes"]:
     """Evenly from the least to the best outcome; further numbers in proportion."""
     least, best = model.outcomes.least, model.outcomes.best
+    for name in ("low", "high"):
+        given = getattr(asked, name)
+        if given is not None and not math.isfinite(given):
+            raise UserError(f"--{name} must be finite; got {given}.")
     low = least if asked.low is None else jnp.asarray(asked.low)
     high = best[0] if asked.high is None else jnp.asarray(asked.high)
     part = jnp.linspace(0.0, 1.0, asked.commands)
@@ -122,7 +126,7 @@ def _commands(model: Model, asked: Examination) -> Float[Array, "commands outcom
 
 
 def _curves(
-    algorithm: GoGePo, commands: Array, asked: Examination
+    algorithm: GoGePo, commands: Array, asked: EvaluateArgs
 ) -> Callable[[Model], dict[str, Any]]:
     """From a model to what its policies for commands do, and are expected to.
 
@@ -137,7 +141,7 @@ def _curves(
     def write(model):
         weights = algorithm.generate(model, commands, key=key)
         expected = algorithm.predict(model, weights)
-        return algorithm.acting(weights, model.seen), expected
+        return algorithm.fold_normalisation(weights, model.observations), expected
 
     @eqx.filter_jit
     def latent_share(model):
@@ -178,7 +182,7 @@ def _rank_correlation(x: np.ndarray, y: np.ndarray) -> float | None:
     return float(result.statistic)
 
 
-def _told(curve: dict[str, Any]) -> str:
+def _summary(curve: dict[str, Any]) -> str:
     correlation = curve["rank_correlation"]
     shown = "-" if correlation is None else f"{correlation:.3f}"
     return (
@@ -190,13 +194,15 @@ def _told(curve: dict[str, Any]) -> str:
 
 def _policies(algorithm: GoGePo, state: State) -> Any:
     """Policies by their answers: those of the archive, and those on command."""
-    model = state.model
+    model = algorithm.model(state)
     commands = model.outcomes.between(_PATH)
     answers = eqx.filter_jit(lambda weights: _answers(algorithm, model, weights))
     path = answers(algorithm.generate(model, commands))
-    there = np.asarray(state.archive.filled & state.archive.entries.valid)
-    tried = np.asarray(answers(state.archive.entries.weights))[there]
-    outcomes = np.asarray(state.archive.entries.outcome[:, 0])[there]
+    there = np.asarray(
+        state.learned.archive.filled & state.learned.archive.entries.valid
+    )
+    tried = np.asarray(answers(state.learned.archive.entries.weights))[there]
+    outcomes = np.asarray(state.learned.archive.entries.outcome[:, 0])[there]
     return draw_policies(
         tried,
         outcomes,
@@ -221,9 +227,7 @@ def _answers(
 
 
 def _save(figure: Any, run: Run, name: str) -> None:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    write_atomically(run.directory / name, lambda file: file.write(buffer.getbuffer()))
+    save_figure(figure, run.directory / name)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """``python -m applications.gogepo.generate DIR --command C``: writes one policy."""
 
 import dataclasses
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ _PROG = "python -m applications.gogepo.generate"
 
 
 @dataclasses.dataclass(frozen=True)
-class Order:
+class GenerateArgs:
     """Writes a policy that does what is commanded, as far as a run has learned to."""
 
     path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
@@ -45,35 +46,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or 2 for input that cannot be used.
     """
-    order = tyro.cli(Order, prog=_PROG, args=arguments)
-    check_settings(order)
-    run, algorithm, form = open_run(order.path)
-    model = last_snapshot(run, algorithm, form)
+    asked = tyro.cli(GenerateArgs, prog=_PROG, args=arguments)
+    check_settings(asked)
+    if not all(map(math.isfinite, asked.command)):
+        raise UserError("--command takes finite numbers.")
+    opened = open_run(asked.path)
+    run, algorithm = opened.run, opened.search
+    model = last_snapshot(opened)
     names = algorithm.commands.names
-    if len(order.command) != len(names):
+    if len(asked.command) != len(names):
         raise UserError(
             f"--command takes {len(names)} number{'s' * (len(names) > 1)} here "
-            f"({', '.join(names)}); got {len(order.command)}."
+            f"({', '.join(names)}); got {len(asked.command)}."
         )
-    warning = beyond(algorithm, model, order.command[0])
+    warning = beyond(algorithm, model, asked.command[0])
     if warning:
         print(warning, file=sys.stderr)
-    command = jnp.asarray(order.command)
-    key = key_for(order.seed, Purpose.REPLAY)
+    command = jnp.asarray(asked.command)
+    key = key_for(asked.seed, Purpose.REPLAY)
     policy = algorithm.write(model, command, key=key)
-    told = "-".join(f"{number:g}" for number in order.command)
-    out = order.out or run.directory / f"policy-{told}.eqx"
-    save_policy(run, algorithm.config, policy, path=out)
+    told = "-".join(f"{number:g}" for number in asked.command)
+    out = asked.out or run.directory / f"policy-{told}.eqx"
+    save_policy(run, opened.settings, policy, path=out)
     weights = algorithm.generate(model, command[None], key=key)
     expected = algorithm.predict(model, weights)[0]
     for name, number in zip(names, expected.tolist(), strict=True):
         print(f"The evaluator expects a {name} of {number:.1f}.")
-    print(f"Written: {out}\nTo see it: python -m applications.epvf.evaluate {out}")
+    print(f"Written: {out}\nTo see it: python -m applications.evaluate {out}")
     return 0
 
 
 def beyond(algorithm: GoGePo, model: Model, command: float) -> str | None:
-    """What to say of a command that is out of the range learned from, if it is.
+    """Warns of a command that is out of the range learned from.
 
     Args:
         algorithm: The run's algorithm.

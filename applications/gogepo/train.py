@@ -7,10 +7,17 @@ from typing import Any
 import equinox as eqx
 import jax
 
+from applications.gogepo._command_line import COMMAND_LINE
 from applications.gogepo._snapshots import keep_snapshot
 from applications.gogepo.algorithm import GoGePo, State
-from applications.gogepo.config import Config
-from applications.training import exit_on_user_error, Row, shown, train
+from applications.training import (
+    exit_on_user_error,
+    keep_compiled,
+    parse_settings,
+    Row,
+    shown,
+    train,
+)
 
 
 @exit_on_user_error
@@ -23,19 +30,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or 2 for input that cannot be used.
     """
+    settings, resumed = parse_settings(COMMAND_LINE, arguments)
     done = train(
-        "GoGePo",
-        Config,
         GoGePo,
-        arguments,
-        introduce=_introduce,
-        describe=_describe,
+        settings,
+        resumed=resumed,
+        summarise_start=_summarise_start,
+        format_row=_format_row,
         must_be_finite=("critic_loss", "generator_loss"),
-        keep=keep_snapshot,
+        on_save=keep_snapshot,
     )
     if done is not None:
         run, _, state = done
-        best = " ".join(f"{number:g}" for number in state.model.outcomes.best.tolist())
+        best = " ".join(
+            f"{number:g}" for number in state.learned.outcomes.best.tolist()
+        )
         print(
             f"That was the policy for the best outcome so far, {best}.\n"
             f"All commands: python -m applications.gogepo.evaluate {run.directory}\n"
@@ -45,21 +54,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _introduce(algorithm: GoGePo, state: State) -> str:
+def _summarise_start(search: GoGePo, state: State) -> str:
     def size(tree: Any) -> int:
         arrays = eqx.filter(tree, eqx.is_array)
         return sum(leaf.size for leaf in jax.tree.leaves(arrays))
 
-    config, model = algorithm.config, state.model
+    config, learned = search.config, state.learned
     return (
-        f"{config.env}: policies of {algorithm.view.space.size} weights, generator "
-        f"({config.generator}) of {size(model.generator):,}, evaluator "
-        f"({config.representation}) of {size(model.value):,}, {config.num_envs} "
-        f"environments, archive of {state.archive.capacity}"
+        f"policies of {search.view.space.size} weights, generator "
+        f"({config.generator}) of {size(learned.generator):,}, evaluator "
+        f"({config.representation}) of {size(learned.value):,}, {config.num_envs} "
+        f"environments, archive of {learned.archive.capacity}"
     )
 
 
-def _describe(row: Row) -> str:
+def _format_row(row: Row) -> str:
     return (
         f"best {shown(row, 'command_best', '.1f')}  return there "
         f"{shown(row, 'return_policy', '.1f')}  commands off by "
@@ -70,4 +79,5 @@ def _describe(row: Row) -> str:
 
 
 if __name__ == "__main__":
+    keep_compiled()
     sys.exit(main())

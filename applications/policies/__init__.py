@@ -1,12 +1,18 @@
-"""Policies as Equinox modules, as rows of a matrix, and as files."""
+"""Policies: what they are, perceptrons, as rows of a matrix, and as files."""
 
 from applications.policies._file import (
     read_policy as read_policy,
     write_policy as write_policy,
 )
 from applications.policies._flat_view import FlatView as FlatView
+from applications.policies._make import (
+    check_policy as check_policy,
+    make_policy as make_policy,
+)
 from applications.policies._mlp import Activation as Activation, MLPPolicy as MLPPolicy
-from applications.policies._moments import (
-    Moments as Moments,
+from applications.policies._policy import (
+    AbstractPolicy as AbstractPolicy,
+    act as act,
     standardised as standardised,
 )
+from applications.policies._statistics import RunningStatistics as RunningStatistics

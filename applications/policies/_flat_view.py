@@ -1,6 +1,7 @@
 from typing import final, Generic, TypeVar
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 import wsl
@@ -28,6 +29,11 @@ class FlatView(eqx.Module, Generic[Policy]):
         """
         self.space = wsl.WeightSpace.from_spec(policy)
         self._static = eqx.filter(policy, eqx.is_array, inverse=True)
+
+    @property
+    def like(self) -> Policy:
+        """A policy of the architecture, with weights 0."""
+        return self.to_policy(jnp.zeros(self.space.size))
 
     def to_vector(self, policy: Policy) -> Float[Array, " weights"]:
         """The weights θ of a policy."""

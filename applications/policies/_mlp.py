@@ -7,13 +7,14 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from applications.envs import AbstractEnvironment, ActionSpace, Continuous
+from applications.policies._policy import AbstractPolicy
 
 
 Activation: TypeAlias = Literal["tanh", "relu", "swish"]
 
 
 @final
-class MLPPolicy(eqx.Module):
+class MLPPolicy(AbstractPolicy):
     """A deterministic multilayer perceptron from observations to actions.
 
     Hidden units are tanh, unless it holds another library's policy. For continuous
@@ -91,12 +92,16 @@ class MLPPolicy(eqx.Module):
         return eqx.tree_at(lambda policy: policy.layers, self, tuple(layers))
 
     def __call__(
-        self, observation: Float[Array, " observation"]
+        self,
+        observation: Float[Array, " observation"],
+        *,
+        key: PRNGKeyArray | None = None,
     ) -> Float[Array, " outputs"]:
         """The policy's output for one observation.
 
         Args:
             observation: What the task shows.
+            key: Ignored; the policy is deterministic.
 
         Returns:
             An action inside the box, or one preference for each discrete action;
@@ -112,6 +117,29 @@ class MLPPolicy(eqx.Module):
             high = jnp.asarray(self.action_space.high, x.dtype)
             x = (low + high) / 2 + (high - low) / 2 * jnp.tanh(x)
         return x
+
+    def fold_standardisation(
+        self, mean: Float[Array, " observation"], std: Float[Array, " observation"]
+    ) -> "MLPPolicy":
+        """Makes the policy for raw observations of one for standardised ones.
+
+        Mean and deviation go into the first layer, so that acting costs nothing more.
+
+        Args:
+            mean: Mean of the raw observations.
+            std: Their standard deviation, positive.
+
+        Returns:
+            The policy whose output for `x` is this one's for `(x - mean) / std`.
+        """
+        first: Any = self.layers[0]
+        weight = first.weight / std[None]
+        bias = first.bias - weight @ mean
+        return eqx.tree_at(
+            lambda policy: (policy.layers[0].weight, policy.layers[0].bias),
+            self,
+            (weight, bias),
+        )
 
 
 def _fitted(x: Array, shape: tuple[int, ...]) -> Array:

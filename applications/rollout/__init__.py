@@ -1,16 +1,34 @@
 """A population of policies in, one return for each episode out, on all devices."""
 
+from applications.rollout._cores import count_cores as count_cores
 from applications.rollout._devices import (
     gather_parts as gather_parts,
-    mesh_of_all as mesh_of_all,
+    mesh_of as mesh_of,
     on_all_devices as on_all_devices,
     own_copy as own_copy,
     replicate as replicate,
 )
-from applications.rollout._rollout import (
-    compile_rollout as compile_rollout,
-    Episode as Episode,
-    evaluate as evaluate,
+from applications.rollout._jax_engine import JAXEngine as JAXEngine
+from applications.rollout._jax_rollout import (
     rollout as rollout,
     run_episode as run_episode,
+)
+from applications.rollout.engine import (
+    AbstractEngine as AbstractEngine,
+    AbstractUnroll as AbstractUnroll,
+    compile_rollout as compile_rollout,
+    engine_for as engine_for,
+    evaluate as evaluate,
+    Metrics as Metrics,
+    Proposal as Proposal,
+    register_engine as register_engine,
+)
+from applications.rollout.episode import (
+    Episode as Episode,
+    EpisodeTally as EpisodeTally,
+)
+from applications.rollout.transitions import (
+    FinishedEpisodes as FinishedEpisodes,
+    Transitions as Transitions,
+    Unrolled as Unrolled,
 )

@@ -1,6 +1,6 @@
 """Many devices: the population is shared out, everything else is on all of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -21,11 +21,23 @@ State = TypeVar("State")
 Tree = TypeVar("Tree")
 
 
-def mesh_of_all() -> Mesh | None:
-    """All devices of all processes in a row, or None where there is only one."""
-    devices = jax.devices()
-    if len(devices) == 1:
-        return None
+def mesh_of(devices: Sequence[Any] | None = None) -> Mesh | None:
+    """Puts devices in a row.
+
+    Args:
+        devices: The devices. Unless given, all devices of all processes; but in a
+            single process, where `jax_default_device` is set, that one alone.
+
+    Returns:
+        A mesh with one axis, or None where no devices are given and there is only one:
+        computations then run where JAX puts them.
+    """
+    if devices is None:
+        config: Any = jax.config
+        pinned = config.jax_default_device is not None
+        devices = jax.devices()
+        if len(devices) == 1 or (pinned and jax.process_count() == 1):
+            return None
     return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
 
 

@@ -1,115 +1,286 @@
-"""One iteration of an algorithm, on whatever steps its task."""
+"""What every search for policies does: propose some, roll them out, learn from it."""
 
 import abc
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Generic, Protocol, runtime_checkable, TypeVar
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float, PRNGKeyArray
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from applications.envs import AbstractEnvironment, AbstractTask
-from applications.policies import FlatView, MLPPolicy, Moments, standardised
-from applications.rollout import (
-    Episode,
-    gather_parts,
-    mesh_of_all,
-    on_all_devices,
-    replicate,
-    rollout,
+from applications.policies import (
+    AbstractPolicy,
+    FlatView,
+    RunningStatistics,
+    standardised,
 )
+from applications.rollout import engine_for, Episode, Metrics as Metrics, rollout
 
 
-Metrics = dict[str, Array]
 Iteration = Callable[[Any], tuple[Any, Metrics]]
+
+Learned = TypeVar("Learned")
 
 
 @runtime_checkable
-class Trial(Protocol):
-    """Policies that an iteration tries; a pytree."""
+class IterationKeys(Protocol):
+    """The randomness of one iteration: a named tuple with a key for each purpose."""
 
     @property
-    def acting(self) -> Float[Array, "policies weights"]:
-        """Their weights."""
+    def rollout(self) -> PRNGKeyArray:
+        """Draws the episodes."""
         ...
 
     @property
-    def key(self) -> PRNGKeyArray:
-        """Draws their episodes."""
+    def next(self) -> PRNGKeyArray:
+        """The key of the next iteration."""
         ...
 
 
-class AbstractPolicySearch(eqx.Module):
+Keys = TypeVar("Keys", bound=IterationKeys)
+
+
+class SearchState(eqx.Module, Generic[Learned]):
+    """Everything that an iteration reads and writes.
+
+    Attributes:
+        learned: What the algorithm itself keeps.
+        observations: Statistics of all observations so far.
+        iteration: How many iterations are done.
+        key: Source of the randomness to come.
+    """
+
+    learned: Learned
+    observations: RunningStatistics
+    iteration: Int[Array, ""]
+    key: PRNGKeyArray
+
+
+class Proposal(eqx.Module):
+    """The policies to try in an iteration.
+
+    Attributes:
+        candidates: Weights of the policies to learn from, one a row.
+        evaluation: Weights of policies that only show how the search stands.
+        context: What else `learn` needs to know of them.
+    """
+
+    candidates: Float[Array, "candidates weights"]
+    evaluation: Float[Array, "evaluation weights"]
+    context: Any = None
+
+
+class Outcome(eqx.Module):
+    """The episodes of a proposal.
+
+    Attributes:
+        candidates: Episodes of the candidates, `(candidates, episodes)`.
+        evaluation: Episodes of the evaluation policies, `(evaluation, episodes)`.
+    """
+
+    candidates: Episode
+    evaluation: Episode
+
+    @property
+    def metrics(self) -> Metrics:
+        """Scalars that say the same of every search.
+
+        Means and maxima are over valid episodes. `env_steps` are the control steps of
+        the candidates; `nan_episodes` are the episodes of both that are not valid.
+        """
+        tried, watched = self.candidates, self.evaluation
+        best = jnp.where(tried.valid, tried.total_reward, -jnp.inf)
+        return {
+            "return_perturbed_mean": jnp.mean(tried.total_reward, where=tried.valid),
+            "return_perturbed_max": jnp.max(best),
+            "return_policy": jnp.mean(watched.total_reward, where=watched.valid),
+            "env_steps": jnp.sum(tried.length),
+            "nan_episodes": jnp.sum(~tried.valid) + jnp.sum(~watched.valid),
+        }
+
+
+class Trial(eqx.Module):
+    """A proposal on its way through the rollout.
+
+    Attributes:
+        proposal: The policies as the algorithm proposed them.
+        acting: Weights with which candidates and then evaluation policies act on
+            observations as they are.
+        key: Draws their episodes.
+    """
+
+    proposal: Proposal
+    acting: Float[Array, "policies weights"]
+    key: PRNGKeyArray
+
+
+@runtime_checkable
+class SearchSettings(Protocol):
+    """What the base reads of an algorithm's settings."""
+
+    @property
+    def episodes(self) -> int:
+        """Episodes of each policy in each iteration."""
+        ...
+
+    @property
+    def chunk(self) -> int | None:
+        """Policies simulated at once; None for all of them."""
+        ...
+
+    @property
+    def normalise(self) -> bool:
+        """Whether policies see standardised observations."""
+        ...
+
+
+class AbstractPolicySearch(eqx.Module, Generic[Learned, Keys]):
     """An algorithm that tries a population of policies and learns from how they did.
 
-    Its state is a pytree of arrays.
+    An algorithm says how it starts (`init`), what it tries (`propose`), what it makes
+    of the episodes (`learn`), and which policy it stands for (`policy`). Everything
+    else is here: keys, the count of iterations, standardisation of observations, shared
+    metrics, and the way to an engine and back. One iteration is
+
+        trial = search.before_rollout(state)
+        episodes = ...  # of trial.acting, drawn with trial.key
+        state, metrics = search.after_rollout(state, trial, episodes)
+
+    and `compile` makes one program of it where the task allows.
 
     Attributes:
         task: What the policies act in.
-        config: The settings, with nothing left open; by `episodes`, `chunk` and
-            `normalise` policies are tried.
+        config: The settings.
         view: From vectors of weights to policies and back.
     """
 
     task: eqx.AbstractVar[AbstractEnvironment]
-    config: eqx.AbstractVar[Any]
-    view: eqx.AbstractVar[FlatView[MLPPolicy]]
+    config: eqx.AbstractVar[SearchSettings]
+    view: eqx.AbstractVar[FlatView[AbstractPolicy]]
 
     @abc.abstractmethod
-    def init(self, *, key: PRNGKeyArray) -> Any:
+    def init(self, *, key: PRNGKeyArray) -> SearchState[Learned]:
         """Draws the state before the first iteration.
 
         Args:
             key: Source of all randomness of the run.
 
         Returns:
-            The state.
+            The state; `start` makes it of what the algorithm keeps.
         """
 
     @abc.abstractmethod
-    def propose(self, state: Any) -> Any:
-        """The policies to try in an iteration.
+    def split(self, key: PRNGKeyArray) -> Keys:
+        """Splits the key of an iteration by purpose."""
+
+    @abc.abstractmethod
+    def propose(self, state: SearchState[Learned], keys: Keys) -> Proposal:
+        """Chooses the policies to try in an iteration.
 
         Args:
             state: The state before it.
+            keys: Its keys.
 
         Returns:
-            A `Trial`.
+            The policies, for standardised observations if the settings say so.
         """
 
     @abc.abstractmethod
-    def learn(self, state: Any, trial: Any, episodes: Episode) -> tuple[Any, Metrics]:
-        """What an iteration does with the episodes of the policies it tried.
+    def learn(
+        self,
+        state: SearchState[Learned],
+        proposal: Proposal,
+        outcome: Outcome,
+        keys: Keys,
+    ) -> tuple[Learned, Metrics]:
+        """Learns from the episodes of an iteration.
 
         Args:
-            state: The state before.
-            trial: What was tried.
-            episodes: How it went, `(policies, episodes)`.
+            state: The state before it.
+            proposal: What was tried.
+            outcome: How it went.
+            keys: Its keys.
 
         Returns:
-            The state after, and scalar metrics under the names that `metrics.jsonl`
-            has.
+            What the algorithm keeps, and its own metrics: scalars under the names that
+            `metrics.jsonl` has, which stand beside the shared ones or in their place.
         """
 
     @abc.abstractmethod
-    def policy(self, state: Any) -> MLPPolicy:
-        """The policy that a run stands for.
+    def policy(self, state: SearchState[Learned]) -> AbstractPolicy:
+        """Returns the policy that a run stands for, for observations as they are.
 
         Args:
             state: The run's state.
 
         Returns:
-            The policy, for observations as they are.
+            The policy.
         """
 
-    def acting(
-        self, population: Float[Array, "policies weights"], seen: Moments
+    def start(self, learned: Learned, *, key: PRNGKeyArray) -> SearchState[Learned]:
+        """Returns the state before the first iteration.
+
+        Args:
+            learned: What the algorithm keeps.
+            key: Source of the randomness of all iterations.
+
+        Returns:
+            The state, without any observation.
+        """
+        observations = RunningStatistics.empty(self.task.observation_size)
+        return SearchState(learned, observations, jnp.zeros((), jnp.int32), key)
+
+    def before_rollout(self, state: SearchState[Learned]) -> Trial:
+        """Does what an iteration does before its episodes.
+
+        Args:
+            state: The state before it.
+
+        Returns:
+            What to roll out.
+        """
+        keys = self.split(state.key)
+        proposal = self.propose(state, keys)
+        population = jnp.concatenate([proposal.candidates, proposal.evaluation])
+        acting = self.fold_normalisation(population, state.observations)
+        return Trial(proposal, acting, keys.rollout)
+
+    def after_rollout(
+        self, state: SearchState[Learned], trial: Trial, episodes: Episode
+    ) -> tuple[SearchState[Learned], Metrics]:
+        """Does what an iteration does after its episodes.
+
+        Args:
+            state: The state before it.
+            trial: What was rolled out.
+            episodes: The episodes, `(policies, episodes)`.
+
+        Returns:
+            The state after it, and scalar metrics.
+        """
+        keys = self.split(state.key)
+        count = len(trial.proposal.candidates)
+        outcome = Outcome(
+            jax.tree.map(lambda leaf: leaf[:count], episodes),
+            jax.tree.map(lambda leaf: leaf[count:], episodes),
+        )
+        learned, metrics = self.learn(state, trial.proposal, outcome, keys)
+        observations = state.observations.join(episodes.observations)
+        after = SearchState(learned, observations, state.iteration + 1, keys.next)
+        return after, outcome.metrics | metrics
+
+    def fold_normalisation(
+        self,
+        population: Float[Array, "policies weights"],
+        observations: RunningStatistics,
     ) -> Float[Array, "policies weights"]:
-        """Weights with which policies act on observations as they are.
+        """Returns weights with which policies act on observations as they are.
 
         Args:
             population: Weights for standardised observations, if the settings say so.
-            seen: Moments of the observations.
+            observations: Statistics of the observations.
 
         Returns:
             The same with the standardisation in them.
@@ -118,13 +289,15 @@ class AbstractPolicySearch(eqx.Module):
             return population
 
         def of_one(weights):
-            policy = standardised(self.view.to_policy(weights), seen)
+            policy = standardised(self.view.to_policy(weights), observations)
             return self.view.to_vector(policy)
 
         return jax.vmap(of_one)(population)
 
-    def step(self, state: Any, axis: str | None = None) -> tuple[Any, Metrics]:
-        """One iteration, on a task that JAX can step.
+    def step(
+        self, state: SearchState[Learned], axis: str | None = None
+    ) -> tuple[SearchState[Learned], Metrics]:
+        """Does one iteration, on a task that JAX can step.
 
         Args:
             state: The state before.
@@ -132,10 +305,10 @@ class AbstractPolicySearch(eqx.Module):
                 out.
 
         Returns:
-            As `learn`.
+            As `after_rollout`.
         """
         assert isinstance(self.task, AbstractTask)
-        trial = self.propose(state)
+        trial = self.before_rollout(state)
         episodes = rollout(
             self.task,
             self.view.to_policy,
@@ -145,9 +318,9 @@ class AbstractPolicySearch(eqx.Module):
             axis=axis,
             key=trial.key,
         )
-        return self.learn(state, trial, episodes)
+        return self.after_rollout(state, trial, episodes)
 
-    def compile(self, state: Any) -> Iteration:
+    def compile(self, state: SearchState[Learned]) -> Iteration:
         """Compiles an iteration for all devices of all processes.
 
         On a task in JAX that is the whole of it. On a task of the C engine it is all
@@ -160,60 +333,11 @@ class AbstractPolicySearch(eqx.Module):
         Returns:
             One iteration. The state that it is given is used up.
         """
-        if isinstance(self.task, AbstractTask):
-            return _compile_in_jax(self, state)
-        return _compile_native(self, state)
-
-
-def _compile_in_jax(algorithm: AbstractPolicySearch, state: Any) -> Iteration:
-    mesh = mesh_of_all()
-    # The task may hold arrays of its own (a physics model); only the state's buffers
-    # are given away.
-    if mesh is None:
-        jitted: Any = eqx.filter_jit(_apply, donate="all-except-first")
-        compiled = jitted.lower(algorithm.step, state).compile()
-        return lambda state: compiled(algorithm.step, state)
-    jitted = eqx.filter_jit(
-        lambda step, state: on_all_devices(step, state, mesh), donate="all-except-first"
-    )
-    step = replicate(algorithm.step, mesh)
-    compiled = jitted.lower(step, replicate(state, mesh)).compile()
-    return lambda state: compiled(step, replicate(state, mesh))
-
-
-def _compile_native(algorithm: AbstractPolicySearch, state: Any) -> Iteration:
-    # Here, for mujoco takes long to import.
-    from applications.envs.native import NativeTask
-    from applications.rollout.native import NativeRollout
-
-    assert isinstance(algorithm.task, NativeTask)
-    part = (jax.process_index(), jax.process_count())
-    episodes, chunk = algorithm.config.episodes, algorithm.config.chunk
-    run = NativeRollout(
-        algorithm.task,
-        algorithm.view.to_policy,
-        episodes=episodes,
-        part=part,
-        block=None if chunk is None else chunk * episodes,
-    )
-    proposed: Any = eqx.filter_jit(lambda state: algorithm.propose(state))
-    learned: Any = eqx.filter_jit(
-        lambda tried, state: algorithm.learn(state, *tried), donate="all-except-first"
-    )
-    propose = proposed.lower(state).compile()
-    trial: Trial = propose(state)
-    run.compile(trial.acting)
-    learn = learned.lower((trial, run.shape(trial.acting)), state).compile()
-
-    def step(state: Any) -> tuple[Any, Metrics]:
-        trial: Trial = propose(state)
-        tried = run(trial.acting, key=trial.key)
-        if part[1] > 1:
-            tried = gather_parts(tried, len(trial.acting))
-        return learn((trial, tried), state)
-
-    return step
-
-
-def _apply(step: Callable[[Any], Any], state: Any) -> Any:
-    return step(state)
+        return engine_for(self.task).compile_iteration(
+            self.before_rollout,
+            self.after_rollout,
+            self.view.to_policy,
+            state,
+            episodes=self.config.episodes,
+            chunk=self.config.chunk,
+        )

@@ -1,5 +1,9 @@
 """Settings: frozen dataclasses whose fields say what they may be."""
 
+from applications.settings._factory import (
+    is_outside as is_outside,
+    load_factory as load_factory,
+)
 from applications.settings._settings import (
     AtLeast as AtLeast,
     AtMost as AtMost,

@@ -13,7 +13,7 @@ Settings = TypeVar("Settings")
 _SEEDS = 2**32
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """Something that the user can put right; its text is one line that says how."""
 
 

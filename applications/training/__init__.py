@@ -1,56 +1,74 @@
-"""What every trainer shares: settings, run directory, metrics, loop, processes."""
+"""What every trainer shares, in rooms that import only from those before them.
 
-from applications.training._checkpoint import (
-    checkpoints as checkpoints,
-    load_checkpoint as load_checkpoint,
-    Progress as Progress,
-    read_checkpoint as read_checkpoint,
-    save_checkpoint as save_checkpoint,
-)
-from applications.training._command import (
-    fixed as fixed,
+`storage` (run directory, manifest, checkpoints, metrics), `processes` (several that
+train together), `loop` (iterations until a stop rule), `plots`, and `cli` (settings,
+command line, and `train`).
+"""
+
+from applications.training.cli import (
+    asked_otherwise as asked_otherwise,
+    checkpoint_settings as checkpoint_settings,
+    CommandLine as CommandLine,
+    evaluate_policy as evaluate_policy,
+    keep_compiled as keep_compiled,
+    LaunchSettings as LaunchSettings,
     load_state as load_state,
     new_directory as new_directory,
     parse_settings as parse_settings,
-    recorded as recorded,
+    resume_command as resume_command,
+    RunSettings as RunSettings,
+    save_policy as save_policy,
+    train as train,
+    Trainer as Trainer,
+    TRAINERS as TRAINERS,
 )
-from applications.training._comparison import (
+from applications.training.loop import (
+    Interrupt as Interrupt,
+    key_for as key_for,
+    Limit as Limit,
+    loop as loop,
+    make_row as make_row,
+    ProgressLine as ProgressLine,
+    Purpose as Purpose,
+    shown as shown,
+    Sink as Sink,
+    StopRule as StopRule,
+    TensorBoard as TensorBoard,
+)
+from applications.training.plots import (
     bootstrap_interval as bootstrap_interval,
+    check_picture as check_picture,
     comparison_table as comparison_table,
     Curve as Curve,
     draw_comparison as draw_comparison,
     interquartile_mean as interquartile_mean,
+    plot_returns as plot_returns,
     read_curve as read_curve,
+    save_figure as save_figure,
     summarise as summarise,
 )
-from applications.training._errors import AllStop as AllStop
-from applications.training._exit import exit_on_user_error as exit_on_user_error
-from applications.training._files import (
+from applications.training.processes import (
+    arm_peer_failure_message as arm_peer_failure_message,
+    broadcast as broadcast,
+    broadcast_arrays as broadcast_arrays,
+    CollectiveStop as CollectiveStop,
+    exit_on_user_error as exit_on_user_error,
+    is_main as is_main,
+    join as join,
+    on_all as on_all,
+    on_main as on_main,
+)
+from applications.training.storage import (
+    checkpoints as checkpoints,
+    load_checkpoint as load_checkpoint,
+    Manifest as Manifest,
+    MetricsLog as MetricsLog,
+    Progress as Progress,
+    read_checkpoint as read_checkpoint,
+    read_rows as read_rows,
+    Row as Row,
+    Run as Run,
+    save_checkpoint as save_checkpoint,
     write_atomically as write_atomically,
     write_json as write_json,
 )
-from applications.training._joining import expect_losses as expect_losses
-from applications.training._keys import key_for as key_for, Purpose as Purpose
-from applications.training._loop import Interrupt as Interrupt, loop as loop
-from applications.training._metrics import (
-    MetricsLog as MetricsLog,
-    read_rows as read_rows,
-    Row as Row,
-)
-from applications.training._plot import plot_returns as plot_returns
-from applications.training._processes import (
-    is_main as is_main,
-    on_all as on_all,
-    on_main as on_main,
-    share as share,
-    share_arrays as share_arrays,
-)
-from applications.training._progress import ProgressLine as ProgressLine, shown as shown
-from applications.training._run import Run as Run
-from applications.training._settings import RunSettings as RunSettings
-from applications.training._task import (
-    evaluate_policy as evaluate_policy,
-    make_task as make_task,
-    save_policy as save_policy,
-)
-from applications.training._training import train as train

@@ -9,9 +9,11 @@ from applications.values._fit import (
     update_of as update_of,
 )
 from applications.values._representation import (
+    check_representation as check_representation,
     EncoderOptions as EncoderOptions,
     make_encoder as make_encoder,
     Representation as Representation,
+    REPRESENTATIONS as REPRESENTATIONS,
 )
 from applications.values._schedules import Schedule as Schedule, schedule as schedule
 from applications.values._targets import (

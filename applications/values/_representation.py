@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray, PyTree
 
 from applications.envs import AbstractEnvironment
+from applications.settings import is_outside, load_factory, UserError
 from wsl import infer_weight_space, WeightSpace
 from wsl.encoders import (
     AbstractEncoder,
@@ -26,7 +27,10 @@ from wsl.encoders import (
 from wsl.nn import ScaleSymmetry
 
 
-Representation: TypeAlias = Literal[
+# A name of the list, or `package.module:Factory`.
+Representation: TypeAlias = str
+
+REPRESENTATIONS = (
     "flat",
     "statistics",
     "equivariant",
@@ -37,7 +41,24 @@ Representation: TypeAlias = Literal[
     "probing",
     "generated-probing",
     "interactive-probing",
-]
+)
+
+
+def check_representation(name: Representation) -> None:
+    """Refuses a name that no representation has.
+
+    Args:
+        name: A name of `REPRESENTATIONS`, or `package.module:Factory`, which is not
+            imported here.
+
+    Raises:
+        UserError: With the names that there are.
+    """
+    if name not in REPRESENTATIONS and not is_outside(name):
+        raise UserError(
+            f"There is no representation {name!r}; there are "
+            f"{', '.join(REPRESENTATIONS)}, and package.module:Factory of your own."
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,9 +93,11 @@ def make_encoder(
     """Draws an encoder of policies.
 
     Args:
-        name: Its name.
+        name: A name of `REPRESENTATIONS`, or `package.module:Factory`. Such a factory
+            is called as `factory(task, policy, key=key)` and returns an
+            `AbstractEncoder`.
         task: What the policies act in.
-        policy: One of them, with hidden units of tanh.
+        policy: One of them.
         options: Sizes.
         key: Source of randomness.
 
@@ -82,8 +105,18 @@ def make_encoder(
         The encoder.
 
     Raises:
-        ValueError: If the probes cannot be shared out among the rounds.
+        UserError: If there is no such representation, it does not fit the policy, or
+            the probes cannot be shared out among the rounds.
     """
+    check_representation(name)
+    if is_outside(name):
+        encoder = load_factory(name)(task, policy, key=key)
+        if not isinstance(encoder, AbstractEncoder):
+            raise UserError(
+                f"{name} gave a {type(encoder).__name__}, which is no "
+                "wsl.encoders.AbstractEncoder."
+            )
+        return encoder
     seen, acts = task.observation_size, task.action_space.output_size
     channels, layers = options.channels, options.layers
     initializer = jax.nn.initializers.normal(options.probe_scale)
@@ -93,6 +126,10 @@ def make_encoder(
 
     def symmetry() -> ScaleSymmetry:
         # Tanh is odd: hidden units may change their sign.
+        if getattr(policy, "activation", None) != "tanh":
+            raise UserError(
+                f"The representation {name} is for policies with hidden units of tanh."
+            )
         return ScaleSymmetry.from_space(space(), "sign")
 
     def in_layers(kind: Callable[..., AbstractEncoder]) -> AbstractEncoder:
@@ -106,7 +143,7 @@ def make_encoder(
     def interactive() -> AbstractEncoder:
         each, left = divmod(options.probes, options.rounds)
         if left:
-            raise ValueError(
+            raise UserError(
                 f"{options.probes} probes cannot be shared out among "
                 f"{options.rounds} rounds."
             )

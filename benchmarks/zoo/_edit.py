@@ -176,7 +176,7 @@ def make_editor(
         )
     elif name in ("equivariant", "equivariant-np"):
         released = tuple(space.fixed) if name == "equivariant-np" else ()
-        inner = space.release(*released)
+        inner = space.unfix(*released)
         encoding_key, *keys = jr.split(key, 4)
         layer = eqx.nn.Sequential(
             [

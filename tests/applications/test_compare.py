@@ -4,14 +4,14 @@ import json
 
 import numpy as np
 import pytest
-import scipy.stats
 
 from applications.compare import main
-from applications.training import bootstrap_interval, interquartile_mean, Run
+from applications.training import bootstrap_interval, interquartile_mean, Manifest, Run
 
 
-def _run(directory, config, returns):
-    run = Run.create(directory, {"env": "toy", "seed": 0, "lr": 1.0} | config)
+def _run(directory, settings, returns, algorithm="epvf"):
+    shared = {"env": "toy", "seed": 0, "lr": 1.0}
+    run = Run.create(directory, Manifest(algorithm, shared | settings, {}))
     rows = [
         {"iteration": i + 1, "env_steps": 10 * (i + 1), "seconds": 0.5 * (i + 1)}
         | {"return_policy": value}
@@ -34,22 +34,26 @@ def test_interquartile_mean_by_hand():
     np.testing.assert_array_equal(interquartile_mean(both), [2.5, 5.0])
 
 
-def test_interval_agrees_with_scipy():
+def test_interval_agrees_with_resampling_by_hand():
     values = np.random.default_rng(0).normal(size=20)
     low, high = bootstrap_interval(values)
-    theirs = scipy.stats.bootstrap(
-        (values,),
-        lambda x, axis: scipy.stats.trim_mean(x, 0.25, axis=axis),
-        method="percentile",
-        n_resamples=5000,
-        rng=np.random.default_rng(1),
-    ).confidence_interval
-    np.testing.assert_allclose([low, high], [theirs.low, theirs.high], atol=0.06)
+    random = np.random.default_rng(1)
+    means = [
+        np.sort(random.choice(values, len(values)))[5:15].mean() for _ in range(5000)
+    ]
+    theirs = np.percentile(means, [2.5, 97.5])
+    np.testing.assert_allclose([low, high], theirs, atol=0.06)
     # Control: more spread, a wider interval.
     wide = bootstrap_interval(3 * values)
     assert wide[1] - wide[0] > 2 * (high - low)
-    # Runs that agree leave no doubt.
+    # Runs that agree leave no doubt; nor does one alone, which there is no other of.
     assert bootstrap_interval(np.ones(5)) == (1.0, 1.0)
+    assert bootstrap_interval(np.array([3.0])) == (3.0, 3.0)
+    # Over runs, point by point.
+    both = np.stack([values, 2 * values], axis=1)
+    lows, highs = bootstrap_interval(both)
+    np.testing.assert_allclose([lows[0], highs[0]], [low, high])
+    np.testing.assert_allclose([lows[1], highs[1]], [2 * low, 2 * high])
 
 
 def test_groups_and_table(tmp_path, capsys):
@@ -72,24 +76,60 @@ def test_groups_and_table(tmp_path, capsys):
     assert lines[1].split() == "lr 1.0 2 4.5 3.0 to 6.0 30 2".split()
 
 
-def test_names_of_runs_of_several_algorithms(tmp_path):
-    ars, epvf = {"algorithm": "ars", "top": 4}, {"critic_lr": 0.1}
-    runs = [
-        _run(tmp_path / "a", epvf, [1]),
-        # Other rates are no other task.
-        _run(tmp_path / "b", ars | {"lr": 7.0}, [2]),
-        _run(tmp_path / "c", ars | {"lr": 7.0, "top": 8}, [3]),
-        _run(tmp_path / "d", epvf | {"env": "other"}, [4]),
+def _groups(tmp_path, *runs):
+    directories = [
+        _run(tmp_path / str(i), settings, [i], algorithm)
+        for i, (algorithm, settings) in enumerate(runs)
     ]
-    out = tmp_path / "all.png"
-    assert main([*map(str, runs), "--out", str(out)]) == 0
+    out = tmp_path / "all.svg"
+    assert main([*map(str, directories), "--out", str(out)]) == 0
+    assert b"<svg" in out.read_bytes()
     found = json.loads(out.with_suffix(".json").read_text())["groups"]
-    assert [group["runs"] for group in found] == [
+    return [group["runs"] for group in found]
+
+
+def test_names_of_runs_of_several_algorithms(tmp_path):
+    names = _groups(
+        tmp_path,
+        ("epvf", {"critic_lr": 0.1}),
+        # Other rates are no other task.
+        ("ars", {"lr": 7.0, "top": 4}),
+        ("ars", {"lr": 7.0, "top": 8}),
+        ("gogepo", {"critic_lr": 0.2, "env": "other"}),
+    )
+    assert names == [
         "epvf, env toy",
         "ars, env toy, top 4",
         "ars, env toy, top 8",
-        "epvf, env other",
+        "gogepo, env other",
     ]
+
+
+def test_names_of_presets(tmp_path):
+    """What comes with a preset is not named again."""
+    names = _groups(
+        tmp_path,
+        ("gogepo", {"preset": "vectorised", "lr": 1.0}),
+        ("gogepo", {"preset": "sequential", "lr": 2.0, "width": 3}),
+        ("gogepo", {"preset": "sequential", "lr": 2.0, "width": 4}),
+    )
+    assert names == [
+        "preset vectorised",
+        "preset sequential, width 3",
+        "preset sequential, width 4",
+    ]
+
+
+def test_the_suffix_says_what_picture(tmp_path, capsys):
+    run = _run(tmp_path / "a", {}, [1.0])
+    for name, start in (("x.png", b"\x89PNG"), ("x.pdf", b"%PDF")):
+        assert main([str(run), "--out", str(tmp_path / name)]) == 0
+        assert (tmp_path / name).read_bytes().startswith(start)
+    capsys.readouterr()
+    for name in ("x.jpg", "x"):
+        assert main([str(run), "--out", str(tmp_path / name)]) == 2
+        assert "must end in .png, .pdf, .svg" in capsys.readouterr().err
+        assert not (tmp_path / name).exists()
 
 
 @pytest.mark.parametrize(
@@ -109,3 +149,6 @@ def test_what_cannot_be_compared(tmp_path, capsys, metric, said):
     assert "Give the directory" in capsys.readouterr().err
     assert main([str(tmp_path)]) == 2
     assert "is not a run" in capsys.readouterr().err
+    (run / "metrics.jsonl").write_text('{"iteration": 1, "return_policy": 1.0}\n')
+    assert main([str(run)]) == 2
+    assert "has no env_steps" in capsys.readouterr().err

@@ -1,33 +1,27 @@
 """The parts together, on random networks: infer, verify, layers, pools, encoders."""
 
 import dataclasses
-from collections.abc import Sequence
 
 import equinox as eqx
 import hypothesis.strategies as st
 import jax
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 
 import wsl
-from wsl.testing import (
-    architectures,
-    check_equivariance,
-    check_invariance,
-    group_elements,
-)
+from tests.helpers import examples
+from wsl.testing import architectures, check_equivariance, check_invariance
 
 
 _SEEDS = st.integers(0, 2**31 - 1)
-_SAME, _MOVED = 2e-5, 1e-3
 
 
 def _places(space: wsl.WeightSpace) -> dict[tuple[int, int, int, int], str]:
     """Which group acts where: by leaf, axis, stride on the axis, and size."""
     found = {}
-    for leaf, axes in enumerate(space.axes):
-        for axis, factors in enumerate(axes):
+    for leaf, described in enumerate(space.leaves):
+        for axis, factors in enumerate(described.axes):
             sizes = [factor.size for factor in factors]
             for i, factor in enumerate(factors):
                 if factor.size > 1 and factor.name in space.groups:
@@ -50,7 +44,7 @@ def _same_group(a: wsl.WeightSpace, b: wsl.WeightSpace) -> bool:
     }
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(architectures(), _SEEDS)
 def test_the_inferred_group_is_the_known_one_and_holds(architecture, seed):
     _, model, inputs, known = architecture
@@ -59,52 +53,38 @@ def test_the_inferred_group_is_the_known_one_and_holds(architecture, seed):
     assert _same_group(space, known), f"{space}\n\nexpected:\n{known}"
     assume(_places(known))
     report = wsl.verify_symmetry(space, model, *inputs, key=jax.random.key(seed))
-    assert report.holds, str(report)
+    assert report.holds and report.blamed is None, str(report)
+    assert max(*report.residuals.values(), report.joint) <= report.tolerance < 1e-3
 
 
 def test_another_group_is_noticed():
-    mlp = eqx.nn.MLP(3, 2, 4, 2, key=jax.random.key(0))
+    mlp = eqx.filter_eval_shape(lambda: eqx.nn.MLP(3, 2, 4, 2, key=jax.random.key(0)))
     space = wsl.infer_weight_space(mlp, np.zeros(3, np.float32))
     assert _same_group(space, dataclasses.replace(space))
     assert not _same_group(space, _uncoupled(space, 0))
-    assert not _same_group(space, space.release("f0"))
+    assert not _same_group(space, space.unfix("f0"))
 
 
 def _uncoupled(space: wsl.WeightSpace, leaf: int) -> wsl.WeightSpace:
     """The same space, but one leaf moves by groups of its own."""
-    axes: Sequence = [
-        tuple(
-            tuple(f._replace(name=f"{f.name}*") if f.name else f for f in factors)
-            for factors in leaf_axes
-        )
-        if i == leaf
-        else leaf_axes
-        for i, leaf_axes in enumerate(space.axes)
+    other = [
+        tuple(f._replace(name=f"{f.name}*") if f.name else f for f in factors)
+        for factors in space.leaves[leaf].axes
     ]
-    here = {f.name for factors in space.axes[leaf] for f in factors}
+    leaves = list(space.leaves)
+    leaves[leaf] = dataclasses.replace(leaves[leaf], axes=tuple(other))
+    here = {factor.name for factor in space.leaves[leaf].factors}
+    present = {factor.name for one in leaves for factor in one.factors}
     fixed = space.fixed | {f"{name}*" for name in space.fixed & here}
     nested = space.nested + tuple(
         (f"{x}*", f"{y}*") for x, y in space.nested if {x, y} <= here
     )
-    present = {f.name for leaf_axes in axes for fs in leaf_axes for f in fs}
     return dataclasses.replace(
         space,
-        axes=tuple(axes),
+        leaves=tuple(leaves),
         fixed=frozenset(fixed & present),
         nested=tuple(pair for pair in nested if set(pair) <= present),
     )
-
-
-@settings(max_examples=8)
-@given(architectures(["mlp", "perceptron", "residual", "gru"]), st.data())
-def test_uncoupled_leaves_are_noticed(architecture, data):
-    _, model, inputs, known = architecture
-    places = _places(known)
-    moving = sorted({leaf for leaf, *_ in places})
-    assume(moving)
-    wrong = _uncoupled(known, data.draw(st.sampled_from(moving)))
-    report = wsl.verify_symmetry(wrong, model, *inputs, key=jax.random.key(0))
-    assert report.verdict.startswith("broken"), str(report)
 
 
 class _TwoLayers(eqx.Module):
@@ -122,7 +102,7 @@ class _TwoLayers(eqx.Module):
         return self.second(jax.tree.map(jax.nn.relu, self.first(x)))
 
 
-@settings(max_examples=4)
+@examples(4)
 @given(architectures(), _SEEDS)
 def test_layers_and_their_compositions_commute(architecture, seed):
     space = wsl.infer_weight_space(architecture.model, *architecture.inputs)
@@ -136,22 +116,3 @@ def test_layers_and_their_compositions_commute(architecture, seed):
     leaf = max(leaf for leaf, *_ in _places(space))
     with pytest.raises(AssertionError):
         check_equivariance(layer, _uncoupled(space, leaf), key=check, num_samples=2)
-
-
-@settings(max_examples=10)
-@given(architectures(["mlp", "perceptron", "residual"]), st.data())
-def test_encoders_see_a_permutation_or_not_as_they_say(architecture, data):
-    _, model, (x,), known = architecture
-    element = data.draw(group_elements(known))
-    permuted = known.permute(model, element)
-    outputs = np.size(model(x))
-    probing = wsl.encoders.Probing(len(x), outputs, 4, key=jax.random.key(0))
-    assert probing.is_invariant
-    np.testing.assert_allclose(probing(permuted), probing(model), atol=_SAME)
-    flat = wsl.encoders.Flat(known)
-    assert not flat.is_invariant
-    moved = any(
-        not np.array_equal(element[g], known.identity()[g]) for g in known.groups
-    )
-    assume(moved)
-    assert np.abs(flat(permuted) - flat(model)).max() > _MOVED

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import PyTree
 
 from wsl._infer._control import Interpreter
+from wsl._infer._factors import Tracker, Value
 from wsl._infer._nesting import find_nesting
-from wsl._infer._slots import Tracker, Value
 from wsl._infer._store import IndexSets, Reason
-from wsl._weight_space import is_weight, WeightSpace
+from wsl._space import Factor, is_weight, Leaf, read, WeightSpace
 
 
 def infer_weight_space(fn_or_module: Any, *example_inputs: PyTree) -> WeightSpace:
@@ -79,7 +79,7 @@ def infer_weight_space(fn_or_module: Any, *example_inputs: PyTree) -> WeightSpac
         outputs = interpreter.run(jaxpr, [*leaves, *constants])
         for i, value in enumerate(outputs):
             name = "output" if len(outputs) == 1 else f"output {i}"
-            tracker.freeze(value.slots(), Reason(name))
+            tracker.freeze(value.factors(), Reason(name))
 
     # What a run that learns nothing has used is true.
     known = -1
@@ -159,8 +159,8 @@ def _value(sets: IndexSets, shape: Sequence[int], reason: Reason | None) -> Valu
     tracker = Tracker(sets)
     axes = [tracker.uniform(n) for n in shape]
     for axis in axes:
-        for slot in axis:
-            slot.index_set = sets.new(slot.size, reason)
+        for factor in axis:
+            factor.index_set = sets.new(factor.size, reason)
     return Value(tuple(axes))
 
 
@@ -169,11 +169,10 @@ def _space(
 ) -> WeightSpace:
     """Names everything."""
     names: dict[int, str] = {}
-    sizes: dict[str, int] = {}
     reasons: dict[str, str] = {}
     for leaf in leaves:
-        for slot in leaf.slots():
-            index_set = slot.index_set
+        for factor in leaf.factors():
+            index_set = factor.index_set
             if index_set is None or index_set in names:
                 continue
             reason = sets.reason(index_set)
@@ -182,25 +181,30 @@ def _space(
             else:
                 name = f"f{len(reasons)}"
                 reasons[name] = reason.text
-            names[index_set], sizes[name] = name, slot.size
-    paths = [jtu.keystr(path) for path, _ in jtu.tree_leaves_with_path(free)]
-    spec = {
-        path: [
-            [names[s.index_set] for s in axis if s.index_set is not None] or None
-            for axis in leaf.axes
-        ]
-        for path, leaf in zip(paths, leaves, strict=True)
-    }
-    space = WeightSpace.from_spec(
-        free,
-        spec,
-        fixed=reasons,
-        nested={names[inner]: names[block] for inner, block in nested.items()},
-        sizes=sizes,
+            names[index_set] = name
+    bare, treedef = read(free)
+    return WeightSpace(
+        treedef,
+        tuple(
+            dataclasses.replace(leaf, axes=_named(leaf, value, names))
+            for leaf, value in zip(bare, leaves, strict=True)
+        ),
+        frozenset(reasons),
+        tuple((names[inner], names[block]) for inner, block in nested.items()),
+        tuple(reasons.items()),
+        tuple(sets.blamed),
+        tuple(sets.ties),
     )
-    return dataclasses.replace(
-        space,
-        reasons=tuple(reasons.items()),
-        unknown_primitives=tuple(sets.blamed),
-        ties=tuple(sets.ties),
-    )
+
+
+def _named(
+    leaf: Leaf, value: Value, names: Mapping[int, str]
+) -> tuple[tuple[Factor, ...], ...]:
+    """The factors of a leaf's axes; an axis of length 0 or 1 has none to name."""
+    axes = [
+        tuple(
+            Factor(f.size, names[f.index_set]) for f in axis if f.index_set is not None
+        )
+        for axis in value.axes
+    ]
+    return tuple(new or old for old, new in zip(leaf.axes, axes, strict=True))

@@ -1,14 +1,14 @@
-"""What each primitive does to the slots of its operands: the common ones."""
+"""What each primitive does to the factors of its operands: the common ones."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, SupportsIndex, TypeAlias
 
-from wsl._infer._slots import Axis, Tracker, Value
+from wsl._infer._factors import Axis, Tracker, Value
 from wsl._infer._store import Reason
 
 
 Rule: TypeAlias = Callable[[Tracker, Any, Sequence[Value]], list[Value] | None]
-"""From a tracker, an equation and copies of its operands' slots to its results; None
+"""From a tracker, an equation and copies of its operands' factors to its results; None
 where a rule cannot say."""
 
 RULES: dict[str, Rule] = {}
@@ -166,7 +166,7 @@ def random_numbers(tracker: Tracker, eqn: Any, operands: Sequence[Value]):
     """Other numbers at every index."""
     reason = Reason("random numbers")
     for operand in operands:
-        tracker.freeze(operand.slots(), reason)
+        tracker.freeze(operand.factors(), reason)
     return [_fixed(tracker, shape_of(v), reason) for v in eqn.outvars]
 
 
@@ -177,15 +177,17 @@ def unknown(tracker: Tracker, eqn: Any, operands: Sequence[Value]) -> list[Value
     and nothing is lost.
     """
     name = eqn.primitive.name
-    slots = [slot for operand in operands for slot in operand.slots()]
+    factors = [factor for operand in operands for factor in operand.factors()]
     reasons = [
-        slot.reason if slot.index_set is None else tracker.sets.reason(slot.index_set)
-        for slot in slots
+        factor.reason
+        if factor.index_set is None
+        else tracker.sets.reason(factor.index_set)
+        for factor in factors
     ]
     known = [reason for reason in reasons if reason is not None]
     blame = Reason(f"unknown primitive {name!r}", name)
-    reason = known[0] if known and len(known) == len(slots) else blame
-    tracker.freeze(slots, reason)
+    reason = known[0] if known and len(known) == len(factors) else blame
+    tracker.freeze(factors, reason)
     return [_fixed(tracker, shape_of(v), reason) for v in eqn.outvars]
 
 

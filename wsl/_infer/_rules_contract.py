@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from wsl._infer._factors import Axis, Tracker, Value
 from wsl._infer._rules import rule, shape_of
-from wsl._infer._slots import Axis, Tracker, Value
 from wsl._infer._store import Reason
 
 

@@ -10,8 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from wsl._axes import Slot
-from wsl._rounding import (
+from wsl._space import (
+    enclosing,
+    identity,
+    is_weight,
+    Leaf,
+    permute_leaves,
+    Slot,
+    take,
+    WeightSpace,
+)
+from wsl._verify._rounding import (
     arrays_of,
     jitter,
     longest_sum,
@@ -19,17 +28,10 @@ from wsl._rounding import (
     Ruler,
     with_noise,
 )
-from wsl._take import take
-from wsl._weight_space import is_weight, WeightSpace
 
 
 UNUSED, UNIFORM = "the function ignores the leaf", "the leaf is uniform"
 FREE = "moves on its own"
-
-
-def slots_of(slots: Sequence[Slot], group: str) -> list[Slot]:
-    """The slots that a group moves."""
-    return [slot for slot in slots if slot.group == group]
 
 
 class Check(NamedTuple):
@@ -56,7 +58,7 @@ class Check(NamedTuple):
         random: np.random.Generator,
     ) -> "Check":
         compiled = eqx.filter_jit(_call)
-        if jax.tree.structure(_floats(fn)) == space.treedef and space.paths:
+        if jax.tree.structure(_floats(fn)) == space.treedef and space.leaves:
             model, function = fn, None
         elif inputs:
             (model, *inputs), function = inputs, fn
@@ -65,8 +67,7 @@ class Check(NamedTuple):
                 "Nothing to check: give a model with weights of this space, or a "
                 "function and its inputs, the weights first."
             )
-        # Says which leaf does not fit.
-        space.permute(_floats(model), space.identity())
+        leaves = [np.asarray(array) for array in space.weight_leaves(model)]
         rest = eqx.filter(model, is_weight, inverse=True)
 
         def run(leaves: Sequence[Any], inputs: Sequence[PyTree] = inputs):
@@ -77,13 +78,12 @@ class Check(NamedTuple):
                 outputs = compiled(function, eqx.combine(weights, rest), *inputs)
             return arrays_of(outputs)
 
-        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(_floats(model))]
         leaves = with_noise(leaves, noise, random) if noise else leaves
         jittered = [
             run(jitter(leaves, random), jitter(inputs, random))
             for _ in range(num_samples)
         ]
-        ruler = make_ruler(run(leaves), jittered, longest_sum(space.shapes))
+        ruler = make_ruler(run(leaves), jittered, longest_sum(space))
         return cls(space, run, leaves, ruler, num_samples, random)
 
     def change(self, leaves: Sequence[Any]) -> float:
@@ -94,28 +94,21 @@ class Check(NamedTuple):
         return max(self.change(self._moved(groups)) for _ in range(self.num_samples))
 
     def _moved(self, groups: Sequence[str]) -> list[Any]:
-        element = self.space.identity()
+        shapes = self.space.element_shapes()
+        element = identity(shapes)
         for group in groups:
-            shape = element[group].shape
-            element[group] = jnp.asarray(_derangement(shape, self.random))
-        leaves = [jnp.asarray(leaf) for leaf in self.leaves]
-        weights = jax.tree.unflatten(self.space.treedef, leaves)
-        return jax.tree.leaves(self.space.permute(weights, element))
+            element[group] = _derangement(shapes[group], self.random)
+        return permute_leaves(self.space.leaves, self.leaves, element)
 
     def alone(self, i: int, slot: Slot) -> tuple[float, str]:
         """The largest change when one slot of one leaf moves; if small, why."""
-        slots, sizes = self.space.slots[i], _factor_sizes(self.space, i)
-        above, parent = [], slot.parent
-        while parent is not None:
-            above.insert(0, slots[parent])
-            parent = slots[parent].parent
+        leaf = self.space.leaves[i]
+        chain = enclosing(slot, leaf.slots)
+        factors = self.leaves[i].reshape(leaf.layout.sizes)
         largest, uniform = 0.0, True
         for _ in range(self.num_samples):
-            permutation = _derangement(
-                (*(block.size for block in above), slot.size), self.random
-            )
-            dimensions = [*(block.dimension for block in above), slot.dimension]
-            moved = take(self.leaves[i].reshape(sizes), dimensions, permutation)
+            permutation = _derangement(tuple(s.size for s in chain), self.random)
+            moved = take(factors, [s.dimension for s in chain], permutation)
             moved = moved.reshape(self.leaves[i].shape)
             uniform = uniform and np.array_equal(moved, self.leaves[i])
             largest = max(largest, self.change(self._with(i, moved)))
@@ -136,18 +129,20 @@ class Check(NamedTuple):
         permutation = _derangement((size,), self.random)
         # Every block moves alike, so that any axis of the right length can follow.
         present = [
-            frozenset(slot.dimension for slot in slots_of(slots, group))
-            for slots in self.space.slots
+            frozenset(slot.dimension for slot in leaf.slots if slot.group == group)
+            for leaf in self.space.leaves
         ]
         moved = [
-            _move(leaf, _factor_sizes(self.space, i), present[i], permutation)
-            for i, leaf in enumerate(self.leaves)
+            _move(array, leaf.layout.sizes, dimensions, permutation)
+            for array, leaf, dimensions in zip(
+                self.leaves, self.space.leaves, present, strict=True
+            )
         ]
         if self.change(moved) <= 1:
             return self._blame_blocks(group)
         best: dict[int, tuple[bool, bool, float]] = {}
         for i, leaf in enumerate(self.leaves):
-            for sizes, dimensions in _choices(self.space, i, size):
+            for sizes, dimensions in _choices(self.space.leaves[i], size):
                 other = _move(leaf, sizes, dimensions, permutation)
                 change = self.change([*moved[:i], other, *moved[i + 1 :]])
                 rest = any(present[:i]) or any(present[i + 1 :]) or bool(dimensions)
@@ -161,8 +156,8 @@ class Check(NamedTuple):
         moved = self._moved([group])
         without = {
             i: self.change([*moved[:i], self.leaves[i], *moved[i + 1 :]])
-            for i, slots in enumerate(self.space.slots)
-            if slots_of(slots, group)
+            for i, leaf in enumerate(self.space.leaves)
+            if any(slot.group == group for slot in leaf.slots)
         }
         return min(without, key=without.__getitem__)
 
@@ -173,10 +168,6 @@ def _call(function: Callable[..., Any] | None, model: Any, *inputs: PyTree) -> A
 
 def _floats(tree: PyTree) -> PyTree:
     return eqx.filter(tree, is_weight)
-
-
-def _factor_sizes(space: WeightSpace, i: int) -> tuple[int, ...]:
-    return tuple(factor.size for factors in space.axes[i] for factor in factors)
 
 
 def _derangement(shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
@@ -201,12 +192,12 @@ def _move(
 
 
 def _choices(
-    space: WeightSpace, i: int, size: int
+    leaf: Leaf, size: int
 ) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
     """All ways for a group of a size to move one leaf: factors, and which move."""
     options = [
         _axis_choices(length, tuple(factor.size for factor in factors), size)
-        for length, factors in zip(space.shapes[i], space.axes[i], strict=True)
+        for length, factors in zip(leaf.shape, leaf.axes, strict=True)
     ]
     for chosen in itertools.islice(itertools.product(*options), 256):
         sizes, dimensions = (), ()

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
-from wsl._rounding import generator, Ruler
-from wsl._verify._check import Check, slots_of, UNIFORM, UNUSED
-from wsl._weight_space import WeightSpace
+from wsl._space import columns, numpy_generator, WeightSpace
+from wsl._verify._check import Check, UNIFORM, UNUSED
+from wsl._verify._rounding import Ruler
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,11 +56,7 @@ class SymmetryReport:
                     remark = self.remarks.get((name, path), "")
                     rows.append(("", f"only {path}", f"{change:.1e}", remark))
         rows.append(("all groups", "", f"{self.joint:.1e}", ""))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(c.ljust(n) for c, n in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
+        lines = columns(rows)
         lines += [f"tolerance: {self.tolerance:.1e}", f"verdict: {self.verdict}"]
         return "\n".join(lines)
 
@@ -133,7 +129,7 @@ def verify_symmetry(
             "Draw one sample or more, with noise of 0 or more; got "
             f"num_samples={num_samples}, noise={noise}."
         )
-    check = Check.make(space, fn, inputs, num_samples, noise, generator(key))
+    check = Check.make(space, fn, inputs, num_samples, noise, numpy_generator(key))
     obstacle = _obstacle(space, check.ruler)
     if obstacle is not None:
         return SymmetryReport(
@@ -146,16 +142,16 @@ def verify_symmetry(
     sensitivities: dict[tuple[str, str], float] = {}
     remarks: dict[tuple[str, str], str] = {}
     for group in moving:
-        for i, path in enumerate(space.paths):
-            found = [check.alone(i, slot) for slot in slots_of(space.slots[i], group)]
+        for i, leaf in enumerate(space.leaves):
+            found = [check.alone(i, slot) for slot in leaf.slots if slot.group == group]
             if found:
-                sensitivities[group, path], remark = min(found)
+                sensitivities[group, leaf.path], remark = min(found)
                 if remark:
-                    remarks[group, path] = remark
+                    remarks[group, leaf.path] = remark
     blamed = None
     if max(*residuals.values(), joint) > 1:
         group = max(residuals, key=residuals.__getitem__)
-        blamed = group, space.paths[check.blame(group)]
+        blamed = group, space.leaves[check.blame(group)].path
         verdict = "broken: group {}, leaf {}".format(*blamed)
     else:
         verdict = _tested(moving, sensitivities, remarks)

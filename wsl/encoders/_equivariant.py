@@ -5,8 +5,7 @@ import equinox as eqx
 import jax
 from jaxtyping import PRNGKeyArray, PyTree
 
-from wsl._sizes import check_positive
-from wsl._weight_space import WeightSpace
+from wsl._space import check_positive, WeightSpace
 from wsl.encoders._inputs import count_channels, embedding
 from wsl.encoders._pooled import AbstractPooledEncoder
 from wsl.nn import ChannelNorm, EquivariantLinear, InvariantPool, Pointwise
@@ -101,7 +100,7 @@ class Equivariant(AbstractPooledEncoder):
             basis=basis,
             key=first_key,
         )
-        released = space.release(*release)
+        released = space.unfix(*release)
         for layer_key in split(layers_key, num_layers)[1:]:
             layers += [
                 EquivariantLinear(

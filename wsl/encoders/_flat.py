@@ -3,7 +3,7 @@ from typing import ClassVar, final
 import equinox as eqx
 from jaxtyping import Array, Float, PyTree
 
-from wsl._weight_space import WeightSpace
+from wsl._space import WeightSpace
 from wsl.encoders._encoder import AbstractEncoder
 
 

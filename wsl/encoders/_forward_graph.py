@@ -5,7 +5,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from wsl._sizes import check_positive
+from wsl._space import check_positive
 from wsl.encoders._encoder import AbstractEncoder
 from wsl.encoders._inputs import count_channels, features_of
 from wsl.nn import ForwardSweep, ScaleSymmetry

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from wsl._sizes import check_positive
+from wsl._space import check_positive
 from wsl.encoders._answers import AbstractFixedProbing, identity, shape_of
 from wsl.nn._draw import constant, split
 

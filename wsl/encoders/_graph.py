@@ -4,8 +4,7 @@ from typing import final, Literal
 import equinox as eqx
 from jaxtyping import PRNGKeyArray, PyTree
 
-from wsl._sizes import check_positive
-from wsl._weight_space import WeightSpace
+from wsl._space import check_positive, WeightSpace
 from wsl.encoders._inputs import count_channels
 from wsl.encoders._pooled import AbstractPooledEncoder
 from wsl.nn import GraphNetwork, InvariantPool

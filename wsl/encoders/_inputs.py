@@ -7,8 +7,9 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from wsl._weight_space import WeightSpace
+from wsl._space import WeightSpace
 from wsl.nn import EquivariantLinear, IndexEncoding, lift, Pointwise
+from wsl.nn._channels import by_path
 from wsl.nn._draw import normal, split
 
 
@@ -25,16 +26,13 @@ def count_channels(
 ) -> dict[str, int]:
     """Channels of each leaf's features, by its path."""
     if transform is None:
-        return dict.fromkeys(space.paths, 1)
+        return {leaf.path: 1 for leaf in space.leaves}
     leaves = [
-        jax.ShapeDtypeStruct((*shape, 1), dtype)
-        for shape, dtype in zip(space.shapes, space.dtypes, strict=True)
+        jax.ShapeDtypeStruct((*leaf.shape, 1), leaf.dtype) for leaf in space.leaves
     ]
     features = jax.tree.unflatten(space.treedef, leaves)
     leaves: Any = eqx.filter_eval_shape(_transformed_leaves, transform, space, features)
-    return {
-        path: leaf.shape[-1] for path, leaf in zip(space.paths, leaves, strict=True)
-    }
+    return by_path(space, [leaf.shape[-1] for leaf in leaves])
 
 
 def _transformed_leaves(
@@ -62,7 +60,7 @@ def embedding(
     """The first layers of a stack: linear, encodings of released indices, ReLU."""
     linear_key, bias_key, encoding_key = split(key, 3)
     linear = EquivariantLinear(
-        space.release(*release), in_channels, channels, basis=basis, key=linear_key
+        space.unfix(*release), in_channels, channels, basis=basis, key=linear_key
     )
     # Constants of 0 would make the ReLUs positively homogeneous in the weights, and a
     # norm after them blind to magnitudes.

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from wsl._sizes import check_positive
+from wsl._space import check_positive
 from wsl.encoders._answers import answers_to, identity, shape_of
 from wsl.encoders._encoder import AbstractEncoder
 

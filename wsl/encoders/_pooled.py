@@ -4,7 +4,7 @@ from typing import ClassVar
 import equinox as eqx
 from jaxtyping import Array, Float, PyTree
 
-from wsl._weight_space import WeightSpace
+from wsl._space import WeightSpace
 from wsl.encoders._encoder import AbstractEncoder
 from wsl.encoders._inputs import features_of
 from wsl.nn import GraphNetwork, InvariantPool

@@ -4,7 +4,7 @@ from typing import ClassVar, final, Literal
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from wsl._sizes import check_positive
+from wsl._space import check_positive
 from wsl.encoders._encoder import AbstractEncoder
 from wsl.encoders._inputs import count_channels, features_of
 from wsl.nn import (

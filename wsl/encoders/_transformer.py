@@ -4,8 +4,7 @@ from typing import final
 import equinox as eqx
 from jaxtyping import PRNGKeyArray, PyTree
 
-from wsl._sizes import check_positive
-from wsl._weight_space import WeightSpace
+from wsl._space import check_positive, WeightSpace
 from wsl.encoders._inputs import count_channels, embedding
 from wsl.encoders._pooled import AbstractPooledEncoder
 from wsl.nn import ChannelNorm, InvariantPool, WeightSpaceTransformerBlock
@@ -92,7 +91,7 @@ class Transformer(AbstractPooledEncoder):
             basis="near-neighbour",
             key=first_key,
         )
-        released = space.release(*release)
+        released = space.unfix(*release)
         layers += [
             WeightSpaceTransformerBlock(released, channels, num_heads, key=layer_key)
             for layer_key in split(layers_key, num_layers)

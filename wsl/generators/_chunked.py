@@ -5,7 +5,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from wsl._sizes import check_positive
+from wsl._space import check_positive
 from wsl.generators._generator import MakeTarget
 from wsl.generators._shared_mlp import SharedMLP
 from wsl.generators._writer import (

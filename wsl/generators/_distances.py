@@ -1,4 +1,3 @@
-import math
 from typing import final
 
 import equinox as eqx
@@ -7,7 +6,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PyTree
 
-from wsl._weight_space import WeightSpace
+from wsl._space import WeightSpace
 from wsl.generators._generator import MakeTarget
 from wsl.generators._writer import is_generated, measure_target
 from wsl.nn._dtypes import wide
@@ -76,7 +75,7 @@ class WeightDistance(eqx.Module):
         total = jnp.zeros((), scales.dtype)
         for scale, one, other in zip(scales, *leaves, strict=True):
             total += jnp.sum(((one - other).astype(scales.dtype) / scale) ** 2)
-        return total / sum(math.prod(shape) for shape in self.space.shapes)
+        return total / self.space.size
 
 
 @final

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from wsl._sizes import check_positive
+from wsl._space import check_positive
 from wsl.encoders._encoder import AbstractEncoder
 from wsl.generators._generator import AbstractGenerator
 from wsl.nn._draw import mlp

@@ -7,8 +7,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from wsl._sizes import check_positive
-from wsl._weight_space import WeightSpace
+from wsl._space import check_positive, WeightSpace
 from wsl.generators._generator import MakeTarget
 from wsl.generators._shared_mlp import SharedMLP
 from wsl.generators._slices import LeafSlices, plan_slices
@@ -101,9 +100,9 @@ class SliceHyperNetwork(AbstractWritingGenerator):
                 such as inputs and outputs, stay whole too, as in the paper, and leaves
                 are of one kind only if their axes stand for the same: so the first, the
                 hidden and the last layers have an MLP each.
-            kinds: For the paths of some leaves (as in `space.paths`) the name of their
-                kind, in place of the default: leaves with slices of the same shape are
-                of one kind.
+            kinds: For the paths of some leaves (as `jax.tree_util.keystr` writes them)
+                the name of their kind, in place of the default: leaves with slices of
+                the same shape are of one kind.
             contexts: Contexts as they will be used, `(num, context_size)`: they are
                 standardised by its mean and deviation, and the initialisation is
                 calibrated on it. Unless given, contexts are taken to be standard

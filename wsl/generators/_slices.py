@@ -7,8 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from wsl._axes import Factor
-from wsl._weight_space import WeightSpace
+from wsl._space import Factor, WeightSpace
 
 
 class LeafSlices(NamedTuple):
@@ -89,14 +88,16 @@ def plan_slices(
         ValueError: If the space is of another target, `kinds` names leaves that there
             are not, or gives one kind to leaves with slices of different shapes.
     """
-    unknown = [path for path in kinds if path not in target.paths]
+    paths = [leaf.path for leaf in target.leaves]
+    unknown = [path for path in kinds if path not in paths]
     if unknown:
         raise ValueError(
             f"`kinds` names {unknown}, which the target does not have. Its leaves: "
-            f"{list(target.paths)}."
+            f"{paths}."
         )
     plans = []
-    for path, shape in zip(target.paths, target.shapes, strict=True):
+    for leaf in target.leaves:
+        path, shape = leaf.path, leaf.shape
         lengths = [*slice_size, *shape[2:]][: len(shape)]
         roles = [""] * len(shape)
         if space is not None:
@@ -130,12 +131,13 @@ def plan_slices(
 def _axes(
     space: WeightSpace, path: str, shape: tuple[int, ...]
 ) -> tuple[tuple[Factor, ...], ...]:
-    if path not in space.paths or space.shapes[space.paths.index(path)] != shape:
+    found = [leaf for leaf in space.leaves if (leaf.path, leaf.shape) == (path, shape)]
+    if not found:
         raise ValueError(
             f"`space` has no leaf {path!r} of shape {shape}, which the target has: it "
             "must be the space of the network that `make_target` returns."
         )
-    return space.axes[space.paths.index(path)]
+    return found[0].axes
 
 
 def _role(space: WeightSpace, factors: tuple[Factor, ...]) -> str:

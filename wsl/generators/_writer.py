@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from wsl._weight_space import is_weight, WeightSpace
+from wsl._space import is_weight, WeightSpace
 from wsl.generators._dependence import depends_on_key
 from wsl.generators._generator import AbstractGenerator, MakeTarget
 from wsl.generators._moments import (
@@ -42,7 +42,7 @@ class Target(eqx.Module):
     @property
     def sizes(self) -> tuple[int, ...]:
         """How many entries each leaf has."""
-        return tuple(math.prod(shape) for shape in self.space.shapes)
+        return tuple(math.prod(leaf.shape) for leaf in self.space.leaves)
 
 
 def measure_target(
@@ -63,7 +63,7 @@ def measure_target(
     arrays, depends = depends_on_key(eqx.Partial(_draw, make_target))
     shapes = eqx.filter(arrays, is_generated)
     space = WeightSpace.from_spec(shapes)
-    if not space.paths:
+    if not space.leaves:
         raise ValueError(
             "`make_target(key)` returns no floating-point arrays, so that there is "
             "nothing to generate."
@@ -197,18 +197,18 @@ class Writer(eqx.Module):
             ValueError: If the context is of another size.
         """
         space = self.target.space
-        raw = body(self.standardize(context), range(len(space.paths)))
-        leaves = []
-        for i, (vector, fixed) in enumerate(
-            zip(raw, self.target.constants, strict=True)
+        raw = body(self.standardize(context), range(len(space.leaves)))
+        arrays = []
+        for i, (leaf, vector, fixed) in enumerate(
+            zip(space.leaves, raw, self.target.constants, strict=True)
         ):
-            leaf = self.gains[i] * vector + self.offsets[i]
-            leaf = leaf.reshape(space.shapes[i])
+            array = self.gains[i] * vector + self.offsets[i]
+            array = array.reshape(leaf.shape)
             if fixed is not None:
                 base = wide(jax.lax.stop_gradient(fixed))
-                leaf = leaf.astype(base.dtype) + base
-            leaves.append(leaf.astype(space.dtypes[i]))
-        weights = jax.tree.unflatten(space.treedef, leaves)
+                array = array.astype(base.dtype) + base
+            arrays.append(array.astype(leaf.dtype))
+        weights = jax.tree.unflatten(space.treedef, arrays)
         return eqx.combine(weights, self.target.rest)
 
 

@@ -7,9 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from wsl._axes import Slot
-from wsl._layout import Layout, layouts
-from wsl._weight_space import WeightSpace
+from wsl._space import Layout, Slot, WeightSpace
 from wsl.nn._channels import per_leaf
 from wsl.nn._draw import constant, fan_in, split
 from wsl.nn._dtypes import like, wide
@@ -133,11 +131,11 @@ class WeightSpaceAttention(eqx.Module):
         width = num_heads * head_channels
         inputs, summaries, outputs, biases = [], [], [], []
         keys = split(key, len(self.channels))
-        for leaf_key, layout, count in zip(
-            keys, layouts(space), self.channels, strict=True
+        for leaf_key, leaf, count in zip(
+            keys, space.leaves, self.channels, strict=True
         ):
             input_key, summary_key, output_key = split(leaf_key, 3)
-            folded, terms = layout.fixed * count, len(layout.slots) + 1
+            folded, terms = leaf.layout.fixed * count, len(leaf.slots) + 1
             inputs.append(fan_in(input_key, folded, (3 * terms - 2) * width))
             summaries.append(fan_in(summary_key, folded, 2 * width))
             outputs.append(fan_in(output_key, terms * width, folded))
@@ -164,7 +162,7 @@ class WeightSpaceAttention(eqx.Module):
             return features
         with jax.numpy_dtype_promotion("standard"):
             dtype = jnp.result_type(*leaves)
-        all_layouts = layouts(self.space)
+        all_layouts = tuple(leaf.layout for leaf in self.space.leaves)
         folded = [
             layout.fold(leaf.astype(dtype))
             for leaf, layout in zip(leaves, all_layouts, strict=True)

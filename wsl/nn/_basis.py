@@ -13,8 +13,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
-from wsl._layout import Layout, layouts
-from wsl._weight_space import WeightSpace
+from wsl._space import Layout, WeightSpace
 
 
 class Index(NamedTuple):
@@ -220,7 +219,8 @@ def find_basis(space: WeightSpace, *, near: bool = False) -> Basis:
     Returns:
         The basis.
     """
-    leaf_layouts, orders = layouts(space), CommonOrders()
+    leaf_layouts = tuple(leaf.layout for leaf in space.leaves)
+    orders = CommonOrders()
     signatures = _signatures(leaf_layouts, orders)
     inputs: dict[Form, list[tuple[int, Pattern]]] = {}
     outputs: dict[Form, list[tuple[int, Pattern]]] = {}

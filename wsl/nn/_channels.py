@@ -1,16 +1,17 @@
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from wsl._weight_space import WeightSpace
+from wsl._space import WeightSpace
 
 
 def per_leaf(space: WeightSpace, channels: int | Mapping[str, int]) -> tuple[int, ...]:
     """How many channels each leaf has, from one number or one for each path."""
+    paths = [leaf.path for leaf in space.leaves]
     if isinstance(channels, int):
-        counts = dict.fromkeys(space.paths, channels)
+        counts = dict.fromkeys(paths, channels)
     else:
         counts = dict(channels)
-        missing = [path for path in space.paths if path not in counts]
-        unknown = [path for path in counts if path not in space.paths]
+        missing = [path for path in paths if path not in counts]
+        unknown = [path for path in counts if path not in paths]
         if missing or unknown:
             raise ValueError(
                 f"Give every leaf its number of channels. Missing: {missing}; unknown: "
@@ -19,4 +20,11 @@ def per_leaf(space: WeightSpace, channels: int | Mapping[str, int]) -> tuple[int
     wrong = {path: count for path, count in counts.items() if count < 1}
     if wrong:
         raise ValueError(f"Every leaf needs a channel or more; got {wrong}.")
-    return tuple(counts[path] for path in space.paths)
+    return tuple(counts[path] for path in paths)
+
+
+def by_path(space: WeightSpace, channels: Sequence[int]) -> dict[str, int]:
+    """The number of channels of each leaf, by its path."""
+    return {
+        leaf.path: count for leaf, count in zip(space.leaves, channels, strict=True)
+    }

@@ -38,20 +38,24 @@ def split(key: PRNGKeyArray, num: int) -> tuple[PRNGKeyArray, ...]:
 
 
 def normal(
-    key: PRNGKeyArray, shape: Sequence[int], deviation: float = 1.0
+    key: PRNGKeyArray,
+    shape: Sequence[int],
+    deviation: float = 1.0,
+    *,
+    mean: float = 0.0,
 ) -> Float[Array, "..."]:
-    """Normal numbers of mean 0.
+    """Normal numbers.
 
     Args:
         key: Source of randomness.
         shape: Shape of the result.
         deviation: Their standard deviation.
+        mean: Their mean.
 
     Returns:
         An array of the default dtype.
     """
-    (numbers,) = normals(key, [shape], [deviation])
-    return numbers
+    return _to_device(deviation * _cut(jr.normal, key, shape) + mean)
 
 
 def normals(

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from wsl._weight_space import WeightSpace
-from wsl.nn._channels import per_leaf
+from wsl._space import WeightSpace
+from wsl.nn._channels import by_path, per_leaf
 from wsl.nn._draw import normal, split
 from wsl.nn._fourier import sinusoids
 
@@ -47,7 +47,7 @@ class IndexEncoding(eqx.Module):
         >>> encode = wsl.nn.IndexEncoding(space, ["input"], 1, "sinusoidal")
         >>> encode(wsl.nn.lift(space, weights))["w"].shape
         (4, 3, 14)
-        >>> larger = space.release("input")  # for the layers that follow
+        >>> larger = space.unfix("input")  # for the layers that follow
 
     Attributes:
         space: The model's own space.
@@ -123,10 +123,7 @@ class IndexEncoding(eqx.Module):
         width = 0
         if self.tables is None:
             width = len(self._blocks()) * (2 * self.num_bands + 1)
-        return {
-            path: count + width
-            for path, count in zip(self.space.paths, self.channels, strict=True)
-        }
+        return by_path(self.space, [count + width for count in self.channels])
 
     def __call__(self, features: PyTree, *, key: PRNGKeyArray | None = None) -> PyTree:
         """Encodes.
@@ -161,7 +158,7 @@ class IndexEncoding(eqx.Module):
 
     def _encoded(self, i: int) -> list[tuple[int, str]]:
         """Positions and names of the encoded factors of one leaf."""
-        factors = [factor for axis in self.space.axes[i] for factor in axis]
+        factors = self.space.leaves[i].factors
         return [
             (dimension, factor.name)
             for dimension, factor in enumerate(factors)
@@ -191,7 +188,7 @@ class IndexEncoding(eqx.Module):
 
     def _along(self, i: int, dimension: int, table: Array, leaf: Array) -> Array:
         """A table laid along one factor of a leaf, the same at all other indices."""
-        sizes = [factor.size for axis in self.space.axes[i] for factor in axis]
+        sizes = self.space.leaves[i].layout.sizes
         width = table.shape[-1]
         shape = [1] * len(sizes)
         shape[dimension] = sizes[dimension]

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from wsl._weight_space import WeightSpace
+from wsl._space import WeightSpace
 
 
 def lift(space: WeightSpace, *weights: PyTree) -> PyTree:
@@ -62,11 +62,11 @@ def lower(space: WeightSpace, features: PyTree) -> PyTree:
     Raises:
         ValueError: If the features are not of this space or have more channels.
     """
-    leaves = space.feature_leaves(features, [1] * len(space.paths))
+    arrays = space.feature_leaves(features, [1] * len(space.leaves))
     return jax.tree.unflatten(
         space.treedef,
         [
-            leaf[..., 0].astype(dtype)
-            for leaf, dtype in zip(leaves, space.dtypes, strict=True)
+            array[..., 0].astype(leaf.dtype)
+            for leaf, array in zip(space.leaves, arrays, strict=True)
         ],
     )

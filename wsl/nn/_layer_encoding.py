@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from wsl._weight_space import WeightSpace
-from wsl.nn._channels import per_leaf
+from wsl._space import WeightSpace
+from wsl.nn._channels import by_path, per_leaf
 from wsl.nn._dtypes import like
 from wsl.nn._encoding import check_kind, draw_tables
 from wsl.nn._fourier import sinusoids
@@ -72,15 +72,16 @@ class LayerEncoding(eqx.Module):
         """
         self.space = space
         self.channels = per_leaf(space, channels)
+        paths = [leaf.path for leaf in space.leaves]
         if positions is None:
-            spaced = np.linspace(-1.0, 1.0, len(space.paths)).tolist()
-            positions = dict(zip(space.paths, spaced, strict=True))
-        if positions.keys() != set(space.paths):
+            spaced = np.linspace(-1.0, 1.0, len(paths)).tolist()
+            positions = dict(zip(paths, spaced, strict=True))
+        if positions.keys() != set(paths):
             raise ValueError(
-                f"Give every leaf its position, by path: {list(space.paths)}; got "
+                f"Give every leaf its position, by path: {paths}; got "
                 f"{list(positions)}."
             )
-        self.positions = tuple(float(positions[path]) for path in space.paths)
+        self.positions = tuple(float(positions[path]) for path in paths)
         self.num_bands = num_bands
         self.max_frequency = max_frequency
         self.tables = None
@@ -94,10 +95,7 @@ class LayerEncoding(eqx.Module):
     def out_channels(self) -> dict[str, int]:
         """Channels of each leaf that come out, by path."""
         width = 2 * self.num_bands + 1 if self.tables is None else 0
-        return {
-            path: count + width
-            for path, count in zip(self.space.paths, self.channels, strict=True)
-        }
+        return by_path(self.space, [count + width for count in self.channels])
 
     def __call__(self, features: PyTree, *, key: PRNGKeyArray | None = None) -> PyTree:
         """Encodes.

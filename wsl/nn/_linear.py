@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from wsl._weight_space import WeightSpace
+from wsl._space import WeightSpace
 from wsl.nn._channels import per_leaf
 from wsl.nn._draw import constant, normals
 from wsl.nn._linear_apply import broadcast_to_leaves, pool_leaves

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from wsl._weight_space import WeightSpace
+from wsl._space import WeightSpace
 from wsl.nn._basis import Basis, find_basis, Pattern
 
 
@@ -99,7 +99,7 @@ def make_plan(
             [[(m, r, c) for c in range(len(columns[m]))] for r in range(len(rows[m]))]
             for m in range(len(rows))
         ]
-    deviations = _deviations(rows, columns, kinds, len(space.paths))
+    deviations = _deviations(rows, columns, kinds, len(space.leaves))
     tyings, shapes, tied_deviations = (), (), ()
     if name == "layer-tied":
         tyings, shapes, tied_deviations = _tie(rows, columns, kinds, deviations)
@@ -173,20 +173,21 @@ def _kinds(
     only in numbers), are in the same relation (the same leaf, the same numbers, the
     slots they share), and the terms match and merge the same slots.
     """
-    numbers = [re.findall(r"\d+", path) for path in space.paths]
-    names = [re.sub(r"\d+", "#", path) for path in space.paths]
+    leaves = space.leaves
+    numbers = [re.findall(r"\d+", leaf.path) for leaf in leaves]
+    names = [re.sub(r"\d+", "#", leaf.path) for leaf in leaves]
     structure = []
-    for slots in space.slots:
-        groups = [slot.group for slot in slots]
+    for leaf in leaves:
+        groups = [slot.group for slot in leaf.slots]
         structure.append(
-            tuple((groups.index(slot.group), slot.parent) for slot in slots)
+            tuple((groups.index(slot.group), slot.parent) for slot in leaf.slots)
         )
 
     def relation(into: int, out_of: int) -> tuple:
         shared = tuple(
             (i, j)
-            for i, slot in enumerate(space.slots[into])
-            for j, other in enumerate(space.slots[out_of])
+            for i, slot in enumerate(leaves[into].slots)
+            for j, other in enumerate(leaves[out_of].slots)
             if slot.group == other.group
         )
         return into == out_of, numbers[into] == numbers[out_of], shared

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from wsl._layout import layouts
-from wsl._weight_space import WeightSpace
+from wsl._space import WeightSpace
 from wsl.nn._channels import per_leaf
 from wsl.nn._draw import constant
 from wsl.nn._dtypes import like, wide
@@ -154,14 +153,13 @@ class LeafNorm(eqx.Module):
         Raises:
             ValueError: If the features do not fit the space or the channels.
         """
-        leaves = self.space.feature_leaves(features, self.channels)
+        arrays = self.space.feature_leaves(features, self.channels)
         normed = []
-        for i, (leaf, layout) in enumerate(
-            zip(leaves, layouts(self.space), strict=True)
-        ):
+        for i, (leaf, array) in enumerate(zip(self.space.leaves, arrays, strict=True)):
+            layout = leaf.layout
             whole = self.over == "leaf"
-            folded = leaf if whole else layout.fold(leaf)
-            axes = tuple(range(leaf.ndim if whole else len(layout.slots)))
+            folded = array if whole else layout.fold(array)
+            axes = tuple(range(array.ndim if whole else len(layout.slots)))
             times = 1 if whole else layout.fixed
             folded = _normalise(
                 folded,

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from wsl._layout import Layout, layouts
-from wsl._weight_space import WeightSpace
+from wsl._space import Layout, WeightSpace
 from wsl.nn._basis import Blocks, Index, partitions
 from wsl.nn._basis_apply import diagonal
 from wsl.nn._channels import per_leaf
@@ -123,13 +122,11 @@ class InvariantPool(eqx.Module):
         Raises:
             ValueError: If the features do not fit the space or the channels.
         """
-        leaves = self.space.feature_leaves(features, self.channels)
+        arrays = self.space.feature_leaves(features, self.channels)
         pooled = []
-        for i, (leaf, layout) in enumerate(
-            zip(leaves, layouts(self.space), strict=True)
-        ):
-            folded = layout.fold(leaf)
-            for j, blocks in enumerate(_diagonals(layout)):
+        for i, (leaf, array) in enumerate(zip(self.space.leaves, arrays, strict=True)):
+            folded = leaf.layout.fold(array)
+            for j, blocks in enumerate(_diagonals(leaf.layout)):
                 entries = diagonal(folded, blocks)
                 entries = entries.reshape(-1, entries.shape[-1])
                 query = None if self.queries is None else self.queries[i][j]
@@ -140,8 +137,8 @@ class InvariantPool(eqx.Module):
     def _sizes(self) -> list[tuple[int, int]]:
         """For each leaf, how many diagonals, and how many numbers at each entry."""
         return [
-            (len(_diagonals(layout)), layout.fixed * count)
-            for layout, count in zip(layouts(self.space), self.channels, strict=True)
+            (len(_diagonals(leaf.layout)), leaf.layout.fixed * count)
+            for leaf, count in zip(self.space.leaves, self.channels, strict=True)
         ]
 
 

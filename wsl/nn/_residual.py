@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from wsl._weight_space import WeightSpace
+from wsl._space import WeightSpace
 
 
 @final
@@ -50,7 +50,7 @@ class ResidualEdit(eqx.Module):
                 its own.
         """
         self.layer = layer
-        shape = () if per_leaf is None else (len(per_leaf.paths),)
+        shape = () if per_leaf is None else (len(per_leaf.leaves),)
         self.gamma = jnp.full(shape, float(scale))
 
     def __call__(self, features: PyTree, *, key: PRNGKeyArray | None = None) -> PyTree:

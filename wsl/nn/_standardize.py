@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from wsl._layout import layouts
-from wsl._weight_space import WeightSpace
+from wsl._space import WeightSpace
 from wsl.nn._dtypes import like, wide
 
 
@@ -62,16 +61,16 @@ class Standardize(eqx.Module):
             )
         space.feature_leaves(jax.tree.map(lambda leaf: leaf[0], features))
         means, deviations = [], []
-        leaves = jax.tree.leaves(features)
-        for leaf, layout in zip(leaves, layouts(space), strict=True):
-            folded = wide(jax.vmap(layout.fold)(leaf))
+        arrays = jax.tree.leaves(features)
+        for leaf, array in zip(space.leaves, arrays, strict=True):
+            folded = wide(jax.vmap(leaf.layout.fold)(array))
             axes = tuple(range(folded.ndim - 1))
             mean, deviation = jnp.mean(folded, axes), jnp.std(folded, axes)
             # Rounding gives numbers that are all the same a deviation above 0.
             varies = deviation > 1e-6 * jnp.abs(mean)
             means.append(mean)
             deviations.append(jnp.where(varies, deviation, jnp.ones_like(mean)))
-        channels = tuple(leaf.shape[-1] for leaf in leaves)
+        channels = tuple(array.shape[-1] for array in arrays)
         return cls(space, channels, tuple(means), tuple(deviations))
 
     def __call__(self, features: PyTree, *, key: PRNGKeyArray | None = None) -> PyTree:
@@ -107,17 +106,15 @@ class Standardize(eqx.Module):
     def _apply(
         self, features: PyTree, fn: Callable[[Array, Array, Array], Array]
     ) -> PyTree:
-        leaves = self.space.feature_leaves(features, self.channels)
+        arrays = self.space.feature_leaves(features, self.channels)
         results = []
-        for i, (leaf, layout) in enumerate(
-            zip(leaves, layouts(self.space), strict=True)
-        ):
-            folded = wide(layout.fold(leaf))
+        for i, (leaf, array) in enumerate(zip(self.space.leaves, arrays, strict=True)):
+            folded = wide(leaf.layout.fold(array))
             mean, deviation = (
                 jax.lax.stop_gradient(like(x[i], folded))
                 for x in (self.means, self.deviations)
             )
             results.append(
-                layout.unfold(fn(folded, mean, deviation).astype(leaf.dtype))
+                leaf.layout.unfold(fn(folded, mean, deviation).astype(array.dtype))
             )
         return jax.tree.unflatten(self.space.treedef, results)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from wsl._weight_space import WeightSpace
+from wsl._space import WeightSpace
 from wsl.nn._activation import Pointwise
 from wsl.nn._attention import WeightSpaceAttention
 from wsl.nn._channels import per_leaf

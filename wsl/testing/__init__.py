@@ -1,6 +1,7 @@
 """Property tests for layers on weights: what to draw, and a check for any layer.
 
-Needs Hypothesis, which `pip install "wsl[testing]"` brings along.
+Needs Hypothesis, the extra `testing`: from a checkout,
+`pip install -c constraints.txt -e '.[testing]'`.
 """
 
 try:
@@ -9,7 +10,8 @@ except ModuleNotFoundError as error:
     if error.name != "hypothesis":
         raise
     raise ImportError(
-        'wsl.testing needs Hypothesis: `pip install "wsl[testing]"`.'
+        "wsl.testing needs Hypothesis. Install the extra: pip install -c "
+        "constraints.txt -e '.[testing]', from a checkout."
     ) from error
 
 from wsl.testing._architectures import (

@@ -11,8 +11,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array
 
-from wsl._axes import AxisSpec
-from wsl._weight_space import WeightSpace
+from wsl._space import AxisSpec, WeightSpace
 from wsl.testing._composite import composite, Draw
 from wsl.testing._models import (
     Attending,

@@ -6,20 +6,24 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
-from wsl._rounding import (
+from wsl._space import (
+    identity,
+    numpy_generator,
+    permute_leaves,
+    sample,
+    WeightSpace,
+)
+from wsl._verify._rounding import (
     arrays_of,
-    generator,
     jitter,
     longest_sum,
     make_ruler,
     Ruler,
     with_noise,
 )
-from wsl._weight_space import WeightSpace
 from wsl.nn._channels import per_leaf
 
 
@@ -86,7 +90,7 @@ def check_equivariance(
             "No group of this space can move anything, so every layer commutes with "
             f"it.\n{space}"
         )
-    random = generator(key)
+    random = numpy_generator(key)
     if noise:
         arrays, rest = eqx.partition(layer, eqx.is_inexact_array)
         leaves, treedef = jax.tree.flatten(arrays)
@@ -102,14 +106,14 @@ def check_equivariance(
     counts = per_leaf(space, in_channels)
     constant, largest = True, (0.0, "", "", 0.0, 0.0)
     previous = None
-    for sample in jr.split(key, num_samples):
+    for _ in range(num_samples):
         features = _draw(space, counts, random)
         outputs = run(features)
         labels = _labels(space, outputs, invariant)
         jittered = [arrays_of(run(jitter(features, random))) for _ in range(2)]
         numbers = arrays_of(outputs)
         _assert_finite(numbers, labels)
-        ruler = make_ruler(numbers, jittered, longest_sum(space.shapes))
+        ruler = make_ruler(numbers, jittered, longest_sum(space))
         if tolerance is not None:
             ruler = ruler._replace(
                 tolerances=[tolerance * scale for scale in ruler.scales]
@@ -118,11 +122,9 @@ def check_equivariance(
         constant = constant and ruler.ratio(arrays_of(run(other))) <= 1
         previous = features
         for group in (*groups, None):
-            element = _element(space, group, sample)
-            expected = outputs
-            if not invariant:
-                expected = space.permute_features(outputs, element)
-            found = arrays_of(run(space.permute_features(features, element)))
+            element = _element(space, group, random)
+            expected = outputs if invariant else _permute(space, outputs, element)
+            found = arrays_of(run(_permute(space, features, element)))
             error = _largest(ruler, arrays_of(expected), found, labels)
             named = f"group {group!r} alone" if group else "all groups together"
             largest = max(largest, (error[0], named, *error[1:]))
@@ -193,22 +195,31 @@ def _draw(
     space: WeightSpace, counts: tuple[int, ...], random: np.random.Generator
 ) -> PyTree:
     leaves = [
-        jnp.asarray(random.standard_normal((*shape, count)), dtype)
-        for shape, count, dtype in zip(space.shapes, counts, space.dtypes, strict=True)
+        jnp.asarray(random.standard_normal((*leaf.shape, count)), leaf.dtype)
+        for leaf, count in zip(space.leaves, counts, strict=True)
     ]
     return jax.tree.unflatten(space.treedef, leaves)
 
 
-def _element(space: WeightSpace, group: str | None, key: PRNGKeyArray) -> dict:
+def _element(
+    space: WeightSpace, group: str | None, random: np.random.Generator
+) -> dict[str, np.ndarray]:
     """A random element of one group, or of all; it does not leave all in place."""
-    identity = space.identity()
-    element = space.sample(key=key)
-    for name, unmoved in identity.items():
-        if np.array_equal(element[name], unmoved):
-            element[name] = jnp.roll(unmoved, 1, axis=-1)
-    if group is None:
-        return element
-    return identity | {group: element[group]}
+    shapes = space.element_shapes()
+    unmoved, element = identity(shapes), sample(shapes, random)
+    for name in unmoved:
+        if np.array_equal(element[name], unmoved[name]):
+            element[name] = np.roll(unmoved[name], 1, axis=-1)
+    return element if group is None else unmoved | {group: element[group]}
+
+
+def _permute(
+    space: WeightSpace, features: PyTree, element: dict[str, np.ndarray]
+) -> PyTree:
+    """The action in NumPy, of which nothing has to be compiled."""
+    arrays = [np.asarray(array) for array in space.feature_leaves(features)]
+    moved = permute_leaves(space.leaves, arrays, element)
+    return jax.tree.unflatten(space.treedef, moved)
 
 
 def _labels(space: WeightSpace, outputs: PyTree, invariant: bool) -> list[str]:
@@ -221,7 +232,7 @@ def _labels(space: WeightSpace, outputs: PyTree, invariant: bool) -> list[str]:
                 "The outputs are not weight features of the space; for outputs that "
                 f"the group leaves alone pass `invariant=True`. {error}"
             ) from error
-        return [f"leaf {path!r}" for path in space.paths]
+        return [f"leaf {leaf.path!r}" for leaf in space.leaves]
     with_paths, _ = jax.tree.flatten_with_path(outputs)
     paths = [
         jax.tree_util.keystr(path) for path, x in with_paths if eqx.is_array_like(x)

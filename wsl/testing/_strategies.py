@@ -6,9 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from wsl._action import GroupElement
-from wsl._axes import AxisSpec
-from wsl._weight_space import WeightSpace
+from wsl._space import AxisSpec, GroupElement, WeightSpace
 from wsl.nn._channels import per_leaf
 from wsl.testing._composite import composite, Draw
 
@@ -139,7 +137,7 @@ def features(
         A strategy for features.
     """
     counts = per_leaf(space, channels)
-    shapes = [(*s, c) for s, c in zip(space.shapes, counts, strict=True)]
+    shapes = [(*x.shape, c) for x, c in zip(space.leaves, counts, strict=True)]
     return _numbers(space, shapes)
 
 
@@ -152,7 +150,7 @@ def weights(space: WeightSpace) -> st.SearchStrategy[PyTree]:
     Returns:
         A strategy for weights.
     """
-    return _numbers(space, list(space.shapes))
+    return _numbers(space, [leaf.shape for leaf in space.leaves])
 
 
 @composite
@@ -160,8 +158,8 @@ def _numbers(draw: Draw, space: WeightSpace, shapes: list[tuple[int, ...]]) -> P
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     # Pruned weights: some entries, or whole leaves.
     sparse, empty = draw(st.sampled_from([(0, 0), (0, 0), (0.3, 0), (0, 0.5), (0, 1)]))
-    leaves: list[Array] = []
-    for shape, dtype in zip(shapes, space.dtypes, strict=True):
+    arrays: list[Array] = []
+    for leaf, shape in zip(space.leaves, shapes, strict=True):
         keep = (random.random(shape) >= sparse) * (random.random() >= empty)
-        leaves.append(jnp.asarray(random.standard_normal(shape) * keep, dtype))
-    return jax.tree.unflatten(space.treedef, leaves)
+        arrays.append(jnp.asarray(random.standard_normal(shape) * keep, leaf.dtype))
+    return jax.tree.unflatten(space.treedef, arrays)

@@ -1,7 +1,8 @@
 """Zoos: trained networks to learn on, made on the spot, with splits and labels.
 
-Needs Optax and scikit-learn, which `pip install "wsl[zoo]"` brings along. The pictures
-are those that scikit-learn bundles: nothing is downloaded.
+Needs Optax and scikit-learn, the extra `zoo`: from a checkout,
+`pip install -c constraints.txt -e '.[zoo]'`. The pictures are those that scikit-learn
+bundles: nothing is downloaded.
 """
 
 try:
@@ -11,7 +12,8 @@ except ModuleNotFoundError as error:
     if error.name not in ("optax", "sklearn"):
         raise
     raise ImportError(
-        'wsl.zoo needs Optax and scikit-learn: `pip install "wsl[zoo]"`.'
+        "wsl.zoo needs Optax and scikit-learn. Install the extra: pip install -c "
+        "constraints.txt -e '.[zoo]', from a checkout."
     ) from error
 
 from wsl.zoo._digits_inrs import digits_inrs as digits_inrs

@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import mujoco
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from applications.envs._mujoco import (
+from applications.envs._facts import Signal, TaskFacts
+from applications.envs._spaces import Continuous
+from applications.envs.mujoco import (
     AbstractMujocoDefinition,
     gymnasium_spec,
     Physics,
     to_body_frame,
 )
-from applications.envs._task import Continuous
 
 
 # RL-X (github.com/nico-bohlinger/RL-X), environment `ant/mujoco_mjx` as it stood on
@@ -39,6 +40,9 @@ _FEET = (
     "third_ankle_geom",
     "fourth_ankle_geom",
 )
+# A reward of at most 1 a step. The speed is that forward in the body frame, in m/s, up
+# to the commanded one.
+_FACTS = TaskFacts(return_range=(0.0, 1000.0), signals=(Signal("speed", 17, 0.0, 2.0),))
 
 
 @final
@@ -65,6 +69,7 @@ class Ant(AbstractMujocoDefinition):
     )
     frame_skip: int = eqx.field(static=True, init=False, default=1)
     derived: tuple[str, ...] = eqx.field(static=True, init=False, default=())
+    facts: TaskFacts = eqx.field(static=True, init=False, default=_FACTS)
     horizon: int = eqx.field(static=True, default=1000)
 
     def model(self) -> mujoco.MjModel:
@@ -132,6 +137,7 @@ class AntServo(AbstractMujocoDefinition):
     )
     frame_skip: int = eqx.field(static=True, init=False, default=4)
     derived: tuple[str, ...] = eqx.field(static=True, init=False, default=())
+    facts: TaskFacts = eqx.field(static=True, init=False, default=_FACTS)
     horizon: int = eqx.field(static=True, default=1000)
 
     def model(self) -> mujoco.MjModel:

@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from applications.envs._task import AbstractTask, Discrete
+from applications.envs._facts import Signal, TaskFacts
+from applications.envs._spaces import Discrete
+from applications.envs._task import AbstractTask
 
 
 # Gymnasium 1.4.0, CartPole-v1. SI units throughout.
@@ -21,6 +23,8 @@ _TIME_STEP = 0.02
 _POSITION_LIMIT = 2.4
 _ANGLE_LIMIT = math.radians(12)
 _RESET_RANGE = 0.05
+# A reward of 1 a step for up to 500 steps; the speed is the cart's, in m/s.
+_FACTS = TaskFacts(return_range=(0.0, 500.0), signals=(Signal("speed", 1, -0.5, 0.5),))
 
 
 @final
@@ -40,6 +44,7 @@ class CartPole(AbstractTask):
 
     observation_size: int = eqx.field(static=True, init=False, default=4)
     action_space: Discrete = eqx.field(static=True, init=False, default=Discrete(2))
+    facts: TaskFacts = eqx.field(static=True, init=False, default=_FACTS)
     horizon: int = eqx.field(static=True, default=500)
 
     def reset(self, *, key: PRNGKeyArray) -> Float[Array, " 4"]:

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import mujoco
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from applications.envs._mujoco import (
+from applications.envs._facts import TaskFacts
+from applications.envs._spaces import Continuous
+from applications.envs._task import Integrator
+from applications.envs.mujoco import (
     AbstractMujocoDefinition,
     gymnasium_model,
-    Integrator,
     Physics,
 )
-from applications.envs._task import Continuous
 
 
 # Gymnasium 1.4.0, InvertedDoublePendulum-v5.
@@ -22,6 +23,8 @@ _LOWEST_TIP, _HIGHEST_TIP = 1.0, 2.0  # m
 _OBSERVATION_LIMIT = 10.0
 _BONUS = 10.0
 _NOISE = 0.1
+# With the bonus, nearly 10 a step.
+_FACTS = TaskFacts(return_range=(0.0, 10_000.0))
 
 
 @final
@@ -46,6 +49,7 @@ class InvertedDoublePendulum(AbstractMujocoDefinition):
     derived: tuple[str, ...] = eqx.field(
         static=True, init=False, default=("site_xpos", "qfrc_constraint")
     )
+    facts: TaskFacts = eqx.field(static=True, init=False, default=_FACTS)
     horizon: int = eqx.field(static=True, default=1000)
     survival_bonus: bool = eqx.field(static=True, default=True)
     integrator: Integrator | None = eqx.field(static=True, default=None)

@@ -8,19 +8,22 @@ import jax.numpy as jnp
 import mujoco
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from applications.envs._mujoco import (
+from applications.envs._facts import TaskFacts
+from applications.envs._spaces import Continuous
+from applications.envs._task import Integrator
+from applications.envs.mujoco import (
     AbstractMujocoDefinition,
     gymnasium_model,
-    Integrator,
     Physics,
 )
-from applications.envs._task import Continuous
 
 
 # Gymnasium 1.4.0, InvertedPendulum-v5.
 _ACTION_LIMIT = 3.0
 _ANGLE_LIMIT = 0.2
 _RESET_RANGE = 0.01
+# The range of Faccio et al. (2022): 1 a step.
+_FACTS = TaskFacts(return_range=(0.0, 1000.0))
 
 
 @final
@@ -44,6 +47,7 @@ class InvertedPendulum(AbstractMujocoDefinition):
     )
     frame_skip: int = eqx.field(static=True, init=False, default=2)
     derived: tuple[str, ...] = eqx.field(static=True, init=False, default=())
+    facts: TaskFacts = eqx.field(static=True, init=False, default=_FACTS)
     horizon: int = eqx.field(static=True, default=1000)
     integrator: Integrator | None = eqx.field(static=True, default=None)
 

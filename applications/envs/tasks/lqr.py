@@ -6,10 +6,14 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from applications.envs._task import AbstractTask, Continuous
+from applications.envs._facts import TaskFacts
+from applications.envs._spaces import Continuous
+from applications.envs._task import AbstractTask
 
 
 _LIMIT = 2.0
+# At worst -s^2 - a^2 = -20 in each of 50 steps.
+_FACTS = TaskFacts(return_range=(-1000.0, 0.0))
 
 
 @final
@@ -31,6 +35,7 @@ class LQR(AbstractTask):
     action_space: Continuous = eqx.field(
         static=True, init=False, default=Continuous((-2 * _LIMIT,), (2 * _LIMIT,))
     )
+    facts: TaskFacts = eqx.field(static=True, init=False, default=_FACTS)
     horizon: int = eqx.field(static=True, default=50)
 
     def reset(self, *, key: PRNGKeyArray) -> Float[Array, " 1"]:

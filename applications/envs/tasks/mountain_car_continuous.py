@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from applications.envs._task import AbstractTask, Continuous
+from applications.envs._facts import TaskFacts
+from applications.envs._spaces import Continuous
+from applications.envs._task import AbstractTask
 
 
 # Gymnasium 1.4.0, MountainCarContinuous-v0.
@@ -16,6 +18,9 @@ _GOAL = 0.45
 _FASTEST = 0.07
 _POWER, _SLOPE = 0.0015, 0.0025
 _FIRST, _LAST = -0.6, -0.4
+# The range of Faccio et al. (2022): 999 steps of full force lose a tenth each, and the
+# goal pays 100.
+_FACTS = TaskFacts(return_range=(-100.0, 100.0))
 
 
 @final
@@ -36,6 +41,7 @@ class MountainCarContinuous(AbstractTask):
     action_space: Continuous = eqx.field(
         static=True, init=False, default=Continuous((-1.0,), (1.0,))
     )
+    facts: TaskFacts = eqx.field(static=True, init=False, default=_FACTS)
     horizon: int = eqx.field(static=True, default=999)
 
     def reset(self, *, key: PRNGKeyArray) -> Float[Array, " 2"]:

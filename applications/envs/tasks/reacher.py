@@ -8,19 +8,22 @@ import jax.numpy as jnp
 import mujoco
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from applications.envs._mujoco import (
+from applications.envs._facts import TaskFacts
+from applications.envs._spaces import Continuous
+from applications.envs._task import Integrator
+from applications.envs.mujoco import (
     AbstractMujocoDefinition,
     gymnasium_model,
-    Integrator,
     Physics,
 )
-from applications.envs._task import Continuous
 
 
 # Gymnasium 1.4.0, Reacher-v5.
 _FINGERTIP, _TARGET = 3, 4  # rows of `xpos`
 _REACH = 0.2  # m: targets lie in a disc of this radius
 _ANGLE_NOISE, _VELOCITY_NOISE = 0.1, 0.005  # rad, rad/s
+# Arms that flail lose about 1 a step, in 50 steps.
+_FACTS = TaskFacts(return_range=(-50.0, 0.0))
 
 
 @final
@@ -43,6 +46,7 @@ class Reacher(AbstractMujocoDefinition):
     )
     frame_skip: int = eqx.field(static=True, init=False, default=2)
     derived: tuple[str, ...] = eqx.field(static=True, init=False, default=("xpos",))
+    facts: TaskFacts = eqx.field(static=True, init=False, default=_FACTS)
     horizon: int = eqx.field(static=True, default=50)
     integrator: Integrator | None = eqx.field(static=True, default=None)
 

@@ -13,13 +13,14 @@ import jax.numpy as jnp
 import mujoco
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from applications.envs._mujoco import (
+from applications.envs._facts import Signal, TaskFacts
+from applications.envs._spaces import Continuous
+from applications.envs._task import Integrator
+from applications.envs.mujoco import (
     AbstractMujocoDefinition,
     gymnasium_model,
-    Integrator,
     Physics,
 )
-from applications.envs._task import Continuous
 
 
 @final
@@ -53,6 +54,7 @@ class Runner(AbstractMujocoDefinition):
         horizon: The time limit, in control steps.
         survival_bonus: Whether a healthy step earns 1, in tasks that end.
         integrator: How to integrate; None for Gymnasium's way.
+        facts: What else is known of the task.
     """
 
     observation_size: int = eqx.field(static=True)
@@ -75,6 +77,7 @@ class Runner(AbstractMujocoDefinition):
     horizon: int = eqx.field(static=True, default=1000)
     survival_bonus: bool = eqx.field(static=True, default=True)
     integrator: Integrator | None = eqx.field(static=True, default=None)
+    facts: TaskFacts = eqx.field(static=True, default=TaskFacts())
     derived: tuple[str, ...] = eqx.field(static=True, init=False, default=())
 
     def model(self) -> mujoco.MjModel:
@@ -156,6 +159,8 @@ def swimmer(*, horizon: int = 1000, integrator: Integrator | None = None) -> Run
         control_cost=1e-4,
         horizon=horizon,
         integrator=integrator,
+        # The range of Faccio et al. (2022).
+        facts=_facts((-100.0, 365.0), 3, -0.2, 0.4),
     )
 
 
@@ -193,6 +198,8 @@ def hopper(
         horizon=horizon,
         survival_bonus=survival_bonus,
         integrator=integrator,
+        # The range of Faccio et al. (2022), without the bonus.
+        facts=_facts((-100.0, 3000.0), 5, 0.0, 3.0),
     )
 
 
@@ -221,6 +228,8 @@ def half_cheetah(
         velocity_noise="normal",
         horizon=horizon,
         integrator=integrator,
+        # 4 to 5 m/s over 1,000 steps, less the cost of control.
+        facts=_facts((-100.0, 4000.0), 8, 0.0, 5.0),
     )
 
 
@@ -257,8 +266,17 @@ def walker2d(
         horizon=horizon,
         survival_bonus=survival_bonus,
         integrator=integrator,
+        # As of the hopper, without the bonus.
+        facts=_facts((-100.0, 3000.0), 8, 0.0, 3.0),
     )
 
 
 def _unit_box(motors: int) -> Continuous:
     return Continuous(motors * (-1.0,), motors * (1.0,))
+
+
+def _facts(
+    return_range: tuple[float, float], index: int, low: float, high: float
+) -> TaskFacts:
+    """Of a task that shows its velocity along x, in m/s."""
+    return TaskFacts(return_range, (Signal("speed", index, low, high),))

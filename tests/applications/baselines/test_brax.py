@@ -13,7 +13,7 @@ import pytest
 # pyright: reportMissingImports=false
 pytest.importorskip("brax")
 
-from applications.baselines import _brax, Config, train
+from applications.baselines import _brax, PPOConfig, train
 from applications.envs import make
 from applications.envs.adapters import quiet_import, to_brax
 
@@ -148,6 +148,6 @@ def test_a_run(algorithm, tmp_path):
 
 def test_rows_share_the_steps_out():
     # 49 updates of 4,096 steps: in 17 rows of three they are 51, in 20 they were 60.
-    config = Config(algorithm="ppo", iterations=20, steps=200_000)
+    config = PPOConfig(iterations=20, steps=200_000)
     assert _brax._rows(config, 4096) == 17
-    assert _brax._rows(Config(algorithm="ppo", steps=1), 4096) == 1
+    assert _brax._rows(PPOConfig(steps=1), 4096) == 1

@@ -1,6 +1,7 @@
 """The command as a user meets it: what it leaves, and what it says to bad input."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -8,9 +9,10 @@ import pytest
 
 pytest.importorskip("evosax")
 
-from applications import compare
+from applications import compare, evaluate
 from applications.baselines import train
-from applications.epvf import evaluate
+from applications.settings import UserError
+from applications.training import Run
 
 
 _KEYS = {
@@ -52,10 +54,12 @@ def test_run_directory(run, capsys):
         *("config.json", "metrics.jsonl", "checkpoints", "policy.eqx"),
         *("return.png", "evaluation.json"),
     }
-    config = json.loads((run / "config.json").read_text())
-    # What was not given has the algorithm's default; what it has no use for, none.
-    assert config["learning_rate"] == 0.015 and config["hidden"] == []
-    assert config["discount"] is None
+    manifest = Run(run).manifest
+    assert manifest.algorithm == "ars"
+    # What was not given has the algorithm's default; what it has no use for is absent.
+    settings = manifest.settings
+    assert settings["learning_rate"] == 0.015 and settings["hidden"] == []
+    assert "discount" not in settings
     evaluation = json.loads((run / "evaluation.json").read_text())
     assert len(evaluation["returns"]) == 100
     # The policy is one that EPVF's replay understands.
@@ -81,7 +85,7 @@ def test_more_steps_on_resume_end_where_one_run_does(run, tmp_path):
     assert train.main(["--resume", str(parted), "--steps", "1200"]) == 0
     more = (*_SMALL_ARS[:-3], "1200", "--top", "2")
     assert train.main(["--run-dir", str(whole), *more]) == 0
-    assert json.loads((parted / "config.json").read_text())["steps"] == 1200
+    assert Run(parted).manifest.settings["steps"] == 1200
     for name in ("policy.eqx", "evaluation.json"):
         assert (parted / name).read_bytes() == (whole / name).read_bytes()
     assert (parted / "policy.eqx").read_bytes() != (run / "policy.eqx").read_bytes()
@@ -101,17 +105,36 @@ def test_openes_on_the_c_engine_and_beside_ars(run, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("--env ants", "Unknown task 'ants'."),
         ("--num-envs 7", "--num-envs 7 is odd; directions are tried both ways."),
         ("--top 61", "--top 61 is more than the 60 directions"),
-        ("--discount 0.9", "--discount is for ppo, sac, ddpg; ars has no use for it."),
-        ("--algorithm openes --top 3", "--top is for ars, brax-ars; openes has no use"),
+        ("--algorithm brax-ars --top 61", "--top 61 is more than the 60 directions"),
         ("--algorithm ppo --discount 1.5", "--discount must be at most 1; got 1.5."),
         ("--algorithm ppo --minibatches 7", "cannot be shared out among --minibatches"),
         ("--algorithm ppo --physics mujoco", "--physics mujoco is not for ppo"),
         ("--algorithm sac --steps 5", "--warm-up 8192 leaves nothing of --steps 5"),
-        ("--algorithm ddpg --normalise", "--normalise is not for ddpg."),
         ("--algorithm sac --resume x", "A run of sac cannot be resumed"),
+    ],
+)
+def test_settings_that_do_not_go_together(flags, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        train.COMMAND_LINE.parse(flags.split())
+
+
+@pytest.mark.parametrize(
+    "flags",
+    ["--discount 0.9", "--algorithm openes --top 3", "--algorithm ddpg --normalise"],
+)
+def test_flags_of_other_algorithms(flags, capsys):
+    with pytest.raises(SystemExit) as ended:
+        train.COMMAND_LINE.parse(flags.split())
+    assert ended.value.code == 2
+    assert "Unrecognized options: --" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--env ants", "Unknown task 'ants'."),
         ("--resume nowhere", "nowhere is not a run"),
         ("--env swimmer --no-survival-bonus", "swimmer takes other options"),
     ],

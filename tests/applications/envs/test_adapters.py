@@ -1,8 +1,10 @@
 """Adapters: what goes through them is what the task itself does."""
 
+import os
 import warnings
 
 import gymnasium
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -47,3 +49,56 @@ def test_spaces():
     assert isinstance(env.action_space, gymnasium.spaces.Box)
     np.testing.assert_array_equal(env.action_space.high, [3.0])
     assert env.observation_space.shape == (4,)
+
+
+@pytest.mark.parametrize("name", ["cartpole", "inverted_pendulum"])
+def test_observations_are_copies_of_the_declared_dtype(name):
+    for x64 in (False, True):
+        with jax.enable_x64(x64):
+            env = to_gymnasium(make(name, physics="mujoco"))
+            seen, _ = env.reset(seed=0)
+            after, *_ = env.step(env.action_space.sample())
+        for observation in (seen, after):
+            assert env.observation_space.contains(observation)
+            observation += 1
+        assert not np.array_equal(seen, env.reset(seed=0)[0])
+
+
+def test_it_refuses_what_gymnasium_refuses():
+    env = to_gymnasium(make("cartpole"))
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.step(0)
+    env.reset(seed=0)
+    for bad in (7, -1, np.float32(0.9), 1.0, [0], np.array([0, 1]), "left", None):
+        with pytest.raises(gymnasium.error.InvalidAction, match="integers from 0 to 1"):
+            env.step(bad)
+    for good in (1, np.int64(0), np.array(1), jnp.int32(1)):
+        env.step(good)
+    env = to_gymnasium(make("inverted_pendulum", physics="mujoco"))
+    env.reset(seed=0)
+    for bad in (0.5, [0.5, 0.5], [[0.5]]):
+        with pytest.raises(gymnasium.error.InvalidAction, match=r"shape \(1,\)"):
+            env.step(bad)
+    env.step([9.0])
+
+
+def test_a_forked_process_is_told(recwarn):
+    env = to_gymnasium(make("cartpole"))
+    env.reset(seed=0)  # JAX runs
+    read, write = os.pipe()
+    child = os.fork()  # of which JAX warns
+    if child == 0:
+        try:
+            env.reset()
+            said = "it went on"
+        except RuntimeError as error:
+            said = str(error)
+        os.write(write, said.encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(write)
+    with open(read, "rb") as pipe:
+        said = pipe.read().decode()
+    assert 'SyncVectorEnv, or AsyncVectorEnv(..., context="spawn")' in said
+    # Control: here it goes on.
+    env.reset()

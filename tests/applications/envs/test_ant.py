@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from mujoco import mjx
 
-from applications.envs._mujoco import Physics, to_body_frame
 from applications.envs.mjx import MJXTask
+from applications.envs.mujoco import Physics, to_body_frame
 from applications.envs.tasks.ant import Ant, AntServo
 
 
@@ -234,6 +234,7 @@ def test_mjx_equals_mujoco_until_the_first_contact(model, actions, ours):
     assert np.abs(np.asarray(ours.qpos)[:free] - other[1 : free + 1]).max() > 1e-4
 
 
+@pytest.mark.nightly  # compiles the model once more
 def test_mjx_equals_mujoco_in_contact(actions):
     # Below a steep capsule the two engines put the sides of the friction pyramid
     # elsewhere, and a single iteration leaves them apart. A round cone and a finished
@@ -265,6 +266,7 @@ def test_mjx_equals_mujoco_in_contact(actions):
     np.testing.assert_allclose(after, qvel[1:], rtol=0, atol=1e-6)
 
 
+@pytest.mark.nightly  # compiles the model once more
 def test_carrying_little_equals_carrying_all_of_mjx_data(model, task, actions, ours):
     @jax.jit
     def reference(model, data, actions):

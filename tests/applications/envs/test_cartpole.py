@@ -27,6 +27,11 @@ def _reference(start, choose):
 
 
 @jax.jit
+def _step(state, action):
+    return CartPole().step(state, action)
+
+
+@jax.jit
 def _rollout(start, actions):
     task = CartPole()
 
@@ -75,7 +80,7 @@ def test_one_step_by_hand():
     push = 10 / 1.1
     pole = -push / (0.5 * (4 / 3 - 0.1 / 1.1))
     cart = push - 0.05 * pole / 1.1
-    after, reward, terminated = CartPole().step(jnp.zeros(4), jnp.int32(1))
+    after, reward, terminated = _step(jnp.zeros(4), jnp.int32(1))
     np.testing.assert_allclose(after, [0, 0.02 * cart, 0, 0.02 * pole], rtol=1e-6)
     assert reward == 1 and not terminated
 
@@ -94,12 +99,12 @@ def test_one_step_by_hand():
     ],
 )
 def test_limits(state, ends):
-    assert bool(CartPole().step(jnp.asarray(state), jnp.int32(0))[2]) is ends
+    assert bool(_step(jnp.asarray(state), jnp.int32(0))[2]) is ends
 
 
 def test_reset_covers_its_range():
     keys = jax.random.split(jax.random.key(0), 2000)
-    starts = jax.vmap(lambda key: CartPole().reset(key=key))(keys)
+    starts = jax.jit(jax.vmap(lambda key: CartPole().reset(key=key)))(keys)
     assert starts.shape == (2000, 4)
     low, high = np.min(starts, axis=0), np.max(starts, axis=0)
     assert np.all((-0.05 <= low) & (low < -0.0495))

@@ -1,5 +1,6 @@
 """MountainCarContinuous against Gymnasium's, and LQR by hand."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +13,7 @@ from applications.envs import make
 def test_mountain_car_equals_gymnasiums(seed, gymnasium_env):
     env = gymnasium_env("MountainCarContinuous-v0")
     task = make("mountain_car_continuous")
+    step = eqx.filter_jit(type(task).step)
     random = np.random.default_rng(seed)
     env.reset(seed=0)
     state = jnp.array([random.uniform(-0.6, -0.4), 0.0], jnp.float32)
@@ -22,7 +24,7 @@ def test_mountain_car_equals_gymnasiums(seed, gymnasium_env):
         push = 1.5 * np.sign(env.state[1]) + random.normal(0, 0.3)
         action = np.array([push], np.float32)
         observation, reward, ended, _, _ = env.step(action)
-        state, mine, terminated = task.step(state, jnp.asarray(action))
+        state, mine, terminated = step(task, state, jnp.asarray(action))
         np.testing.assert_allclose(state, observation, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(mine, reward, rtol=1e-5)
         assert bool(terminated) == ended
@@ -46,7 +48,7 @@ def test_mountain_car_stops_at_the_wall():
 def test_mountain_car_starts():
     task = make("mountain_car_continuous")
     keys = jax.random.split(jax.random.key(0), 500)
-    starts = jax.vmap(lambda key: task.reset(key=key))(keys)
+    starts = jax.jit(jax.vmap(lambda key: task.reset(key=key)))(keys)
     assert -0.6 <= starts[:, 0].min() < -0.595 and -0.405 < starts[:, 0].max() < -0.4
     assert not starts[:, 1].any() and task.horizon == 999
 

@@ -51,8 +51,8 @@ def _start(task, env, key):
     )
 
 
-@pytest.mark.parametrize(("name", "gymnasium_name", "ours", "theirs"), _TASKS)
 @pytest.mark.parametrize("scale", [0.3, 1.5])
+@pytest.mark.parametrize(("name", "gymnasium_name", "ours", "theirs"), _TASKS)
 def test_episodes_equal_gymnasiums(
     name, gymnasium_name, ours, theirs, scale, gymnasium_env
 ):
@@ -64,7 +64,7 @@ def test_episodes_equal_gymnasiums(
     limit = np.asarray(task.action_space.high)
     random = np.random.default_rng(0)
     observation = env._get_obs()
-    for _ in range(150):
+    for _ in range(80):
         action = scale * limit * random.uniform(-1, 1, limit.shape)
         action = action.astype(np.float32)
         state, reward, terminated = task.step(state, jnp.asarray(action))
@@ -95,11 +95,24 @@ def test_spaces_and_limits_equal_gymnasiums(
     assert step == pytest.approx(env.dt)
 
 
-@pytest.mark.parametrize("name", [name for name, _, ours, _ in _TASKS if not ours])
-def test_starts_surround_the_models_own(name):
+_NAMES = [name for name, _, ours, _ in _TASKS if not ours]
+
+
+@pytest.fixture(scope="module")
+def starts():
+    """500 start states of each task, drawn by one program."""
+    definitions = {name: _native(name).definition for name in _NAMES}
+    draw = eqx.filter_jit(
+        lambda key: {name: x.initial(key=key) for name, x in definitions.items()}
+    )
+    drawn = jax.vmap(draw)(jax.random.split(jax.random.key(0), 500))
+    return jax.tree.map(np.asarray, drawn)
+
+
+@pytest.mark.parametrize("name", _NAMES)
+def test_starts_surround_the_models_own(name, starts):
     task = _native(name)
-    keys = jax.random.split(jax.random.key(0), 500)
-    qpos, qvel = jax.vmap(lambda key: task.definition.initial(key=key))(keys)
+    qpos, qvel = starts[name]
     assert qpos.shape == (500, task.model.nq) and qvel.shape == (500, task.model.nv)
     spread = np.ptp(qpos, axis=0)
     middle = np.abs(qpos.mean(0) - task.model.qpos0)
@@ -121,6 +134,7 @@ _SAME_PHYSICS = {
 }
 
 
+@pytest.mark.nightly  # MJX compiles each for long
 @pytest.mark.parametrize("name", list(_SAME_PHYSICS))
 def test_engines_agree(name):
     """Each of a few hundred steps of the C engine, done again by MJX."""

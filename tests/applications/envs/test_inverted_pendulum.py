@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from applications.envs._mujoco import Physics
 from applications.envs.mjx import MJXTask
+from applications.envs.mujoco import Physics
 from applications.envs.tasks.inverted_pendulum import InvertedPendulum
 
 
@@ -30,6 +30,7 @@ def reference(gymnasium_env):
     return gymnasium_env("InvertedPendulum-v5")
 
 
+@pytest.mark.nightly  # on MJX, which compiles for long
 @pytest.mark.parametrize(
     ("seed", "scale"),
     # Up to 4 N is more than the motor takes, and clipped; the weaker the pushes, the
@@ -84,7 +85,8 @@ def test_termination_and_reward(qpos, ends):
 def test_reset_covers_its_range():
     keys = jax.random.split(jax.random.key(0), 2000)
     definition = InvertedPendulum()
-    qpos, qvel = jax.vmap(lambda key: definition.initial(key=key))(keys)
+    starts = jax.jit(jax.vmap(lambda key: definition.initial(key=key)))
+    qpos, qvel = starts(keys)
     starts = np.concatenate([qpos, qvel], axis=1)
     low, high = starts.min(axis=0), starts.max(axis=0)
     assert np.all((-0.01 <= low) & (low < -0.0099))

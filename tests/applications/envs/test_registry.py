@@ -13,8 +13,9 @@ import pytest
 from applications.envs import AbstractTask, make, names
 
 
-# Others are tested against Gymnasium; MJX takes long to compile each.
-_IN_JAX = ("ant", "cartpole", "inverted_pendulum", "lqr", "mountain_car_continuous")
+_CLOSED_FORM = ("cartpole", "lqr", "mountain_car_continuous")
+# MJX takes long to compile each.
+_ON_MJX = ("ant", "inverted_pendulum")
 
 
 def test_names():
@@ -33,29 +34,33 @@ def test_names():
         "swimmer",
         "walker2d",
     )
-    assert set(_IN_JAX) < set(names())
+    assert {*_CLOSED_FORM, *_ON_MJX} < set(names())
 
 
-def test_unknown_task():
+@pytest.mark.parametrize("name", ["x", "", ":", "gymnasium:", ":Factory"])
+def test_unknown_task(name):
     with pytest.raises(ValueError) as caught:
-        make("x")
+        make(name)
     assert str(caught.value) == (
-        f"Unknown task 'x'. Known tasks: {', '.join(names())}."
+        f"Unknown task {name!r}. Known tasks: {', '.join(names())}. Others are "
+        "package.module:Factory, gymnasium:ID or playground:NAME."
     )
 
 
-@pytest.mark.parametrize("name", names())
-def test_every_task_steps_on_the_c_engine(name):
+# The others step against Gymnasium's.
+@pytest.mark.parametrize("name", ["ant", "ant_servo"])
+def test_ants_step_on_the_c_engine(name):
     task = make(name, physics="mujoco")
     state = task.reset(key=jax.random.key(0))
-    for _ in range(3):
-        action = task.action_space.select(jnp.zeros(task.action_space.output_size))
-        state, reward, terminated = task.step(state, action)
-        assert task.observe(state).shape == (task.observation_size,)
-        assert reward.shape == terminated.shape == ()
+    state, reward, terminated = task.step(state, jnp.zeros(8))
+    assert task.observe(state).shape == (task.observation_size,)
+    assert reward.shape == terminated.shape == ()
 
 
-@pytest.mark.parametrize("name", _IN_JAX)
+@pytest.mark.parametrize(
+    "name",
+    [*_CLOSED_FORM, *(pytest.param(x, marks=pytest.mark.nightly) for x in _ON_MJX)],
+)
 def test_tasks_step_under_jit_and_compile_once(name):
     task = make(name, physics="mjx")
     assert isinstance(task, AbstractTask)
@@ -67,7 +72,8 @@ def test_tasks_step_under_jit_and_compile_once(name):
     @eqx.filter_jit
     @eqx.debug.assert_max_traces(max_traces=1)
     def reset(task, key):
-        return task.reset(key=key)
+        state = task.reset(key=key)
+        return state, task.observe(state)
 
     @eqx.filter_jit
     @eqx.debug.assert_max_traces(max_traces=1)
@@ -76,17 +82,16 @@ def test_tasks_step_under_jit_and_compile_once(name):
         after, reward, terminated = task.step(state, action)
         return after, task.observe(after), reward, terminated
 
-    state = reset(task, jax.random.key(0))
+    state, observation = reset(task, jax.random.key(0))
+    assert observation.shape == (task.observation_size,)
     output = jnp.zeros(task.action_space.output_size)
     compiled = []
     cache: Any = step
     # The second call steps an equal task from the first call's own result.
     for stepped in (task, make(name, physics="mjx")):
-        before = state
-        state, observation, reward, terminated = step(stepped, before, output)
+        state, observation, reward, terminated = step(stepped, state, output)
         compiled.append(cache._cached._cache_size())
         assert observation.shape == (task.observation_size,)
-        assert task.observe(before).shape == (task.observation_size,)
         assert reward.shape == terminated.shape == ()
         assert terminated.dtype == bool
         for array in (*jax.tree.leaves(state), observation, reward):
@@ -96,13 +101,34 @@ def test_tasks_step_under_jit_and_compile_once(name):
     assert compiled[0] == compiled[1]
 
 
-def test_cartpole_needs_no_mujoco():
+def test_options():
+    cases: list[tuple[str, dict[str, Any]]]
+    cases = [("swimmer", {"survival_bonus": False}), ("lqr", {"x": 1})]
+    for name, options in cases:
+        (option,) = options
+        with pytest.raises(ValueError) as caught:
+            make(name, **options)
+        assert str(caught.value).startswith(f"{name} takes other options: ")
+        assert repr(option) in str(caught.value) and "horizon" in str(caught.value)
+
+
+def test_playground_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mujoco_playground", None)
+    with pytest.raises(ValueError, match="pip install playground"):
+        make("playground:CartpoleBalance")
+    with pytest.raises(ValueError, match="takes other options: .*integrator"):
+        make("playground:CartpoleBalance", integrator="rk4")
+
+
+def test_importing_is_light():
+    """The package and cartpole need no library but JAX and Equinox."""
     program = (
         "import sys\n"
         "from applications.envs import make\n"
+        "import applications.envs.adapters\n"
         "make('cartpole')\n"
-        "assert 'mujoco' not in sys.modules\n"
-        "make('inverted_pendulum')\n"
-        "assert 'mujoco' in sys.modules\n"
+        "assert not {'mujoco', 'gymnasium', 'brax', 'PIL'} & sys.modules.keys()\n"
+        "make('inverted_pendulum', physics='mujoco')\n"
+        "assert 'mujoco' in sys.modules and 'mujoco.mjx' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,6 +1,5 @@
 """EPVF with every representation, several sizes, statistics, and the C engine."""
 
-import typing
 from typing import Any
 
 import equinox as eqx
@@ -15,7 +14,7 @@ from applications.epvf.algorithm import EPVF
 from applications.epvf.config import Config
 from applications.policies import MLPPolicy
 from applications.settings import UserError
-from applications.values import EncoderOptions, make_encoder, Representation
+from applications.values import EncoderOptions, make_encoder, REPRESENTATIONS
 
 
 _SMALL: dict[str, Any] = {
@@ -31,7 +30,7 @@ _SMALL: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", typing.get_args(Representation))
+@pytest.mark.parametrize("name", REPRESENTATIONS)
 def test_every_representation_reads_policies(name):
     task = make("cartpole")
     policy = MLPPolicy(task, (3, 3), key=jr.key(0))
@@ -65,12 +64,16 @@ def test_an_iteration_of_an_encoder_of_weights():
     state = algorithm.init(key=jr.key(0))
     after, metrics = algorithm.compile(state)(_copy(state))
     assert np.isfinite(metrics["critic_loss"])
-    assert not np.array_equal(after.policies, state.policies)
+    assert not np.array_equal(after.learned.policies, state.learned.policies)
 
 
 def _any(x: Any) -> Any:
     """Of a type that Equinox's optional biases do not trouble."""
     return x
+
+
+def _all(trial):
+    return jnp.concatenate([trial.proposal.candidates, trial.proposal.evaluation])
 
 
 def _copy(state):
@@ -81,7 +84,7 @@ def test_both_engines_take_the_same_steps():
     states = {}
     for physics in ("mjx", "mujoco"):
         task = make("reacher", physics=physics, integrator="euler", horizon=6)
-        algorithm = EPVF(task, Config(env="reacher", **_SMALL))
+        algorithm = EPVF(task, Config(**_SMALL))
         state = algorithm.init(key=jr.key(0))
         step = algorithm.compile(state)
         state, metrics = step(step(state)[0])
@@ -89,11 +92,15 @@ def test_both_engines_take_the_same_steps():
         # Perturbed policies alone are learned from: 6 of 6 steps each.
         assert metrics["env_steps"] == 36
     mine, theirs = states["mujoco"], states["mjx"]
-    np.testing.assert_allclose(mine.policies, theirs.policies, atol=1e-4)
     np.testing.assert_allclose(
-        mine.archive.entries.returns, theirs.archive.entries.returns, rtol=1e-3
+        mine.learned.policies, theirs.learned.policies, atol=1e-4
     )
-    assert np.std(mine.archive.entries.returns) > 0.01
+    np.testing.assert_allclose(
+        mine.learned.archive.entries.returns,
+        theirs.learned.archive.entries.returns,
+        rtol=1e-3,
+    )
+    assert np.std(mine.learned.archive.entries.returns) > 0.01
 
 
 def test_policies_of_several_sizes():
@@ -102,9 +109,13 @@ def test_policies_of_several_sizes():
     )
     algorithm = EPVF(make("cartpole", horizon=6), config)
     state = algorithm.init(key=jr.key(0))
-    before = state.policies
+    before = state.learned.policies
     after, _ = algorithm.compile(state)(_copy(state))
-    for vectors in (before, after.policies, after.archive.entries.weights[:6]):
+    for vectors in (
+        before,
+        after.learned.policies,
+        after.learned.archive.entries.weights[:6],
+    ):
         for i, vector in enumerate(vectors):
             policy = _any(algorithm.view.to_policy(vector))
             narrow = i % 2 == 0
@@ -116,11 +127,11 @@ def test_policies_of_several_sizes():
                 ]
             )
             assert np.all(beyond == 0) == narrow
-    assert np.all(np.any(before != after.policies, axis=1))
+    assert np.all(np.any(before != after.learned.policies, axis=1))
     best = algorithm.policy(after)
     assert best.layers[0].out_features in (2, 4)
     seen = jr.normal(jr.key(1), (4,))
-    outputs = [algorithm.view.to_policy(x)(seen) for x in after.policies]
+    outputs = [algorithm.view.to_policy(x)(seen) for x in after.learned.policies]
     assert any(np.allclose(best(seen), output, atol=1e-6) for output in outputs)
 
 
@@ -152,17 +163,20 @@ def test_observations_are_standardised():
     algorithm = EPVF(task, Config(normalise=True, **small))
     state = algorithm.init(key=jr.key(0))
     # Before anything was seen, policies act as they are.
-    trial = algorithm.propose(state)
-    np.testing.assert_array_equal(trial.acting, trial.population)
+    trial = algorithm.before_rollout(state)
+    np.testing.assert_array_equal(trial.acting, _all(trial))
     after, _ = algorithm.compile(state)(_copy(state))
-    assert after.seen.count == 8 * 30
+    assert after.observations.count == 8 * 30
     # Positions are near -0.5, velocities within 0.07.
-    assert -0.7 < after.seen.mean[0] < -0.3 and 0 < after.seen.std[1] < 0.07
-    trial = algorithm.propose(after)
+    assert (
+        -0.7 < after.observations.mean[0] < -0.3
+        and 0 < after.observations.std[1] < 0.07
+    )
+    trial = algorithm.before_rollout(after)
     observation = jnp.array([-0.4, 0.02])
-    standard = (observation - after.seen.mean) / after.seen.std
+    standard = (observation - after.observations.mean) / after.observations.std
     to_policy = algorithm.view.to_policy
-    for acting, weights in zip(trial.acting, trial.population, strict=True):
+    for acting, weights in zip(trial.acting, _all(trial), strict=True):
         np.testing.assert_allclose(
             to_policy(acting)(observation), to_policy(weights)(standard), atol=1e-4
         )
@@ -171,6 +185,6 @@ def test_observations_are_standardised():
         )
     np.testing.assert_allclose(
         algorithm.policy(after)(observation),
-        to_policy(after.policies[0])(standard),
+        to_policy(after.learned.policies[0])(standard),
         atol=1e-4,
     )

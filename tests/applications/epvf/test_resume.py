@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from applications.epvf.train import main
+
 
 _ROOT = Path(__file__).parents[3]
 _ITERATIONS = 120
@@ -61,7 +63,7 @@ def assert_same_run(assert_same_bits) -> Callable[[Path, Path], None]:
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory) -> Path:
     directory = tmp_path_factory.mktemp("runs") / "uninterrupted"
-    _finish("--run-dir", str(directory), *_FLAGS)
+    assert main(["--run-dir", str(directory), *_FLAGS]) == 0
     return directory
 
 
@@ -89,6 +91,16 @@ def _kill_at_random(process: subprocess.Popen, run: Path, pause: float) -> None:
     assert process.returncode == -signal.SIGKILL, f"done before the kill:\n{output}"
 
 
+def test_killed_and_resumed(tmp_path, uninterrupted, assert_same_run):
+    run = tmp_path / "killed"
+    _kill_at_random(_start("--run-dir", str(run), *_FLAGS), run, 0.1)
+    newest = max((run / "checkpoints").glob("*.ckpt"), default=None)
+    assert newest is None or int(newest.stem) < _ITERATIONS
+    assert main(["--resume", str(run)]) == 0
+    assert_same_run(run, uninterrupted)
+
+
+@pytest.mark.nightly
 @pytest.mark.parametrize("seed", [0, 1])
 def test_killed_at_random_moments(tmp_path, uninterrupted, assert_same_run, seed):
     moments = random.Random(seed)
@@ -102,6 +114,7 @@ def test_killed_at_random_moments(tmp_path, uninterrupted, assert_same_run, seed
     assert_same_run(run, uninterrupted)
 
 
+@pytest.mark.nightly
 def test_the_comparison_can_fail(tmp_path, uninterrupted, assert_same_run):
     run = tmp_path / "other-seed"
     _finish("--run-dir", str(run), *_FLAGS, "--seed", "4")
@@ -109,6 +122,7 @@ def test_the_comparison_can_fail(tmp_path, uninterrupted, assert_same_run):
         assert_same_run(run, uninterrupted)
 
 
+@pytest.mark.nightly
 def test_killed_before_the_first_iteration(tmp_path, uninterrupted, assert_same_run):
     run = tmp_path / "killed"
     process = _start("--run-dir", str(run), *_FLAGS)
@@ -121,6 +135,7 @@ def test_killed_before_the_first_iteration(tmp_path, uninterrupted, assert_same_
     assert_same_run(run, uninterrupted)
 
 
+@pytest.mark.nightly
 def test_newest_checkpoint_truncated(tmp_path, uninterrupted, assert_same_run):
     run = tmp_path / "truncated"
     _kill_at_random(_start("--run-dir", str(run), *_FLAGS), run, 0.3)
@@ -135,6 +150,7 @@ def test_newest_checkpoint_truncated(tmp_path, uninterrupted, assert_same_run):
     assert_same_run(run, uninterrupted)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_by_the_user(tmp_path, uninterrupted, assert_same_run, number):
     run = tmp_path / "interrupted"
@@ -152,6 +168,7 @@ def test_interrupted_by_the_user(tmp_path, uninterrupted, assert_same_run, numbe
     assert_same_run(run, uninterrupted)
 
 
+@pytest.mark.nightly
 def test_a_second_process_on_the_same_run(tmp_path, uninterrupted, assert_same_run):
     run = tmp_path / "run"
     process = _start("--run-dir", str(run), *_FLAGS)

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from applications import evaluate
 from applications.envs import names
-from applications.epvf import evaluate, train
+from applications.epvf import train
+from applications.settings import UserError
+from applications.training import Run
 
 
 _ROOT = Path(__file__).parents[3]
@@ -54,8 +57,9 @@ def test_run_directory(run):
     }
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["00000004.ckpt"]
     config = json.loads((run / "config.json").read_text())
-    assert config["env"] == "cartpole"
-    assert config["num_envs"] == 8
+    assert config["format"] == "wsl-run 1" and config["algorithm"] == "epvf"
+    assert config["settings"]["env"] == "cartpole"
+    assert config["settings"]["num_envs"] == 8
     assert (run / "return.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -101,26 +105,36 @@ def test_more_iterations_on_resume(run, tmp_path, capsys):
     assert "Iterations: 4 before, 6 now" in capsys.readouterr().out
     lines = (copy / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["iteration"] for line in lines] == [1, 2, 3, 4, 5, 6]
-    assert json.loads((copy / "config.json").read_text())["iterations"] == 6
+    assert Run(copy).manifest.settings["iterations"] == 6
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (("--num-envs", "0"), "--num-envs must be at least 1; got 0."),
+        (("--iterations", "-3"), "--iterations must be at least 1; got -3."),
+        (("--hidden", "8", "0"), "--hidden must be at least 1; got 0."),
+        (("--policy-lr", "0"), "--policy-lr must be positive and finite; got 0.0."),
+        (("--noise-scale", "nan"), "--noise-scale must be positive and finite"),
+        (("--batch-size", "9999"), "--batch-size 9999 is more than"),
+    ],
+)
+def test_bad_flags(flags, message):
+    with pytest.raises(UserError) as caught:
+        train.COMMAND_LINE.parse(flags)
+    assert message in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize(
     "flags, message",
     [
         (("--env", "cart-pole"), "Unknown task 'cart-pole'. Known tasks: ant, "),
-        (("--num-envs", "0"), "--num-envs must be at least 1; got 0."),
-        (("--iterations", "-3"), "--iterations must be at least 1; got -3."),
-        (("--hidden", "8", "0"), "--hidden must be at least 1; got 0."),
-        (("--horizon", "0"), "--horizon must be at least 1; got 0."),
-        (("--seed", "-1"), "--seed must be from 0 to 2**32 - 1; got -1."),
-        (("--policy-lr", "0"), "--policy-lr must be positive and finite; got 0.0."),
-        (("--noise-scale", "nan"), "--noise-scale must be positive and finite"),
         (("--seed", "4294967296"), "--seed must be from 0 to 2**32 - 1; got 42949"),
-        (("--batch-size", "9999"), "--batch-size 9999 is more than"),
         (("--resume", "nowhere"), "nowhere is not a run: it has no config.json."),
     ],
 )
-def test_bad_flags(flags, message, tmp_path, capsys, monkeypatch):
+def test_bad_input_leaves_nothing(flags, message, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert train.main([*flags]) == 2
     error = capsys.readouterr().err
@@ -130,15 +144,13 @@ def test_bad_flags(flags, message, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "flags", [("--num-envs", "many"), ("--representation", "x"), ("--nonsense",)]
+    "flags", [("--num-envs", "many"), ("--policies", "x"), ("--nonsense",)]
 )
-def test_flags_that_do_not_parse(flags, tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_flags_that_do_not_parse(flags, capsys):
     with pytest.raises(SystemExit) as exit_:
-        train.main([*flags])
+        train.COMMAND_LINE.parse(flags)
     assert exit_.value.code == 2
     assert flags[0] in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
 
 
 def test_help_names_every_flag_and_task(capsys):
@@ -146,7 +158,7 @@ def test_help_names_every_flag_and_task(capsys):
         train.main(["--help"])
     assert exit_.value.code == 0
     text = capsys.readouterr().out
-    for field in train.Config.__dataclass_fields__:
+    for field in train.COMMAND_LINE.parse([]).to_json():
         assert "--" + field.replace("_", "-") in text
     for task in names():
         assert task in text
@@ -188,38 +200,47 @@ def test_resume_and_run_dir_together(run, capsys):
 
 
 def test_checkpoint_of_another_config(run, tmp_path, capsys):
-    other = tmp_path / "other"
-    assert train.main(["--run-dir", str(other), *_SMALL, "--seed", "1"]) == 0
     mixed = tmp_path / "mixed"
     shutil.copytree(run, mixed)
-    shutil.copy(
-        other / "checkpoints" / "00000004.ckpt", mixed / "checkpoints" / "00000005.ckpt"
-    )
-    capsys.readouterr()
+    Run(mixed).update_settings(seed=1)
     longer = ["--resume", str(mixed), "--iterations", "9"]
     error = _fails_and_changes_nothing(longer, mixed, capsys)
-    assert "00000005.ckpt is a checkpoint of another config: it has seed=1" in error
+    assert "00000004.ckpt is a checkpoint of another config: it has seed=0" in error
 
 
 @pytest.mark.parametrize(
-    "content, message",
+    "changes, message",
     [
-        (b'{"num_env": 8}', "Unknown settings: num_env."),
-        (b"[]", "Settings are a JSON object; got []."),
-        (b'{"num_envs": "8"}', "--num-envs must be of type int; got '8'."),
-        (b'{"num_envs": true}', "--num-envs must be of type int; got True."),
-        (b'{"hidden": 5}', "--hidden must be of type tuple[int, ...]; got 5."),
-        (b'{"targets": "best"}', "--targets must be one of standard, rank; got 'best'"),
-        (b'{"env": "cart"}', "Unknown task 'cart'. Known tasks: ant, "),
-        (b"\xff\xfe{", "is not JSON"),
+        ({"num_env": 8}, "Unknown settings: num_env."),
+        ({"num_envs": "8"}, "--num-envs must be of type int; got '8'."),
+        ({"hidden": 5}, "--hidden must be of type tuple[int, ...]; got 5."),
+        ({"targets": "best"}, "--targets must be one of standard, rank; got 'best'"),
+        ({"env": "cart"}, "Unknown task 'cart'. Known tasks: ant, "),
     ],
 )
-def test_config_that_is_not_one(content, message, run, tmp_path, capsys):
+def test_config_that_is_not_one(changes, message, run, tmp_path, capsys):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
-    (copy / "config.json").write_bytes(content)
+    Run(copy).update_settings(**changes)
     error = _fails_and_changes_nothing(["--resume", str(copy)], copy, capsys)
     assert message in error
+
+
+def test_a_run_of_another_version_or_trainer(run, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    manifest = json.loads((copy / "config.json").read_text())
+    for content, message in (
+        (manifest["settings"], "config.json does not say 'wsl-run 1': another version"),
+        (
+            manifest | {"algorithm": "gogepo"},
+            "is a run of gogepo, which this command does not train. Go on by: "
+            f"python -m applications.gogepo.train --resume {copy}",
+        ),
+    ):
+        (copy / "config.json").write_text(json.dumps(content))
+        error = _fails_and_changes_nothing(["--resume", str(copy)], copy, capsys)
+        assert message in error
 
 
 def test_metrics_that_someone_edited(run, tmp_path, capsys):
@@ -232,13 +253,13 @@ def test_metrics_that_someone_edited(run, tmp_path, capsys):
     assert "Line 2 of" in error and "is not the row of the next iteration" in error
 
 
-def test_a_run_from_before_a_setting_came(run, tmp_path):
+def test_metrics_that_are_shorter_than_the_run(run, tmp_path, capsys):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
-    config = json.loads((copy / "config.json").read_text())
-    del config["probe_scale"]
-    (copy / "config.json").write_text(json.dumps(config))
-    assert train.main(["--resume", str(copy)]) == 0
+    lines = (copy / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (copy / "metrics.jsonl").write_text("".join(lines[:2]))
+    error = _fails_and_changes_nothing(["--resume", str(copy)], copy, capsys)
+    assert "has 2 rows, and the run's checkpoint is of iteration 4" in error
 
 
 def test_a_directory_that_cannot_be_made(tmp_path, capsys):
@@ -317,11 +338,12 @@ def test_inverted_pendulum_with_probing(tmp_path):
     _train_on_mjx(tmp_path / "run", *flags)
 
 
+@pytest.mark.nightly
 def test_ant_and_its_picture(tmp_path):
     run, picture = tmp_path / "run", tmp_path / "ant.webp"
     _train_on_mjx(run, "--env", "ant")
     # Draws where there is a way to draw, else says how to come to one.
-    command = ["-m", "applications.epvf.evaluate", str(run), "--render", str(picture)]
+    command = ["-m", "applications.evaluate", str(run), "--render", str(picture)]
     done = subprocess.run(
         [sys.executable, *command, "--episodes", "1"],
         cwd=_ROOT,

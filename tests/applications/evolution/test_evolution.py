@@ -11,20 +11,22 @@ import pytest
 
 pytest.importorskip("evosax")
 
-from applications.baselines import Config
 from applications.envs import make
+from applications.evolution import ARSConfig, OpenESConfig
 from applications.evolution.algorithm import costs, Evolution
-from applications.policies import Moments
+from applications.policies import RunningStatistics
 from applications.rollout import Episode, rollout
 
 
 def _episodes(returns, valid, length=3):
     """Episodes with given returns; observations do not matter."""
     shape = returns.shape
-    seen = Moments(jnp.zeros(shape), jnp.zeros((*shape, 1)), jnp.zeros((*shape, 1)))
     start = jnp.zeros((*shape, 1))
+    start = jnp.zeros((*shape, 1))
+    seen = RunningStatistics(jnp.zeros(shape), start, start)
     lengths = jnp.full(shape, length, jnp.int32)
-    return Episode(jnp.asarray(returns, jnp.float32), lengths, valid, start, seen)
+    returns, no = jnp.asarray(returns, jnp.float32), jnp.zeros(shape, bool)
+    return Episode(returns, lengths, valid, start, seen, no)
 
 
 def _one_step(algorithm, returns, valid=None):
@@ -34,29 +36,27 @@ def _one_step(algorithm, returns, valid=None):
     returns = np.concatenate([returns, watched])[:, None]
     valid = np.ones(len(returns), bool) if valid is None else np.append(valid, watched)
     state = algorithm.init(key=jr.key(3))
-    trial = algorithm.propose(state)
-    after, metrics = algorithm.learn(
+    trial = algorithm.before_rollout(state)
+    after, metrics = algorithm.after_rollout(
         state, trial, _episodes(returns, jnp.asarray(valid, bool).reshape(-1, 1))
     )
-    half = config.own["num_envs"] // 2
-    mean = np.asarray(state.search.mean)
-    noise = (np.asarray(trial.population)[:half] - mean) / config.own["noise_scale"]
+    half = config.num_envs // 2
+    mean = np.asarray(state.learned.mean)
+    noise = (np.asarray(trial.proposal.candidates)[:half] - mean) / config.noise_scale
     np.testing.assert_allclose(
-        trial.population[half:],
-        mean - config.own["noise_scale"] * noise,
+        trial.proposal.candidates[half:],
+        mean - config.noise_scale * noise,
         rtol=1e-5,
         atol=1e-6,
     )
-    return mean, np.asarray(after.search.mean), noise, metrics
+    return mean, np.asarray(after.learned.mean), noise, metrics
 
 
 _RETURNS = np.array([5.0, 1.0, 2.0, -4.0, 3.0, 2.5, 9.0, 0.0])
 
 
 def _ars(top=2, **options):
-    config = Config(
-        algorithm="ars",
-        env="lqr",
+    config = ARSConfig(
         num_envs=8,
         top=top,
         learning_rate=0.1,
@@ -80,9 +80,7 @@ def test_ars_makes_the_step_of_its_paper():
 
 
 def test_openes_ascends_centred_ranks():
-    config = Config(
-        algorithm="openes", env="lqr", num_envs=8, hidden=(), learning_rate=0.1
-    )
+    config = OpenESConfig(num_envs=8, hidden=(), learning_rate=0.1)
     mean, after, noise, _ = _one_step(Evolution(make("lqr"), config), _RETURNS)
     ranks = np.argsort(np.argsort(_RETURNS)) / 7 - 0.5
     gradient = (ranks[:4] - ranks[4:]) @ noise
@@ -118,8 +116,8 @@ def test_nothing_moves_where_all_returns_are_equal():
 def _learn(algorithm, iterations, *, deal=None):
     """Returns of the policy itself; `deal` hands returns out in another order."""
     state = algorithm.init(key=jr.key(0))
-    propose = eqx.filter_jit(lambda state: algorithm.propose(state))
-    learn = eqx.filter_jit(lambda *args: algorithm.learn(*args))
+    propose = eqx.filter_jit(lambda state: algorithm.before_rollout(state))
+    learn = eqx.filter_jit(lambda *args: algorithm.after_rollout(*args))
     run = eqx.filter_jit(
         lambda acting, key: rollout(
             algorithm.task, algorithm.view.to_policy, acting, key=key
@@ -138,17 +136,16 @@ def _learn(algorithm, iterations, *, deal=None):
 
 
 # LQR's best return is about -1.6, and a policy that does nothing has -50.
-_LQR: dict[str, Any] = {
-    "ars": {"top": 4, "learning_rate": 0.05, "noise_scale": 0.05},
-    "openes": {"hidden": (4,), "learning_rate": 0.1, "noise_scale": 0.05},
+_WATCHED: dict[str, Any] = {"num_envs": 16, "noise_scale": 0.05, "eval_episodes": 1}
+_LQR = {
+    "ars": ARSConfig(top=4, learning_rate=0.05, **_WATCHED),
+    "openes": OpenESConfig(hidden=(4,), learning_rate=0.1, **_WATCHED),
 }
 
 
 @pytest.mark.parametrize("name", _LQR)
 def test_it_learns_and_not_from_returns_of_others(name):
-    config = Config(
-        algorithm=name, env="lqr", num_envs=16, eval_episodes=1, **_LQR[name]
-    )
+    config = _LQR[name]
     algorithm = Evolution(make("lqr"), config)
     assert max(_learn(algorithm, 40)[-5:]) > -2.5
     random = np.random.default_rng(0)
@@ -157,9 +154,7 @@ def test_it_learns_and_not_from_returns_of_others(name):
 
 
 def test_it_learns_on_the_c_engine_with_observations_standardised():
-    config = Config(
-        algorithm="ars",
-        env="inverted_pendulum",
+    config = ARSConfig(
         num_envs=32,
         top=8,
         learning_rate=0.1,

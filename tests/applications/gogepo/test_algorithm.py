@@ -12,13 +12,12 @@ import pytest
 
 from applications.envs import make
 from applications.gogepo import Config, GoGePo
-from applications.gogepo._exploring import Attempt
-from applications.policies import Moments
+from applications.gogepo._exploring import PolicyRecord
+from applications.policies import RunningStatistics
 from applications.rollout import Episode, rollout
 
 
 _SMALL: dict[str, Any] = {
-    "env": "lqr",
     "num_envs": 8,
     "hidden": (4,),
     "archive": 4,
@@ -33,8 +32,7 @@ _SMALL: dict[str, Any] = {
 
 
 def _algorithm(**options):
-    config = Config(**(_SMALL | options))
-    return GoGePo(make(config.env), config)
+    return GoGePo(make("lqr"), Config(**(_SMALL | options)))
 
 
 @functools.cache
@@ -49,9 +47,9 @@ def _begun(*, least=-40.0, best=-10.0, **options):
     kept = {k: v for k, v in options.items() if k in shapes}
     state = _initial(tuple(kept.items()))
     where = lambda state: (
-        state.model.outcomes.least,
-        state.model.outcomes.best,
-        state.model.outcomes.moments.count,
+        state.learned.outcomes.least,
+        state.learned.outcomes.best,
+        state.learned.outcomes.moments.count,
     )
     seen = (jnp.asarray(least), jnp.array([best]), jnp.ones(()))
     return _algorithm(**options), eqx.tree_at(where, state, seen)
@@ -63,33 +61,41 @@ def _episodes(returns, *, broken=()):
     valid = jnp.ones(returns.shape, bool)
     for i in broken:
         valid = valid.at[i].set(False)
-    seen = Moments(
+    seen = RunningStatistics(
         jnp.ones(returns.shape), *(jnp.zeros((*returns.shape, 1)) for _ in range(2))
     )
     lengths = jnp.full(returns.shape, 7, jnp.int32)
-    return Episode(returns, lengths, valid, jnp.zeros((*returns.shape, 1)), seen)
+    start, no = jnp.zeros((*returns.shape, 1)), jnp.zeros_like(valid)
+    return Episode(returns, lengths, valid, start, seen, no)
+
+
+def _all(trial):
+    return jnp.concatenate([trial.proposal.candidates, trial.proposal.evaluation])
 
 
 def test_policies_are_those_of_the_generator_and_noise():
     algorithm, state = _begun(noise_scale=0.5)
-    trial = algorithm.propose(state)
-    assert trial.commands.shape == trial.population[:, :1].shape == (11, 1)
+    trial = algorithm.before_rollout(state)
+    commands = trial.proposal.context
+    assert commands.shape == (11, 1)
     # From the least to the best, to watch.
-    np.testing.assert_allclose(trial.commands[8:, 0], [-40, -25, -10], rtol=1e-6)
-    clean = algorithm.generate(state.model, trial.commands)
-    noise = np.asarray(trial.population - clean)
+    np.testing.assert_allclose(commands[8:, 0], [-40, -25, -10], rtol=1e-6)
+    clean = algorithm.generate(algorithm.model(state), commands)
+    noise = np.asarray(_all(trial) - clean)
     np.testing.assert_allclose(noise[8:], 0, atol=1e-6)
     assert 0.4 < noise[:8].std() < 0.6
     # Before anything was observed, standardisation changes nothing.
-    np.testing.assert_allclose(trial.acting, trial.population, atol=1e-6)
-    first: Any = state.model.generator(trial.commands[0])
-    np.testing.assert_allclose(algorithm.view.to_vector(first), clean[0], atol=1e-6)
+    np.testing.assert_allclose(trial.acting, _all(trial), atol=1e-6)
+    first: Any = state.learned.generator(commands[0])
+    np.testing.assert_allclose(
+        algorithm.view.to_vector(first), clean[0], rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("scale", ["range", "seen"])
 def test_commands_in_the_scale_of_what_was_seen(scale):
     algorithm = _algorithm(command_scale=scale)
-    model = _initial((("command_scale", scale),)).model
+    model = algorithm.model(_initial((("command_scale", scale),)))
     # The range of commands is from -1000 to 0, until there are outcomes.
     commands = jnp.array([[-40.0], [-10.0]])
     before = algorithm.generate(model, commands)
@@ -97,7 +103,7 @@ def test_commands_in_the_scale_of_what_was_seen(scale):
     own = np.allclose(before[0], algorithm.view.to_vector(first), atol=1e-6)
     # Then as much above the mean as before is the same policy.
     returns = jnp.array([[-150.0], [-50.0]])
-    fresh = Attempt(jnp.zeros((2, before.shape[1])), returns, jnp.ones(2, bool))
+    fresh = PolicyRecord(jnp.zeros((2, before.shape[1])), returns, jnp.ones(2, bool))
     grown = eqx.tree_at(lambda m: m.outcomes, model, model.outcomes.add(fresh))
     after = algorithm.generate(grown, -100 + (commands + 500) / 10)
     same = np.allclose(before, after, atol=1e-5)
@@ -110,16 +116,16 @@ def test_noise_becomes_less():
     spreads = []
     for iteration in (0, 5, 10):
         at = eqx.tree_at(lambda s: s.iteration, state, jnp.int32(iteration))
-        trial = algorithm.propose(at)
-        clean = algorithm.generate(state.model, trial.commands)
-        spreads.append(np.asarray(trial.population - clean)[:8].std())
+        trial = algorithm.before_rollout(at)
+        clean = algorithm.generate(algorithm.model(state), trial.proposal.context)
+        spreads.append(np.asarray(_all(trial) - clean)[:8].std())
     assert spreads[1] == pytest.approx(spreads[0] / 2, rel=1e-3)
     assert spreads[0] > 0.3 and spreads[2] == pytest.approx(0, abs=1e-6)
 
 
 def _learn(algorithm, state, episodes):
-    trial = eqx.filter_jit(lambda state: algorithm.propose(state))(state)
-    learn = eqx.filter_jit(lambda *args: algorithm.learn(*args))
+    trial = eqx.filter_jit(lambda state: algorithm.before_rollout(state))(state)
+    learn = eqx.filter_jit(lambda *args: algorithm.after_rollout(*args))
     return trial, *learn(state, trial, episodes)
 
 
@@ -129,18 +135,18 @@ def test_what_was_seen_by_hand():
     # The best one broke off; the last three are only watched.
     episodes = _episodes(returns, broken=[5])
     trial, after, metrics = _learn(algorithm, state, episodes)
-    seen = after.model.outcomes
+    seen = after.learned.outcomes
     assert seen.least == -45 and seen.best.tolist() == [-8]
-    entries = after.archive.entries
+    entries = after.learned.archive.entries
     np.testing.assert_array_equal(entries.outcome[:8, 0], returns[:8])
-    np.testing.assert_array_equal(entries.weights[:8], trial.population[:8])
+    np.testing.assert_array_equal(entries.weights[:8], trial.proposal.candidates)
     assert entries.valid[:8].tolist() == [True] * 5 + [False] + [True] * 2
     assert metrics["return_perturbed_max"] == -8
     assert metrics["return_policy"] == -1 and metrics["nan_episodes"] == 1
     # Commands to watch were -40, -25 and -10.
     assert metrics["command_error"] == pytest.approx((59 + 24 + 9) / 3)
     sound = [x for i, x in enumerate(returns[:8]) if i != 5]
-    np.testing.assert_allclose(after.model.targets.mean, np.mean(sound), rtol=1e-5)
+    np.testing.assert_allclose(after.learned.targets.mean, np.mean(sound), rtol=1e-5)
 
 
 def test_what_broke_off_is_not_learned_from():
@@ -151,7 +157,7 @@ def test_what_broke_off_is_not_learned_from():
     models = []
     for told, broken in ((returns, [2]), (other, [2]), (other, [])):
         _, after, _ = _learn(algorithm, state, _episodes(told, broken=broken))
-        models.append(after.model)
+        models.append(algorithm.model(after))
     one, same, control = (jax.tree.leaves(eqx.filter(m, eqx.is_array)) for m in models)
     assert all(map(np.array_equal, one, same))
     assert not all(map(np.array_equal, one, control))
@@ -163,19 +169,19 @@ def test_gradients_reach_every_embedding_and_not_the_evaluator():
     for loss in ("evaluator", "weights"):
         algorithm, state = _begun(loss=loss, hidden=(20,), slice_size=4)
         _, after[loss], _ = _learn(algorithm, state, episodes)
-        before: Any = state.model.generator
-        now: Any = after[loss].model.generator
+        before: Any = state.learned.generator
+        now: Any = after[loss].learned.generator
         for path, embeddings in before.embeddings.items():
             moved = np.asarray(now.embeddings[path] != embeddings)
             assert moved.any(axis=1).all(), path
     # The generator's loss is all that differs, so that it leaves V alone.
     values = [
-        jax.tree.leaves(eqx.filter(after[loss].model.value, eqx.is_array))
+        jax.tree.leaves(eqx.filter(after[loss].learned.value, eqx.is_array))
         for loss in after
     ]
     assert all(map(np.array_equal, *values))
     generators = [
-        jax.tree.leaves(eqx.filter(after[loss].model.generator, eqx.is_array))
+        jax.tree.leaves(eqx.filter(after[loss].learned.generator, eqx.is_array))
         for loss in after
     ]
     assert not all(map(np.array_equal, *generators))
@@ -188,15 +194,15 @@ def _run(algorithm, state, iterations, *, tell=lambda returns: returns):
     """
 
     def step(state):
-        trial = algorithm.propose(state)
+        trial = algorithm.before_rollout(state)
         episodes = rollout(
             algorithm.task, algorithm.view.to_policy, trial.acting, key=trial.key
         )
-        count = algorithm.config.own["num_envs"]
+        count = algorithm.config.num_envs
         returns = episodes.total_reward
         returns = returns.at[:count].set(tell(returns[:count]))
         told = eqx.tree_at(lambda told: told.total_reward, episodes, returns)
-        return algorithm.learn(state, trial, told)
+        return algorithm.after_rollout(state, trial, told)
 
     step = eqx.filter_jit(step)
     found = []
@@ -237,8 +243,8 @@ def test_other_generators(generator):
     _, after, metrics = _learn(algorithm, state, _episodes(np.linspace(-40, -10, 11)))
     assert np.isfinite(float(metrics["generator_loss"]))
     commands = jnp.array([[-20.0], [-20.0]])
-    plain = algorithm.generate(after.model, commands)
+    plain = algorithm.generate(algorithm.model(after), commands)
     np.testing.assert_array_equal(plain[0], plain[1])
-    drawn = algorithm.generate(after.model, commands, key=jr.key(0))
+    drawn = algorithm.generate(algorithm.model(after), commands, key=jr.key(0))
     # Only a latent makes policies for the same command different.
     assert np.array_equal(drawn[0], drawn[1]) == (generator != "latent")

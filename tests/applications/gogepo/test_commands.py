@@ -4,21 +4,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from applications.envs import make
-from applications.envs.native import Physics
+from applications.envs import AbstractEnvironment, Discrete, make
 from applications.gogepo._commands import make_commands
-from applications.policies import Moments
+from applications.policies import RunningStatistics
 from applications.rollout import Episode
 from applications.settings import UserError
 
 
 def _commands(kind, env="cartpole", **options):
     given = {"low": None, "high": None, "drive": None} | options
-    return make_commands(kind, env, make(env, physics="mujoco"), **given)
+    return make_commands(kind, make(env, physics="mujoco"), **given)
 
 
-def _sizes(model):
-    return model.nq, model.nv, model.nu
+class _Unknown(AbstractEnvironment):
+    """A task of which nothing is known."""
+
+    observation_size: int = 1
+    action_space: Discrete = Discrete(2)
+    horizon: int = 5
 
 
 def _episodes():
@@ -29,7 +32,8 @@ def _episodes():
         jnp.array([[10, 20], [30, 40]]),
         jnp.ones((2, 2), bool),
         jnp.zeros((2, 2, 4)),
-        Moments(jnp.ones((2, 2)), mean, jnp.zeros((2, 2, 4))),
+        RunningStatistics(jnp.ones((2, 2)), mean, jnp.zeros((2, 2, 4))),
+        jnp.zeros((2, 2), bool),
     )
 
 
@@ -54,19 +58,16 @@ def test_measures():
     np.testing.assert_array_equal(speed[..., 0], [[1, 5], [9, 13]])
 
 
-@pytest.mark.parametrize("env", ["half_cheetah", "hopper", "swimmer", "walker2d"])
-def test_speed_is_that_along_x(env):
-    task = make(env, physics="mujoco")
-    commands = _commands("speed", env)
-    qpos, qvel, ctrl = (jnp.zeros(size) for size in _sizes(task.model))
-    physics = Physics(qpos, qvel.at[0].set(0.25), ctrl, qvel)
-    seen = task.definition.observe(physics)
-    assert commands.speed_at is not None and seen[commands.speed_at] == 0.25
-    assert np.count_nonzero(seen) == 1
-
-
 def test_what_cannot_be_commanded():
-    with pytest.raises(UserError, match="speed is not for lqr"):
+    with pytest.raises(UserError, match="speed is not for this task"):
         _commands("speed", "lqr")
     with pytest.raises(UserError, match="--low 600.0 must be below --high 500.0"):
         _commands("return", low=600.0)
+    with pytest.raises(UserError, match="give --low and --high"):
+        make_commands("return", _Unknown(), low=1.0, high=None, drive=None)
+
+
+def test_a_task_without_facts_can_be_told_its_range():
+    commands = make_commands("return", _Unknown(), low=1.0, high=3.0, drive=None)
+    assert (commands.low, commands.high, commands.drive) == ((1.0,), (3.0,), 0.1)
+    assert _commands("return", "ant_v5").high == (3000.0,)

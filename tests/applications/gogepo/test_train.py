@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from applications.epvf import evaluate as replay, train as epvf
-from applications.gogepo import evaluate, generate, train
+from applications import evaluate as replay
+from applications.gogepo import evaluate, generate, GoGePo, train
+from applications.settings import UserError
+from applications.training import Manifest, Run
 
 
 _SMALL = (
@@ -85,6 +87,7 @@ def test_evaluation(run):
         assert (run / picture).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.nightly
 def test_latents_make_several_policies_for_a_command(run, tmp_path):
     latent = tmp_path / "latent"
     flags = ["--generator", "latent", "--iterations", "2", "--snapshots", "1"]
@@ -109,21 +112,28 @@ def test_latents_make_several_policies_for_a_command(run, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("--preset both", "invalid choice"),
         ("--eval-episodes 1", "--eval-episodes must be at least 2"),
         ("--low 10 --high 5", "--low 10.0 must be below --high 5.0"),
         ("--env lqr --command-kind speed", "speed is not for lqr"),
         ("--representation interactive-probing --num-probes 30", "cannot be shared"),
+        (
+            "--preset sequential --probe-rounds 3 --representation interactive-probing",
+            "--num-probes 200 cannot be shared",
+        ),
     ],
 )
-def test_what_cannot_be_trained(flags, message, tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    try:
-        assert train.main(flags.split()) == 2
-    except SystemExit as error:
-        assert error.code == 2
-    assert message in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+def test_what_cannot_be_trained(flags, message):
+    with pytest.raises(UserError, match=message):
+        settings = train.COMMAND_LINE.parse(flags.split())
+        GoGePo(settings.task.make(as_trained=True), settings.algorithm)
+
+
+def test_presets():
+    quick = train.COMMAND_LINE.parse([])
+    slow = train.COMMAND_LINE.parse(["--preset", "sequential", "--hidden", "8"])
+    assert (quick.algorithm.num_envs, quick.launch.checkpoint_every) == (64, 10)
+    assert (slow.algorithm.num_envs, slow.launch.checkpoint_every) == (1, 1000)
+    assert slow.algorithm.hidden == (8,) and slow.algorithm.drive == 20.0
 
 
 def test_what_cannot_be_generated(run, tmp_path, capsys):
@@ -131,8 +141,12 @@ def test_what_cannot_be_generated(run, tmp_path, capsys):
     assert "--command takes 1 number here (return); got 2." in capsys.readouterr().err
     assert generate.main([str(tmp_path), "--command", "1"]) == 2
     assert "is not a run" in capsys.readouterr().err
-    other = tmp_path / "epvf"
-    flags = ["--num-envs", "4", "--iterations", "1", "--horizon", "5"]
-    assert epvf.main(["--run-dir", str(other), *flags]) == 0
-    assert evaluate.main([str(other)]) == 2
-    assert "is a run of another algorithm" in capsys.readouterr().err
+    assert generate.main([str(run), "--command", "nan"]) == 2
+    assert "--command takes finite numbers" in capsys.readouterr().err
+    assert evaluate.main([str(run), "--low", "nan"]) == 2
+    assert "--low must be finite; got nan." in capsys.readouterr().err
+    other = Run.create(tmp_path / "epvf", Manifest("epvf", {})).directory
+    for main, flags in ((evaluate.main, []), (generate.main, ["--command", "1"])):
+        assert main([str(other), *flags]) == 2
+        said = f"{other} is a run of epvf, not of gogepo."
+        assert said in capsys.readouterr().err

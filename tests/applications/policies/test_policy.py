@@ -1,10 +1,4 @@
-"""Policies: the perceptron by hand, its flat view, its file."""
-
-import hashlib
-import io
-import json
-import pickle
-from typing import Any, get_args
+"""Policies: the perceptron by hand, its flat view, policies of one's own."""
 
 import equinox as eqx
 import jax
@@ -12,13 +6,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from applications.envs import AbstractTask, ActionSpace, Continuous, Discrete, make
+from applications.envs import AbstractTask, ActionSpace, Continuous, Discrete
 from applications.policies import (
-    Activation,
+    AbstractPolicy,
+    act,
     FlatView,
+    make_policy,
     MLPPolicy,
-    read_policy,
-    write_policy,
+    RunningStatistics,
+    standardised,
 )
 
 
@@ -119,145 +115,71 @@ def test_flat_view_under_vmap():
     np.testing.assert_array_equal(outputs, [[3, 4], [9, 10]])
 
 
-# Files.
+# Policies of one's own.
 
 
-def _cartpole_file(folder, hidden=(3, 2)):
-    policy = MLPPolicy(make("cartpole"), hidden, key=jax.random.key(7))
-    path = folder / "whole.eqx"
-    with open(path, "wb") as file:
-        write_policy(file, policy, task="cartpole", task_options={"horizon": 30})
-    return policy, path.read_bytes()
+class Gains(AbstractPolicy):
+    """A matrix of gains, with what it saw beside its output."""
+
+    gains: jax.Array
+    action_space: ActionSpace = eqx.field(static=True)
+
+    def __init__(self, task, hidden, *, key):
+        shape = (task.action_space.output_size, task.observation_size)
+        self.gains = jnp.ones(shape) * len(hidden)
+        self.action_space = task.action_space
+
+    def __call__(self, observation, *, key=None):
+        output = self.gains @ observation
+        return output if key is None else (output, {"seen": observation})
+
+    def fold_standardisation(self, mean, std):
+        return eqx.tree_at(lambda policy: policy.gains, self, self.gains / std[None])
 
 
-@pytest.mark.parametrize("hidden", [(), (3, 2)])
-def test_file_goes_there_and_back(tmp_path, hidden):
-    written, content = _cartpole_file(tmp_path, hidden)
-    path = tmp_path / "policy.eqx"
-    path.write_bytes(content)
-    task, policy = read_policy(path)
-    header = json.loads(content.split(b"\n", 1)[0])
-    assert task == make("cartpole", horizon=30) and task.horizon == 30
-    assert eqx.tree_equal(policy, written)
-    weights = content[content.index(b"\n") + 1 :]
-    assert header == {
-        "format": "wsl-policy 1",
-        "task": "cartpole",
-        "task_options": {"horizon": 30},
-        "hidden": list(hidden),
-        "activation": "tanh",
-        "sha256": hashlib.sha256(weights).hexdigest(),
-    }
+def no_policy(task, hidden, *, key):
+    return lambda observation: observation
 
 
-def test_damaged_files(tmp_path):
-    _, content = _cartpole_file(tmp_path)
-    path = tmp_path / "policy.eqx"
-    end_of_header = content.index(b"\n")
-    lengths = [
-        end_of_header,
-        end_of_header + 1,
-        *range(end_of_header, len(content), 37),
-    ]
-    whole = bytearray(content)
-    whole[-3] ^= 1
-    cut = [content[:length] for length in [*lengths, len(content) - 1]]
-    for damaged in [*cut, content + b"0", bytes(whole)]:
-        path.write_bytes(damaged)
-        with pytest.raises(ValueError) as caught:
-            read_policy(path)
-        assert str(caught.value).startswith(f"{path} is damaged: ")
-    for length in (0, 1, end_of_header - 1):
-        path.write_bytes(content[:length])
-        with pytest.raises(ValueError) as caught:
-            read_policy(path)
-        assert str(caught.value) == f"{path} is not a policy file."
+def test_a_policy_of_ones_own():
+    task = _Task(2, Discrete(3))
+    policy = make_policy(f"{__name__}:Gains", task, (4, 4), key=jax.random.key(0))
+    assert isinstance(policy, Gains)
+    observation = jnp.array([1.0, 2.0])
+    np.testing.assert_array_equal(policy(observation), [6, 6, 6])
+    output, extras = act(policy, observation, key=jax.random.key(0))
+    np.testing.assert_array_equal(output, [6, 6, 6])
+    np.testing.assert_array_equal(extras["seen"], observation)
+    view = FlatView(policy)
+    np.testing.assert_array_equal(view.to_vector(policy), np.full(6, 2.0))
+    statistics = RunningStatistics(
+        jnp.array(4.0), jnp.zeros(2), jnp.array([16.0, 64.0])
+    )
+    # Deviations 2 and 4.
+    folded = standardised(policy, statistics)
+    np.testing.assert_array_equal(folded(observation), [2, 2, 2])
 
 
-def _with_checksum(header, weights):
-    """A file whose checksum fits, so that only its content can be at fault."""
-    fitting = {**json.loads(header), "sha256": hashlib.sha256(weights).hexdigest()}
-    return json.dumps(fitting).encode() + b"\n" + weights
+def test_the_perceptron_by_its_name():
+    task, key = _Task(2, Discrete(3)), jax.random.key(0)
+    named = make_policy("mlp", task, (4,), key=key)
+    assert eqx.tree_equal(named, MLPPolicy(task, (4,), key=key))
+    observation = jnp.array([1.0, 2.0])
+    output, extras = act(named, observation, key=key)
+    np.testing.assert_array_equal(output, named(observation))
+    assert extras == ()
 
 
-class _Trap:
-    """Leaves a file behind when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
-
-
-def test_foreign_files_are_refused_and_never_unpickled(tmp_path):
-    _, content = _cartpole_file(tmp_path)
-    header, rest = content.split(b"\n", 1)
-    mark = tmp_path / "unpickled"
-    trap = pickle.dumps(_Trap(mark))
-    array = io.BytesIO()
-    np.save(array, np.array([_Trap(mark)], dtype=object), allow_pickle=True)
-    other_version = {**json.loads(header), "format": "wsl-policy 0"}
-    foreign = [
-        trap,
-        b"\x89PNG\r\n\x1a\n",
-        b"[1, 2]\n",
-        b"{}\n",
-        json.dumps(other_version).encode() + b"\n" + rest,
-    ]
-    path = tmp_path / "policy.eqx"
-    for bad in foreign:
-        path.write_bytes(bad)
-        with pytest.raises(ValueError) as caught:
-            read_policy(path)
-        assert str(caught.value) == f"{path} is not a policy file."
-    for bad in (trap, array.getvalue()):
-        path.write_bytes(_with_checksum(header, bad))
-        with pytest.raises(ValueError) as caught:
-            read_policy(path)
-        assert str(caught.value).startswith(f"{path} does not fit its own header: ")
-    assert not mark.exists()
-    # Control: the trap does work.
-    pickle.loads(trap).close()
-    assert mark.exists()
-
-
-def test_weights_of_another_shape(tmp_path):
-    header = _cartpole_file(tmp_path, (3, 2))[1].split(b"\n", 1)[0]
-    weights = _cartpole_file(tmp_path, (2, 3))[1].split(b"\n", 1)[1]
-    path = tmp_path / "policy.eqx"
-    path.write_bytes(_with_checksum(header, weights))
-    with pytest.raises(ValueError) as caught:
-        read_policy(path)
-    assert str(caught.value).startswith(f"{path} does not fit its own header: ")
-
-
-@pytest.mark.parametrize("missing", ["task", "task_options", "hidden"])
-def test_header_that_lacks_something(tmp_path, missing):
-    header, weights = _cartpole_file(tmp_path)[1].split(b"\n", 1)
-    lacking = {k: v for k, v in json.loads(header).items() if k != missing}
-    path = tmp_path / "policy.eqx"
-    path.write_bytes(json.dumps(lacking).encode() + b"\n" + weights)
-    with pytest.raises(ValueError, match=f"has a header without '{missing}'"):
-        read_policy(path)
-
-
-def test_other_activations_are_kept(tmp_path):
-    task = make("cartpole")
-    policies = [
-        MLPPolicy(task, (4,), activation=activation, key=jax.random.key(0))
-        for activation in get_args(Activation)
-    ]
-    observation = jnp.array([1.0, -2.0, 0.5, 3.0])
-    answers = []
-    for policy in policies:
-        path = tmp_path / policy.activation
-        with open(path, "wb") as file:
-            write_policy(file, policy, task="cartpole", task_options={})
-        _, read = read_policy(path)
-        assert eqx.tree_equal(read, policy)
-        answers.append(read(observation).tolist())
-    assert len({tuple(answer) for answer in answers}) == 3
-    with pytest.raises((ValueError, TypeError)):
-        sine: Any = "sine"
-        MLPPolicy(task, (4,), activation=sine, key=jax.random.key(0))
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("perceptron", "There is no policy 'perceptron'; there are mlp and package"),
+        ("no_such_package:Policy", "no_such_package:Policy: No module named"),
+        ("applications:Nothing", "applications:Nothing: module 'applications' has no"),
+        ("applications.envs:__name__", "it must be callable"),
+        (f"{__name__}:no_policy", "made function; it must make a subclass of"),
+    ],
+)
+def test_names_of_no_policy(name, message):
+    with pytest.raises(ValueError, match=message):
+        make_policy(name, _Task(2, Discrete(3)), (4,), key=jax.random.key(0))

@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mujoco.batch import Batch
 
 from applications.envs import make
 from applications.envs.native import NativeTask
 from applications.policies import FlatView, MLPPolicy
 from applications.rollout import evaluate, rollout
-from applications.rollout.native import NativeRollout
+from applications.rollout.native import NativeEngine, NativeRollout
+from applications.rollout.native._blocks import block_size
+from applications.rollout.transitions import episode_key
 
 
 def _task(name, **options):
@@ -88,24 +89,97 @@ def test_threads_and_neighbours_make_no_difference():
     assert same[20:].all() and not same[1:20].any()
 
 
-def test_threads_have_equally_many_episodes(monkeypatch):
-    sizes = []
+def test_threads_have_equally_many_episodes():
+    # No more than 512 in a block: 2 threads, 2 rounds. Asked for 8 of 18: 8, 8, 2.
+    sizes = [block_size(18, 2), block_size(1100, 2), block_size(18, 2, 8)]
+    assert sizes == [9, 275, 8]
+    # No thread has nothing to do, even if larger blocks were asked for.
+    assert block_size(18, 2, 16) == 9
 
-    def record(model, size, threads):
-        sizes.append(size)
-        return Batch(model, size, threads)
 
-    monkeypatch.setattr("applications.rollout.native.Batch", record)
-    monkeypatch.setattr("applications.rollout.native._BLOCK", 8)
-    task = _task("inverted_pendulum", horizon=2)
-    view, population = _population(task, 18)
-    key = jax.random.key(0)
-    evenly = NativeRollout(task, view.to_policy, threads=2)(population, key=key)
-    assert sizes == [5, 5, 5, 5]
-    sizes.clear()
-    asked = NativeRollout(task, view.to_policy, threads=2, block=8)
-    np.testing.assert_array_equal(asked(population, key=key).length, evenly.length)
-    assert sizes == [8, 8, 8]
+def _steps_by_hand(task, policy, key, environment, steps):
+    """Observation, reward, next observation, terminated, truncated of each step."""
+    act = eqx.filter_jit(policy)
+    found, episode, length = [], 0, 0
+    reset = lambda: task.reset(
+        key=episode_key(key, jnp.int32(environment), jnp.int32(episode))
+    )
+    state = reset()
+    for _ in range(steps):
+        seen = task.observe(state)
+        state, reward, terminated = task.step(state, act(seen))
+        length += 1
+        truncated = length == task.horizon and not terminated
+        after = task.observe(state)
+        found.append((seen, reward, after, bool(terminated), truncated))
+        if terminated or truncated:
+            episode, length = episode + 1, 0
+            state = reset()
+    return [np.stack(x) for x in zip(*found, strict=True)]
+
+
+# With what MuJoCo derives, and without.
+@pytest.mark.parametrize("name", ["inverted_pendulum", "reacher"])
+def test_an_unroll_equals_a_loop(name):
+    task = _task(name, horizon=6)
+    view, population = _population(task, 2, scale=4.0)
+    rows, key = np.array([0, 1, 1]), jax.random.key(3)
+    engine = NativeEngine(task, threads=2)
+    unroll = engine.compile_unroll(view.to_policy, steps=10)
+    unrolled, _ = unroll(population, rows, unroll.init(3, key=key))
+    steps = unrolled.transitions
+    for i, row in enumerate(rows):
+        policy = view.to_policy(population[row])
+        seen, reward, after, terminated, truncated = _steps_by_hand(
+            task, policy, key, i, 10
+        )
+        np.testing.assert_allclose(steps.observation[:, i], seen, atol=1e-4)
+        np.testing.assert_allclose(steps.reward[:, i], reward, rtol=1e-4)
+        np.testing.assert_allclose(steps.next_observation[:, i], after, atol=1e-4)
+        np.testing.assert_array_equal(steps.terminated[:, i], terminated)
+        np.testing.assert_array_equal(steps.truncated[:, i], truncated)
+        ended = terminated | truncated
+        np.testing.assert_array_equal(unrolled.finished.ended[:, i], ended)
+        total, first = reward[: ended.argmax() + 1].sum(), ended.argmax()
+        np.testing.assert_allclose(
+            unrolled.finished.total_reward[first, i], total, rtol=1e-4
+        )
+        mean = unrolled.observations.mean[i]
+        np.testing.assert_allclose(mean, seen.mean(0), atol=1e-4)
+    # Both kinds of end are there; a reacher never terminates.
+    assert steps.truncated.any() and steps.terminated.any() == (name != "reacher")
+    # Control: an environment has starts of its own, with the same policy.
+    assert not np.allclose(steps.observation[0, 1], steps.observation[0, 2])
+
+    # Two calls of half the length, in other blocks, give the same.
+    halves = NativeEngine(task, threads=1).compile_unroll(view.to_policy, steps=5)
+    first, state = halves(population, rows, halves.init(3, key=key))
+    second, _ = halves(population, rows, state)
+    for ours, one, other in zip(
+        jax.tree.leaves((steps, unrolled.finished)),
+        jax.tree.leaves((first.transitions, first.finished)),
+        jax.tree.leaves((second.transitions, second.finished)),
+        strict=True,
+    ):
+        joined = np.concatenate([one, other])
+        np.testing.assert_allclose(joined, ours, rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_not_finite_ends_an_unrolls_episode():
+    task = _task("inverted_pendulum", horizon=50)
+    view, population = _population(task, 2)
+    unroll = NativeEngine(task, threads=1).compile_unroll(view.to_policy, steps=2)
+    state = unroll.init(2, key=jax.random.key(0))
+    spoilt, state = unroll(population.at[1].set(jnp.nan), np.arange(2), state)
+    steps = spoilt.transitions
+    np.testing.assert_array_equal(steps.valid, [[True, False], [True, False]])
+    assert not steps.terminated.any() and not steps.truncated.any()
+    np.testing.assert_array_equal(spoilt.finished.ended, [[False, True]] * 2)
+    assert jax.tree.all(jax.tree.map(lambda x: np.isfinite(x).all(), steps))
+    assert np.unique(steps.observation[:, 1, 0]).size == 2
+    # With sound weights the environment goes on.
+    sound, _ = unroll(population, np.arange(2), state)
+    assert sound.transitions.valid.all()
 
 
 def test_starts_are_those_of_the_other_engine():

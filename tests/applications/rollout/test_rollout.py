@@ -55,7 +55,7 @@ class _Walk(AbstractTask):
 
 def _constant(weights):
     """A policy that ignores what it sees."""
-    return lambda observation: weights
+    return lambda observation, *, key: weights
 
 
 def _moves(*moves, trouble=-1.0):
@@ -103,7 +103,7 @@ def test_returns_by_hand():
 
 def test_the_policy_sees_the_state():
     # The policy doubles what it sees, plus one: x = 0, 1, 4; rewards 1 + 4, end.
-    def policy(observation):
+    def policy(observation, *, key):
         return jnp.stack([observation[0] + 1 + observation[0], jnp.array(-1.0)])
 
     episode = run_episode(_Walk(), policy, key=jax.random.key(0))
@@ -221,6 +221,28 @@ def test_broken_start():
 
     episode = _run(Broken(), _moves(1.0))
     assert not episode.valid.item() and float(episode.total_reward.item()) == 0
+
+
+def test_a_return_that_is_not_finite():
+    # Each reward is; two of them are too much.
+    class Rich(_Walk):
+        def step(self, state, action):
+            after, _, ends = super().step(state, action)
+            return after, jnp.asarray(3e38), ends
+
+    episode = _run(Rich(), _moves(0.5))
+    assert not episode.valid.item() and int(episode.length.item()) == 2
+    np.testing.assert_allclose(episode.total_reward, [[3e38]], rtol=1e-6)
+    short = _run(Rich(horizon=1), _moves(0.5))
+    assert short.valid.item()
+
+
+def test_termination_and_the_time_limit():
+    # 3, and 3 at the time limit; 2, time is up; a third step that breaks.
+    moves = jnp.array([[1.0, -1.0], [0.75, -1.0], [0.5, -1.0], [0.5, 2.0]])
+    episodes = _run(_Walk(), moves)
+    np.testing.assert_array_equal(episodes.terminated[:, 0], [True, True, False, False])
+    np.testing.assert_array_equal(episodes.valid[:, 0], [True, True, True, False])
 
 
 # A real task.

@@ -15,6 +15,9 @@ import numpy as np
 import pytest
 
 
+# Each test starts Python several times.
+pytestmark = pytest.mark.nightly
+
 _ROOT = Path(__file__).parents[3]
 # An odd population, which no number of devices divides.
 _FLAGS = [

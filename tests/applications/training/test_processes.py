@@ -1,6 +1,5 @@
 """How a process finds its place, and what several of them agree on."""
 
-import dataclasses
 import os
 import socket
 import subprocess
@@ -12,9 +11,8 @@ import jax.numpy as jnp
 import pytest
 
 from applications.settings import UserError
-from applications.training import RunSettings
-from applications.training._joining import find_place
-from applications.training._processes import _fingerprint
+from applications.training.processes import find_place
+from applications.training.processes._collective import _fingerprint
 
 
 _ROOT = Path(__file__).parents[3]
@@ -30,7 +28,8 @@ _SLURM = {
 
 
 def _place(environment: dict[str, str] | None = None, **flags: Any):
-    return find_place(dataclasses.replace(RunSettings(), **flags), environment or {})
+    none = dict.fromkeys(("coordinator", "num_processes", "process_id"))
+    return find_place(**(none | flags), environment=environment or {})
 
 
 def test_alone_unless_something_says_otherwise():
@@ -38,6 +37,7 @@ def test_alone_unless_something_says_otherwise():
     assert _place(coordinator="a:1", num_processes=1, process_id=0) is None
     # A batch script, before srun: two tasks were asked for, this is none of them.
     assert _place({"SLURM_NTASKS": "2", "SLURM_PROCID": "0"}) is None
+    assert _place({"SLURM_STEP_NUM_TASKS": "", "SLURM_PROCID": "0"}) is None
 
 
 def test_flags():
@@ -113,20 +113,19 @@ def test_fingerprints_see_a_single_bit_and_the_order():
 _TOGETHER = """
 import sys, jax, jax.numpy as jnp, numpy as np
 from applications.settings import UserError
-from applications.training import AllStop, RunSettings, exit_on_user_error, is_main
-from applications.training import on_all, on_main, share, share_arrays
-from applications.training._joining import join
-from applications.training._processes import any_process, check_same
+from applications.training import CollectiveStop, exit_on_user_error, is_main, join
+from applications.training import broadcast, broadcast_arrays, on_all, on_main
+from applications.training.processes import any_process, check_same
 
 @exit_on_user_error
 def main():
     coordinator, number = sys.argv[1:]
-    join(RunSettings(coordinator=coordinator, num_processes=2, process_id=int(number)))
+    join(coordinator, 2, int(number), heartbeat=30)
     assert is_main() == (number == "0")
-    assert share({"a": 0.1} if is_main() else None) == {"a": 0.1}
+    assert broadcast({"a": 0.1} if is_main() else None) == {"a": 0.1}
     mine = jnp.array([-0.0, jnp.nan]) if is_main() else jnp.zeros(2)
     key = jax.random.key(5 if is_main() else 6)
-    kept = share_arrays({"x": mine, "scalar": mine[0] > 1, "key": key, "name": "n"})
+    kept = broadcast_arrays({"x": mine, "scalar": mine[0] > 1, "key": key, "name": "n"})
     assert np.asarray(kept["x"]).tobytes() == np.array([-0.0, np.nan], "f4").tobytes()
     assert kept["scalar"].shape == () and kept["name"] == "n"
     assert kept["key"] == jax.random.key(5)
@@ -139,7 +138,7 @@ def main():
     ):
         try:
             action()
-        except AllStop as stop:
+        except CollectiveStop as stop:
             print("stops:", stop.message, flush=True)
     on_main(lambda: fail("of the first one"))
 

@@ -62,10 +62,16 @@ def _fit(records: Record, *, kind: Any = "standard", state_size=0, batches=1) ->
     optimiser = optax.adam(1e-2)
     value = _value(state_size)
     archive = Archive.empty(records, batches).add(records)
+    state = optimiser.init(eqx.filter(value, eqx.is_array))
+    return _fitted(value, optimiser, state, archive, kind)
+
+
+@eqx.filter_jit
+def _fitted(value, optimiser, state, archive, kind) -> Any:
     return fit(
         value,
         optimiser,
-        optimiser.init(eqx.filter(value, eqx.is_array)),
+        state,
         archive,
         _make_policy,
         kind=kind,

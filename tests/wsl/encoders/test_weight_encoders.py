@@ -85,7 +85,9 @@ def _distance(encoder, a, b):
 
 def _draw(space=_SPACE, seed=0):
     random = np.random.default_rng(seed)
-    leaves = [jnp.asarray(random.standard_normal(s), jnp.float32) for s in space.shapes]
+    leaves = [
+        jnp.asarray(random.standard_normal(x.shape), jnp.float32) for x in space.leaves
+    ]
     return jax.tree.unflatten(space.treedef, leaves)
 
 
@@ -192,7 +194,7 @@ def test_released_inputs_and_outputs_are_told_apart():
     assert _distance(larger, network, swapped) > _MOVED
     assert _distance(larger, network, outputs) > _MOVED
     # Control: without them all inputs are alike, and all outputs.
-    blind = _make("equivariant", _SPACE.release("in", "out"))
+    blind = _make("equivariant", _SPACE.unfix("in", "out"))
     assert _distance(blind, network, swapped) < _SAME
     assert _distance(blind, network, outputs) < _SAME
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests.wsl.helpers import act, draw_element
 from wsl import infer_weight_space, WeightSpace
 
 
@@ -38,9 +39,9 @@ def canonical(space: WeightSpace):
     """Everything that the group is, in names that only depend on where they stand."""
     names: dict[str, int] = {}
     leaves = []
-    for axes in space.axes:
+    for one in space.leaves:
         leaf = []
-        for factors in axes:
+        for factors in one.axes:
             axis: list[Any] = []
             for size, name in factors:
                 if name in space.groups:
@@ -52,16 +53,13 @@ def canonical(space: WeightSpace):
             leaf.append(tuple(axis))
         leaves.append(tuple(leaf))
     nested = {(names[inner], names[block]) for inner, block in space.nested}
-    return dict(zip(space.paths, leaves, strict=True)), nested
+    return dict(zip((x.path for x in space.leaves), leaves, strict=True)), nested
 
 
 def assert_group(space: WeightSpace, spec, *, nested=None, sizes=None):
     """That the group is the one of a written spec, whose names are all free."""
-    treedef_leaves = [
-        jax.ShapeDtypeStruct(shape, dtype)
-        for shape, dtype in zip(space.shapes, space.dtypes, strict=True)
-    ]
-    weights = jax.tree.unflatten(space.treedef, treedef_leaves)
+    shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in space.leaves]
+    weights = jax.tree.unflatten(space.treedef, shapes)
     expected = WeightSpace.from_spec(weights, spec, nested=nested, sizes=sizes)
     assert canonical(space) == canonical(expected)
 
@@ -102,40 +100,14 @@ def assert_preserved(space: WeightSpace, fn, weights, inputs, *, samples=2):
     for group in space.groups:
         alone = [
             [*leaves[:i], moved[i], *leaves[i + 1 :]]
-            for i, slots in enumerate(space.slots)
-            if any(slot.group == group for slot in slots)
+            for i, leaf in enumerate(space.leaves)
+            if any(slot.group == group for slot in leaf.slots)
         ]
         assert len(alone) == 1 or any(
             np.abs(apply(jax.tree.unflatten(treedef, one)) - before).max()
             > _MOVED * scale
             for one in alone
         ), group
-
-
-def draw_element(space: WeightSpace, seed):
-    random = np.random.default_rng(seed)
-    return {
-        group: random.permuted(np.broadcast_to(np.arange(shape[-1]), shape), axis=-1)
-        for group, shape in space.element_shapes().items()
-    }
-
-
-def act(space: WeightSpace, leaves, element):
-    """The action of an element on a list of leaves, in numpy, by its definition."""
-    moved = []
-    leaves = [np.asarray(leaf) for leaf in leaves]
-    for leaf, axes, slots in zip(leaves, space.axes, space.slots, strict=True):
-        sizes = [factor.size for factors in axes for factor in factors]
-        grid = np.indices(sizes, sparse=True)
-        source = list(grid)
-        for slot in slots:
-            index, above = [grid[slot.dimension]], slot.parent
-            while above is not None:
-                index.insert(0, grid[slots[above].dimension])
-                above = slots[above].parent
-            source[slot.dimension] = element[slot.group][tuple(index)]
-        moved.append(leaf.reshape(sizes)[tuple(source)].reshape(leaf.shape))
-    return moved
 
 
 def _cycles(space: WeightSpace):

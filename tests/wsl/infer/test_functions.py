@@ -215,7 +215,8 @@ def test_wrapped_modules_hold_their_weights(wrap):
     x = numbers(5, 3) if wrap is eqx.filter_vmap else numbers(3)
     space = infer_weight_space(wrap(model), x)
     assert space.groups == {"g0": 4}
-    assert space.shapes == infer_weight_space(model, numbers(3)).shapes
+    plain = infer_weight_space(model, numbers(3))
+    assert [x.shape for x in space.leaves] == [x.shape for x in plain.leaves]
 
 
 def test_empty_arrays_are_followed():
@@ -237,7 +238,7 @@ def test_numpy_inputs_are_inputs_and_numbers_are_constants():
     assert "input 0" in dict(space.reasons).values()
     space = infer_weight_space(fn, _WEIGHTS, np.ones(3, np.float32), 2.0, False)
     # The hidden units come out; the matrix that nobody reads is free.
-    assert space.axes[0][0][0].name in space.fixed
+    assert space.leaves[0].axes[0][0].name in space.fixed
     assert len(space.groups) == 2
 
 
@@ -247,7 +248,7 @@ def test_arrays_of_integers_among_the_weights_are_constants():
 
     weights = {**_WEIGHTS, "order": jnp.array([1, 0, 3, 2])}
     space = infer_weight_space(fn, weights, numbers(3))
-    assert space.paths == ("['in']", "['out']")
+    assert [x.path for x in space.leaves] == ["['in']", "['out']"]
     assert space.groups == {}
     assert "constant ['order']" in dict(space.reasons).values()
 
@@ -259,8 +260,8 @@ def test_reasons_are_named():
 
     space = infer_weight_space(fn, _WEIGHTS, {"obs": numbers(3), "skip": numbers(2)})
     named = {
-        path: [dict(space.reasons)[str(axis[0].name)] for axis in axes]
-        for path, axes in zip(space.paths, space.axes, strict=True)
+        leaf.path: [dict(space.reasons)[str(axis[0].name)] for axis in leaf.axes]
+        for leaf in space.leaves
     }
     assert named == {
         "['in']": ["cumsum", "input 0['obs']"],
@@ -280,7 +281,7 @@ def test_unknown_primitives_fix_what_they_touch_and_are_named():
     assert "not followed: fft" in str(space)
     assert space.groups == {"g0": 4}
     fixed = {name for name, why in space.reasons if why == "unknown primitive 'fft'"}
-    assert {space.axes[1][0][0].name, space.axes[2][1][0].name} == fixed
+    assert {space.leaves[1].axes[0][0].name, space.leaves[2].axes[1][0].name} == fixed
     assert_preserved(space, fn, draw(weights), [numbers(3)])
 
 

@@ -28,7 +28,7 @@ def infer(program) -> WeightSpace:
 def residual(program, space: WeightSpace, seed) -> float:
     """How far group elements move the outputs, next to their size or to rounding."""
     random = np.random.default_rng(seed)
-    leaves = [random.standard_normal(s) for s in space.shapes]
+    leaves = [random.standard_normal(x.shape) for x in space.leaves]
     x = random.standard_normal(3)
     before = evaluated(program, leaves, x)
     worst = 0.0

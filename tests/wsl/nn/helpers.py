@@ -94,7 +94,7 @@ FROZEN = _space({"a": (2, 3), "s": ()}, {"a": (None, None), "s": ()})
 
 SPACES = {
     "mlp": MLP,
-    "released": MLP.release("in", "out"),
+    "released": MLP.unfix("in", "out"),
     "recurrent": RECURRENT,
     "factored": FACTORED,
     "nested": NESTED,
@@ -107,18 +107,20 @@ def draw_features(space: WeightSpace, channels: Any, seed: int, dtype=jnp.float3
     """Normal features; `channels` is a number or one for each path."""
     random = np.random.default_rng(seed)
     counts = (
-        dict.fromkeys(space.paths, channels) if isinstance(channels, int) else channels
+        {leaf.path: channels for leaf in space.leaves}
+        if isinstance(channels, int)
+        else channels
     )
     leaves = [
-        jnp.asarray(random.standard_normal((*shape, counts[path])), dtype)
-        for path, shape in zip(space.paths, space.shapes, strict=True)
+        jnp.asarray(random.standard_normal((*leaf.shape, counts[leaf.path])), dtype)
+        for leaf in space.leaves
     ]
     return jax.tree.unflatten(space.treedef, leaves)
 
 
 def uneven(space: WeightSpace) -> dict[str, int]:
     """Another number of channels on every other leaf."""
-    return {path: 4 if i % 2 else 2 for i, path in enumerate(space.paths)}
+    return {leaf.path: 4 if i % 2 else 2 for i, leaf in enumerate(space.leaves)}
 
 
 def distance(a: Any, b: Any) -> float:

@@ -78,8 +78,8 @@ def _loosened(space, spec, **kwargs):
 
 
 _LOOSER = {
-    "inputs": (MLP, MLP.release("in")),
-    "outputs": (MLP, MLP.release("out")),
+    "inputs": (MLP, MLP.unfix("in")),
+    "outputs": (MLP, MLP.unfix("out")),
     # The hidden units of one leaf without those of the others.
     "uncoupled": (
         MLP,

@@ -77,12 +77,12 @@ def test_hidden_units_may_still_move(kind):
     assert_commutes(layer, MLP, features)
     # What is encoded may not: neither inputs nor outputs.
     for name in ("in", "out"):
-        group = MLP.release(name)
+        group = MLP.unfix(name)
         assert broken_by_most(layer, MLP, features, group=group) > MOVED
     # Control: only encoded names are told apart.
     assert (
         broken_by_most(
-            _index(["in"], uneven(MLP), kind), MLP, features, group=MLP.release("out")
+            _index(["in"], uneven(MLP), kind), MLP, features, group=MLP.unfix("out")
         )
         < SAME
     )
@@ -165,7 +165,7 @@ def test_layer_encodings_by_hand():
 
 def test_released_space_takes_the_encoding_of_its_own_space():
     """The features of a released space are those of the space."""
-    free = MLP.release("in", "out")
+    free = MLP.unfix("in", "out")
     features = draw_features(free, 2, 0)
     layer = _index()
     assert distance(layer(features), features) > MOVED

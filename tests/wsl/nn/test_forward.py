@@ -140,7 +140,7 @@ def test_sweep_ignores_permutations_and_multipliers(
     check_invariance(sweep, space, key=getkey())
     weights = jax.tree.map(
         lambda x: jr.normal(getkey(), x.shape),
-        jax.tree.unflatten(space.treedef, [jnp.zeros(s) for s in space.shapes]),
+        jax.tree.unflatten(space.treedef, [jnp.zeros(x.shape) for x in space.leaves]),
     )
     rescaled = symmetry.act(weights, symmetry.sample(key=getkey(), largest=3.0))
     before, after = sweep(lift(space, weights)), sweep(lift(space, rescaled))

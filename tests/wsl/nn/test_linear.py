@@ -39,7 +39,7 @@ def _perceptron(sizes, *, free):
         leaves[f"w{i}"] = (fan_out, fan_in), (names[i + 1], names[i])
         leaves[f"b{i}"] = (fan_out,), (names[i + 1],)
     space = _space(leaves, fixed=["in", "out"])
-    return space.release("in", "out") if free else space
+    return space.unfix("in", "out") if free else space
 
 
 def _recurrent(n=3):
@@ -95,10 +95,10 @@ _SPACES = {
 def _features(space, channels, seed=0):
     random = np.random.default_rng(seed)
     if isinstance(channels, int):
-        channels = (channels,) * len(space.paths)
+        channels = (channels,) * len(space.leaves)
     leaves = [
-        jnp.asarray(random.standard_normal((*shape, count)), jnp.float32)
-        for shape, count in zip(space.shapes, channels, strict=True)
+        jnp.asarray(random.standard_normal((*leaf.shape, count)), jnp.float32)
+        for leaf, count in zip(space.leaves, channels, strict=True)
     ]
     return jax.tree.unflatten(space.treedef, leaves)
 
@@ -223,10 +223,11 @@ def _generators(space):
 def _action(space, element, channels):
     """Where an element takes each entry of the flattened features."""
     stop, leaves = 0, []
-    for shape, count in zip(space.shapes, channels, strict=True):
-        leaf = np.arange(stop, stop + int(np.prod(shape)) * count)
-        leaves.append(jnp.asarray(leaf.reshape(*shape, count), jnp.float32))
-        stop += leaf.size
+    for leaf, count in zip(space.leaves, channels, strict=True):
+        shape = (*leaf.shape, count)
+        numbers = np.arange(stop, stop + int(np.prod(shape)))
+        leaves.append(jnp.asarray(numbers.reshape(shape), jnp.float32))
+        stop += numbers.size
     features = jax.tree.unflatten(space.treedef, leaves)
     return _flat(space.permute_features(features, element)).astype(int)
 
@@ -247,7 +248,7 @@ def _dimension(space, in_channels, out_channels):
         columns = _action(space, element, in_channels)
         pairs.append((rows[:, None] * len(columns) + columns).ravel())
     sizes = [
-        sum(int(np.prod(s)) * c for s, c in zip(space.shapes, count, strict=True))
+        sum(int(np.prod(x.shape)) * c for x, c in zip(space.leaves, count, strict=True))
         for count in (out_channels, in_channels)
     ]
     return _orbits(pairs, sizes[0] * sizes[1])
@@ -256,7 +257,9 @@ def _dimension(space, in_channels, out_channels):
 def _maps(layer):
     """The matrix of the map that each coefficient stands for, one in each row."""
     space = layer.space
-    shapes = [(*s, c) for s, c in zip(space.shapes, layer.in_channels, strict=True)]
+    shapes = [
+        (*x.shape, c) for x, c in zip(space.leaves, layer.in_channels, strict=True)
+    ]
     flat, unravel = jax.flatten_util.ravel_pytree(layer.coefficients)
     _, unravel_features = jax.flatten_util.ravel_pytree(
         jax.tree.unflatten(space.treedef, [jnp.zeros(shape) for shape in shapes])
@@ -280,7 +283,7 @@ def _rank(matrix):
 @pytest.mark.parametrize("name", _SPACES)
 def test_all_equivariant_maps_are_there(name):
     space = _SPACES[name]
-    ones = (1,) * len(space.paths)
+    ones = (1,) * len(space.leaves)
     layer = EquivariantLinear(space, 1, 1, use_bias=False, key=jax.random.key(0))
     maps = _maps(layer)
     assert len(maps) == layer.num_terms == sum(c.size for c in layer.coefficients)
@@ -315,7 +318,7 @@ def test_all_maps_are_there_with_channels_for_each_leaf():
 def test_counting_orbits_is_solving_the_commutation_equations(name):
     # Too many equations for the whole space: leaf to leaf, by the null space.
     space = {"recurrent": _recurrent(), "nested": _attention(2, 2, 1)}[name]
-    ones = (1,) * len(space.paths)
+    ones = (1,) * len(space.leaves)
     size = space.size
     gram = np.zeros((size * size, size * size))
     for element in _generators(space):
@@ -339,7 +342,7 @@ def test_all_equivariant_constants_are_there(name):
         return jnp.concatenate([leaf.ravel() for leaf in outputs])
 
     jacobian = jax.jit(jax.jacobian(constant))(layer.bias)
-    twos = (2,) * len(space.paths)
+    twos = (2,) * len(space.leaves)
     moves = [_action(space, element, twos) for element in _generators(space)]
     assert _rank(np.asarray(jacobian, np.float64)) == _orbits(moves, len(jacobian))
     # They are zero at first.
@@ -416,8 +419,10 @@ def _variances(space, **keywords):
         features = jax.tree.unflatten(
             space.treedef,
             [
-                jax.random.normal(jax.random.fold_in(keys[8], i), (*shape, channels))
-                for i, shape in enumerate(space.shapes)
+                jax.random.normal(
+                    jax.random.fold_in(keys[8], i), (*leaf.shape, channels)
+                )
+                for i, leaf in enumerate(space.leaves)
             ],
         )
 
@@ -554,8 +559,8 @@ def test_gradients_inside_shard_map():
     layer = EquivariantLinear(space, 1, 2, key=jax.random.key(0))
     coefficients, rest = eqx.partition(layer, eqx.is_array)
     leaves = [
-        jax.random.normal(jax.random.key(i), (4, *shape, 1))
-        for i, shape in enumerate(space.shapes)
+        jax.random.normal(jax.random.key(i), (4, *leaf.shape, 1))
+        for i, leaf in enumerate(space.leaves)
     ]
     population = jax.tree.unflatten(space.treedef, leaves)
 

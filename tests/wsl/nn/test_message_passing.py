@@ -154,7 +154,7 @@ def test_input_and_output_by_hand():
     space = _mlp_space(2, 1, 1)
     features = draw_features(space, 2, 0)
     lift = GraphInput(space, 2, 3, key=jr.key(0))
-    at = {path: i for i, path in enumerate(space.paths)}
+    at = {leaf.path: i for i, leaf in enumerate(space.leaves)}
     w, b = lift.weights, lift.offsets
     graph = lift(features)
     i = at["['w0']"]
@@ -253,7 +253,7 @@ def test_larger_groups_are_not_respected():
     # Inputs and outputs have identities, recurrent rows and columns belong together.
     features = draw_features(MLP, 1, 0)
     network = GraphNetwork(MLP, 1, 1, hidden_channels=4, num_layers=1, key=jr.key(0))
-    free = MLP.release("in", "out")
+    free = MLP.unfix("in", "out")
     assert broken_by_most(network, MLP, features, group=free) > MOVED
     spec = {
         "['b']": ("h",),

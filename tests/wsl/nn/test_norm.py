@@ -60,7 +60,8 @@ def test_channel_norm_against_numpy():
     layer = _with_drawn_affine(ChannelNorm(space, 4, epsilon=0.1))
     features = draw_features(space, 4, 0)
     result = layer(features)
-    for i, path in enumerate(space.paths):
+    for i, leaf in enumerate(space.leaves):
+        path = leaf.path
         x = np.asarray(features[path[2:-2]], float)
         expected = (x - x.mean(-1, keepdims=True)) / np.sqrt(
             x.var(-1, keepdims=True) + 0.1
@@ -83,7 +84,7 @@ def test_leaf_norm_against_numpy():
     x = np.asarray(features["gates"], float)  # (3 x h, h), that is (9, 3)
     layer = _with_drawn_affine(LeafNorm(space, 4, epsilon=0.1))
     scale, offset = (
-        np.asarray(part[space.paths.index("['gates']")])
+        np.asarray(part[[x.path for x in space.leaves].index("['gates']")])
         for part in (layer.scales, layer.offsets)
     )
     expected = (x - x.mean()) / np.sqrt(x.var() + 0.1) * scale + offset

@@ -130,7 +130,7 @@ def test_nothing_is_lost_and_the_group_acts_alike(name):
     counts = uneven(space)
     features = draw_features(space, counts, 0)
     laid = graph.to_graph(features)
-    back = graph.to_features(laid, [counts[path] for path in space.paths])
+    back = graph.to_features(laid, [counts[x.path] for x in space.leaves])
     assert distance(back, features) == 0
     for seed in range(3):
         element = space.sample(key=jr.key(seed))

@@ -83,7 +83,7 @@ def test_controls():
     assert broken_by_most(weighted, MLP, features) > MOVED
     # A larger group than the pool's changes the vector: inputs, rows by themselves,
     # units from one head to another.
-    assert broken_by_most(pool, MLP, features, group=MLP.release("in", "out")) > MOVED
+    assert broken_by_most(pool, MLP, features, group=MLP.unfix("in", "out")) > MOVED
     loose = WeightSpace.from_spec(
         RECURRENT.unflatten(jnp.zeros(RECURRENT.size)),
         {

@@ -35,7 +35,7 @@ def test_by_hand():
 def test_one_for_each_leaf():
     space = SPACES["mlp"]
     edit = ResidualEdit(Pointwise(jnp.ones_like), 0.5, per_leaf=space)
-    assert edit.gamma.shape == (len(space.paths),)
+    assert edit.gamma.shape == (len(space.leaves),)
     edit = eqx.tree_at(lambda e: e.gamma, edit, jnp.arange(6.0))
     edited = edit(jax.tree.map(jnp.zeros_like, draw_features(space, 1, 0)))
     found = [float(x.max()) for x in jax.tree.leaves(edited)]

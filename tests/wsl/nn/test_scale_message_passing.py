@@ -144,7 +144,7 @@ def test_pools_are_invariant():
     # Control: it does depend on the weights.
     compiled = eqx.filter_jit(encoder)
     assert distance(compiled(features), compiled(draw_features(MLP, 1, 1))) > MOVED
-    free = MLP.release("in", "out")
+    free = MLP.unfix("in", "out")
     assert broken_by_most(encoder, MLP, features, group=free, seeds=[0]) > MOVED
 
 

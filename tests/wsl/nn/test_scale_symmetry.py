@@ -147,7 +147,7 @@ def test_action_by_hand():
 
 
 def test_samples():
-    symmetry = ScaleSymmetry.from_space(MLP.release("in"), "nonzero")
+    symmetry = ScaleSymmetry.from_space(MLP.unfix("in"), "nonzero")
     q = np.concatenate(
         [
             x

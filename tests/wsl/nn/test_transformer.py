@@ -34,7 +34,7 @@ def test_commutes(name):
 def test_control():
     block = WeightSpaceTransformerBlock(MLP, 2, 2, key=jr.key(0))
     features = draw_features(MLP, 2, 0)
-    assert broken_by_most(block, MLP, features, group=MLP.release("in")) > MOVED
+    assert broken_by_most(block, MLP, features, group=MLP.unfix("in")) > MOVED
 
 
 def test_health():

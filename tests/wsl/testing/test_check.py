@@ -208,18 +208,15 @@ def test_any_space(space, wrong):
         with pytest.raises(ValueError, match="No group of this space can move"):
             check_equivariance(lambda x: x, space, key=_KEY)
         return
-    i, slot = next(
-        (i, slot)
-        for i, slots in enumerate(space.slots)
-        for slot in slots
-        if slot.size > 1
+    leaf, slot = next(
+        (leaf, slot) for leaf in space.leaves for slot in leaf.slots if slot.size > 1
     )
-    path = space.paths[i].strip("[']")
-    sizes = [factor.size for factors in space.axes[i] for factor in factors]
+    path = leaf.path.strip("[']")
+    sizes = leaf.layout.sizes
     ramp = np.arange(slot.size).reshape(
         [-1 if d == slot.dimension else 1 for d in range(len(sizes))]
     )
-    ramp = jnp.asarray(np.broadcast_to(ramp, sizes).reshape(space.shapes[i]), float)
+    ramp = jnp.asarray(np.broadcast_to(ramp, sizes).reshape(leaf.shape), float)
 
     def layer(x):
         total = sum(leaf.sum() for leaf in jax.tree.leaves(x))
@@ -230,7 +227,7 @@ def test_any_space(space, wrong):
         return check_equivariance(layer, space, key=_KEY)
     with pytest.raises(AssertionError) as caught:
         check_equivariance(layer, space, key=_KEY)
-    assert repr(space.paths[i]) in str(caught.value)
+    assert repr(leaf.path) in str(caught.value)
 
 
 def test_arguments():

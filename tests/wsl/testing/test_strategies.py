@@ -39,16 +39,16 @@ def test_what_is_drawn_fits_the_space(data):
         assert element[group].shape == shape
         expected = np.broadcast_to(np.arange(shape[-1]), shape)
         np.testing.assert_array_equal(np.sort(element[group], -1), expected)
-    counts = dict.fromkeys(space.paths, 2) | {space.paths[0]: 3}
+    counts = {x.path: 2 for x in space.leaves} | {space.leaves[0].path: 3}
     drawn = data.draw(features(space, counts))
-    space.feature_leaves(drawn, [counts[path] for path in space.paths])
-    space.feature_leaves(data.draw(features(space, 4)), [4] * len(space.paths))
+    space.feature_leaves(drawn, [counts[x.path] for x in space.leaves])
+    space.feature_leaves(data.draw(features(space, 4)), [4] * len(space.leaves))
 
 
 @pytest.mark.parametrize(
     "wanted",
     [
-        lambda space: () in space.shapes,
+        lambda space: any(x.shape == () for x in space.leaves),
         lambda space: bool(space.fixed),
         lambda space: not space.groups,
         lambda space: dict(space.nested) == {"inner": "outer"},
@@ -56,13 +56,13 @@ def test_what_is_drawn_fits_the_space(data):
         lambda space: 1 in space.groups.values(),
         # A name twice on one leaf, on two axes and on one.
         lambda space: any(
-            sum(slot.group == "b" for slot in slots) > 1 for slots in space.slots
+            sum(slot.group == "b" for slot in x.slots) > 1 for x in space.leaves
         ),
         # An axis of a fixed part and a group.
         lambda space: any(
             len(factors) == 2 and factors[0].name is None
-            for axes in space.axes
-            for factors in axes
+            for x in space.leaves
+            for factors in x.axes
         ),
     ],
 )
@@ -76,7 +76,7 @@ def test_options_are_kept():
     @settings(max_examples=50, database=None)
     @given(strategy)
     def check(space):
-        assert len(space.paths) == 1 and len(space.shapes[0]) <= 2
+        assert len(space.leaves) == 1 and len(space.leaves[0].shape) <= 2
         assert not space.fixed and not space.nested
 
     check()
@@ -141,5 +141,8 @@ def test_hypothesis_is_only_needed_here():
         except ImportError as error:
             print(error)
     """
-    expected = 'wsl.testing needs Hypothesis: `pip install "wsl[testing]"`.\n'
+    expected = (
+        "wsl.testing needs Hypothesis. Install the extra: pip install -c "
+        "constraints.txt -e '.[testing]', from a checkout.\n"
+    )
     assert _python(code) == expected

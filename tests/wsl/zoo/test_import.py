@@ -26,6 +26,9 @@ def test_the_library_does_without():
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True
     )
-    advice = 'wsl.zoo needs Optax and scikit-learn: `pip install "wsl[zoo]"`.'
+    advice = (
+        "wsl.zoo needs Optax and scikit-learn. Install the extra: pip install -c "
+        "constraints.txt -e '.[zoo]', from a checkout."
+    )
     found = json.loads(run.stdout)
     assert found == {"loaded": [], "optax": advice, "sklearn": advice}

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from wsl._sizes import check_positive
+from wsl._space import check_positive
 from wsl.nn._channels import per_leaf
 from wsl.nn._draw import constant, split, uniform
 from wsl.nn._graph._parameter_graph import Incidence

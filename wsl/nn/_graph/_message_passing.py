@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from wsl._sizes import check_positive
-from wsl._weight_space import WeightSpace
+from wsl._space import check_positive, WeightSpace
 from wsl.nn._draw import constant, fan_in, split
 from wsl.nn._graph._ops import (
     add,

@@ -10,9 +10,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from wsl._action import ancestors, GroupElement, permute_leaf
-from wsl._axes import Factor, find_slots
-from wsl._weight_space import WeightSpace
+from wsl._space import (
+    ancestors,
+    Factor,
+    find_slots,
+    GroupElement,
+    Leaf,
+    permute_leaf,
+    WeightSpace,
+)
 
 
 class NodeSet(NamedTuple):
@@ -186,16 +192,17 @@ class ParameterGraph:
         Raises:
             ValueError: If `transposed` names a path that the space does not have.
         """
-        unknown = [path for path in transposed if path not in space.paths]
+        paths = [leaf.path for leaf in space.leaves]
+        unknown = [path for path in transposed if path not in paths]
         if unknown:
             raise ValueError(
                 f"`transposed` names {unknown}, which the space does not have. Its "
-                f"leaves: {list(space.paths)}."
+                f"leaves: {paths}."
             )
         found = {}
         incidences = []
-        for i, path in enumerate(space.paths):
-            sets, incidence = _incidence(space, i, path in transposed)
+        for leaf in space.leaves:
+            sets, incidence = _incidence(space, leaf, leaf.path in transposed)
             found.update({one.label: one for one in sets})
             incidences.append(incidence)
         containments = []
@@ -302,13 +309,11 @@ class ParameterGraph:
 
 
 def _incidence(
-    space: WeightSpace, leaf: int, transposed: bool
+    space: WeightSpace, leaf: Leaf, transposed: bool
 ) -> tuple[list[NodeSet], Incidence]:
-    path, shape, slots = space.paths[leaf], space.shapes[leaf], space.slots[leaf]
+    path, shape, slots = leaf.path, leaf.shape, leaf.slots
     factors = [
-        (axis, factor)
-        for axis, factors in enumerate(space.axes[leaf])
-        for factor in factors
+        (axis, factor) for axis, factors in enumerate(leaf.axes) for factor in factors
     ]
     # Factors of one axis are one end; a nested one joins the end of its block.
     end_of = {d: axis for d, (axis, f) in enumerate(factors) if f.name is not None}

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from wsl._sizes import check_positive
+from wsl._space import check_positive
 from wsl.nn._draw import split
 from wsl.nn._graph._ops import align, pass_through
 from wsl.nn._graph._scale_mlp import RescaleEquivariant, ScaleEquivariantMLP

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from wsl._sizes import check_positive
+from wsl._space import check_positive
 from wsl.nn._draw import constant, fan_in, normal, split
 from wsl.nn._graph._ops import add
 from wsl.nn._graph._scale_symmetry import is_scaled, is_signed, ScaleKind

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from wsl._sizes import check_positive
+from wsl._space import check_positive
 from wsl.nn._draw import split
 from wsl.nn._graph._ops import align
 from wsl.nn._graph._parameter_graph import Incidence

@@ -8,9 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from wsl._layout import layouts
-from wsl._sizes import check_positive
-from wsl._weight_space import WeightSpace
+from wsl._space import check_positive, WeightSpace
 from wsl.nn._channels import per_leaf
 from wsl.nn._draw import constant, fan_in, normal, split
 from wsl.nn._graph._ops import (
@@ -311,10 +309,10 @@ class ScaleEncoding(eqx.Module):
         self.space = space
         self.channels = per_leaf(space, channels)
         self.encodings = tuple(
-            1 + normal(k, (layout.fixed * count,), 0.1)
-            for k, layout, count in zip(
+            normal(k, (leaf.layout.fixed * count,), 0.1, mean=1.0)
+            for k, leaf, count in zip(
                 split(key, len(self.channels)),
-                layouts(space),
+                space.leaves,
                 self.channels,
                 strict=True,
             )
@@ -333,14 +331,14 @@ class ScaleEncoding(eqx.Module):
         Raises:
             ValueError: If the features do not fit the space or the channels.
         """
-        leaves = self.space.feature_leaves(features, self.channels)
+        arrays = self.space.feature_leaves(features, self.channels)
         encoded = []
-        for leaf, encoding, layout in zip(
-            leaves, self.encodings, layouts(self.space), strict=True
+        for leaf, encoding, array in zip(
+            self.space.leaves, self.encodings, arrays, strict=True
         ):
-            folded = layout.fold(leaf)
+            folded = leaf.layout.fold(array)
             factor = jnp.expand_dims(
-                encoding.astype(leaf.dtype), range(folded.ndim - 1)
+                encoding.astype(array.dtype), range(folded.ndim - 1)
             )
-            encoded.append(layout.unfold(folded * factor))
+            encoded.append(leaf.layout.unfold(folded * factor))
         return jax.tree.unflatten(self.space.treedef, encoded)

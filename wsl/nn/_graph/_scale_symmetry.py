@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from wsl._weight_space import WeightSpace
+from wsl._space import WeightSpace
 from wsl.nn._graph._parameter_graph import Incidence, ParameterGraph
 
 

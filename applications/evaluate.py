@@ -1,0 +1,92 @@
+"""``python -m applications.evaluate DIR``: runs the policy of a run or of a file."""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from applications.envs import AbstractEnvironment, render
+from applications.policies import AbstractPolicy, read_policy
+from applications.rollout import evaluate
+from applications.settings import check_settings, Count, Seed, UserError
+from applications.training import exit_on_user_error, key_for, Purpose, Run
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateArgs:
+    """Runs a trained policy for fresh episodes and prints what it returns."""
+
+    path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+    """Directory of a run, or a policy file."""
+
+    episodes: Count = 100
+    """How many episodes."""
+
+    seed: Seed = 0
+    """Seed of the start states."""
+
+    render: Path | None = None
+    """Draw one episode to this .webp file (tasks with a MuJoCo model)."""
+
+
+@exit_on_user_error
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Evaluates as the command line says.
+
+    Args:
+        arguments: The command line; the program's own unless given.
+
+    Returns:
+        The exit code: 0, or 2 for input that cannot be used.
+    """
+    asked = tyro.cli(
+        EvaluateArgs, prog="python -m applications.evaluate", args=arguments
+    )
+    check_settings(asked)
+    if asked.render is not None and asked.render.suffix != ".webp":
+        raise UserError(f"--render {asked.render} must end in .webp.")
+    if asked.render is not None and sys.platform == "linux":
+        # Asks MuJoCo, before its import, for a context that needs no display.
+        os.environ.setdefault("MUJOCO_GL", "egl")
+    task, policy = _read(asked.path)
+    key = key_for(asked.seed, Purpose.REPLAY)
+    episodes = evaluate(task, policy, asked.episodes, key=key)
+    returns = np.asarray(episodes.total_reward)
+    print(
+        f"Mean return of {asked.episodes} episodes: {returns.mean():.1f} "
+        f"(standard deviation {returns.std():.1f}, minimum {returns.min():.1f}, "
+        f"maximum {returns.max():.1f}, mean length {episodes.length.mean():.1f})"
+    )
+    invalid = int((~episodes.valid).sum())
+    if invalid:
+        print(f"{invalid} of them broke off at a number that is not finite.")
+    if asked.render is not None:
+        try:
+            render_key = key_for(asked.seed, Purpose.RENDER)
+            render(task, policy, asked.render, key=render_key)
+        except (RuntimeError, ValueError) as error:
+            raise UserError(str(error)) from error
+        print(f"Drawn: {asked.render}")
+    return 0
+
+
+def _read(path: Path) -> tuple[AbstractEnvironment, AbstractPolicy]:
+    if path.is_dir():
+        path = Run(path).policy
+        if not path.is_file():
+            raise UserError(
+                f"{path} is not there: the run has not come to its first checkpoint."
+            )
+    try:
+        return read_policy(path)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""Settings of the algorithms; the docstrings of fields are the help of their flags."""
+
+import dataclasses
+from typing import TypeAlias
+
+from applications.policies import check_policy
+from applications.settings import (
+    check_settings,
+    Count,
+    OptionalCount,
+    Rate,
+    UserError,
+    Widths,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class ARSConfig:
+    """Trains a policy by augmented random search (evosax).
+
+    Defaults are those of Mania et al. (2018) for Ant. A run is a directory; its path is
+    printed at the end.
+    """
+
+    steps: Count = 1_000_000
+    """Control steps to train for. May be raised when a run is resumed."""
+
+    num_envs: Count = 120
+    """Parallel environments: policies tried in an iteration."""
+
+    policy: str = "mlp"
+    """What policies are: mlp, a perceptron with hidden units of tanh, or one of your
+    own (package.module:Factory)."""
+
+    hidden: Widths = ()
+    """Width of each hidden layer of the policy."""
+
+    normalise: bool = False
+    """Standardise observations by running statistics."""
+
+    eval_episodes: Count = 8
+    """Extra episodes of the policy itself, to watch it; not learned from."""
+
+    learning_rate: Rate = 0.015
+    """Step size; plain steps."""
+
+    noise_scale: Rate = 0.025
+    """Standard deviation of the noise on weights."""
+
+    top: Count = 20
+    """Of the directions tried, those that are learned from."""
+
+    episodes: Count = 1
+    """Episodes of each policy in each iteration."""
+
+    chunk: OptionalCount = None
+    """Policies simulated at once, to bound the memory. All of them unless given."""
+
+    def __post_init__(self):
+        """Checks every setting.
+
+        Raises:
+            UserError: With the flag, its value and what it may be.
+        """
+        check_settings(self)
+        check_policy(self.policy)
+        check_directions(self.num_envs, self.top)
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenESConfig:
+    """Trains a policy by OpenAI's evolution strategy (evosax).
+
+    Salimans et al. (2017) have Adam at 0.01 and noise of 0.02, for wider networks. A
+    run is a directory; its path is printed at the end.
+    """
+
+    steps: Count = 1_000_000
+    """Control steps to train for. May be raised when a run is resumed."""
+
+    num_envs: Count = 128
+    """Parallel environments: policies tried in an iteration."""
+
+    policy: str = "mlp"
+    """What policies are: mlp, a perceptron with hidden units of tanh, or one of your
+    own (package.module:Factory)."""
+
+    hidden: Widths = (16, 16)
+    """Width of each hidden layer of the policy."""
+
+    normalise: bool = False
+    """Standardise observations by running statistics."""
+
+    eval_episodes: Count = 8
+    """Extra episodes of the policy itself, to watch it; not learned from."""
+
+    learning_rate: Rate = 0.05
+    """Step size of Adam."""
+
+    noise_scale: Rate = 0.1
+    """Standard deviation of the noise on weights."""
+
+    episodes: Count = 1
+    """Episodes of each policy in each iteration."""
+
+    chunk: OptionalCount = None
+    """Policies simulated at once, to bound the memory. All of them unless given."""
+
+    def __post_init__(self):
+        """Checks every setting.
+
+        Raises:
+            UserError: With the flag, its value and what it may be.
+        """
+        check_settings(self)
+        check_policy(self.policy)
+        check_directions(self.num_envs)
+
+
+Config: TypeAlias = ARSConfig | OpenESConfig
+
+
+def check_directions(num_envs: int, top: int | None = None) -> None:
+    """Checks that policies come in pairs, two for each direction.
+
+    Args:
+        num_envs: How many policies are tried.
+        top: How many directions are learned from.
+
+    Raises:
+        UserError: If the number is odd, or there are not so many directions.
+    """
+    if num_envs % 2:
+        raise UserError(
+            f"--num-envs {num_envs} is odd; directions are tried both ways."
+        )
+    if top is not None and top > num_envs // 2:
+        raise UserError(
+            f"--top {top} is more than the {num_envs // 2} directions, half of "
+            "--num-envs."
+        )

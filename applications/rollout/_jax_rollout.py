@@ -1,0 +1,120 @@
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Shaped
+
+from applications.envs import AbstractTask
+from applications.policies import act
+from applications.rollout._devices import share_out
+from applications.rollout.episode import (
+    all_finite,
+    Episode,
+    EpisodeTally,
+    step_key,
+    where,
+)
+
+
+def run_episode(task: AbstractTask, policy: Callable, *, key: PRNGKeyArray) -> Episode:
+    """Runs one policy for one episode.
+
+    Args:
+        task: The task.
+        policy: An `AbstractPolicy`, or anything that is called like one.
+        key: Draws the start state, and what a stochastic policy draws.
+
+    Returns:
+        The episode, which ended at termination, at the task's horizon or at the first
+        step that was not finite, whichever came first.
+    """
+    state = task.reset(key=key)
+    start = task.observe(state)
+
+    def step(carry: tuple[Any, EpisodeTally]) -> tuple[Any, EpisodeTally]:
+        state, tally = carry
+        observation = task.observe(state)
+        output, _ = act(policy, observation, key=step_key(key, tally.length))
+        after, reward, terminated = task.step(state, task.action_space.select(output))
+        finite = all_finite((output, after, reward))
+        # A broken step changes nothing. The last finite state stays, so that no solver
+        # iterates on NaN while the other episodes of a batch go on.
+        state = where(finite, after, state)
+        tally = tally.see(observation)
+        return state, tally.add(reward, terminated=terminated, finite=finite)
+
+    carry = (state, EpisodeTally.start(start, task.horizon))
+    _, tally = jax.lax.while_loop(lambda carry: carry[1].ongoing, step, carry)
+    return tally.episode(start)
+
+
+def rollout(
+    task: AbstractTask,
+    make_policy: Callable[[PyTree], Callable],
+    population: PyTree[Shaped[Array, "policies ..."]],
+    *,
+    episodes: int = 1,
+    chunk: int | None = None,
+    axis: str | None = None,
+    key: PRNGKeyArray,
+) -> Episode:
+    """Runs a population of policies, each with its own weights.
+
+    Randomness is folded from the index of the policy, so that an episode does not
+    depend on the chunk that it is in, nor on the device.
+
+    Args:
+        task: The task.
+        make_policy: From weights to a policy, for instance `FlatView.to_policy`.
+        population: The weights, one policy a row: a matrix, or any pytree of arrays
+            with the policies first.
+        episodes: Episodes of each policy.
+        chunk: How many policies a device simulates at once; bounds the memory. All of
+            its own unless given.
+        axis: Inside `jax.shard_map`, the axis of the mesh over which the population is
+            shared out. Every device is given all of it, runs its part and is told how
+            the others' went.
+        key: Source of randomness.
+
+    Returns:
+        Episodes, with a batch shape `(policies, episodes)`.
+
+    Raises:
+        ValueError: If `chunk` is below 1.
+    """
+
+    def run_policy(row: tuple[PyTree[Array], Int[Array, ""]]) -> Episode:
+        weights, index = row
+        policy = make_policy(weights)
+        keys = jr.split(jr.fold_in(key, index), episodes)
+        return jax.vmap(lambda key: run_episode(task, policy, key=key))(keys)
+
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk is {chunk}; it must be at least 1 policy.")
+
+    def run(rows: tuple[PyTree[Array], Int[Array, " rows"]]) -> Episode:
+        return _in_chunks(run_policy, rows, chunk)
+
+    rows = (population, jnp.arange(jax.tree.leaves(population)[0].shape[0]))
+    return run(rows) if axis is None else share_out(run, rows, axis)
+
+
+def _in_chunks(
+    run_policy: Callable[[Any], Episode],
+    rows: tuple[PyTree[Array], Int[Array, " rows"]],
+    chunk: int | None,
+) -> Episode:
+    size = rows[1].shape[0]
+    if chunk is None or chunk >= size:
+        return jax.vmap(run_policy)(rows)
+    # Equal chunks, so that the episode compiles once: the last one is filled up with
+    # copies of the first policy, whose episodes are dropped.
+    chunks = -(-size // chunk)
+    chunk = -(-size // chunks)
+    at = jnp.arange(chunks * chunk)
+    at = jnp.where(at < size, at, 0)
+    rows = jax.tree.map(lambda leaf: leaf[at], rows)
+    episodes_of = jax.lax.map(run_policy, rows, batch_size=chunk)
+    return jax.tree.map(lambda leaf: leaf[:size], episodes_of)

@@ -1,0 +1,139 @@
+from typing import Any, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
+
+from applications.envs import AbstractTask
+from applications.policies import act
+from applications.rollout._devices import share_out
+from applications.rollout.episode import all_finite, EpisodeTally, step_key
+from applications.rollout.transitions import (
+    Attempt,
+    cleared,
+    episode_key,
+    judge,
+    Unrolled,
+)
+
+
+@final
+class UnrollState(eqx.Module):
+    """Where environments stand between two unrolls.
+
+    Attributes:
+        task: State of the task, one an environment.
+        tally: The episodes under way.
+        episode: How many episodes have ended in each environment.
+        key: Source of all randomness.
+    """
+
+    task: PyTree[Array]
+    tally: EpisodeTally
+    episode: Int[Array, " environments"]
+    key: PRNGKeyArray
+
+
+def start(task: AbstractTask, environments: int, *, key: PRNGKeyArray) -> UnrollState:
+    """Starts the first episode of every environment."""
+    episode = jnp.zeros(environments, jnp.int32)
+
+    def of_one(environment: Array, episode: Array) -> tuple[Any, EpisodeTally]:
+        state = task.reset(key=episode_key(key, environment, episode))
+        return state, EpisodeTally.start(task.observe(state), task.horizon)
+
+    state, tally = jax.vmap(of_one)(jnp.arange(environments), episode)
+    return UnrollState(state, tally, episode, key)
+
+
+def unroll(
+    task: AbstractTask,
+    make_policy: Any,
+    population: PyTree[Array],
+    rows: Int[Array, " environments"],
+    state: UnrollState,
+    *,
+    steps: int,
+    record: bool,
+    axis: str | None = None,
+) -> tuple[Unrolled, UnrollState]:
+    """Takes a number of control steps in every environment.
+
+    Args:
+        task: The task.
+        make_policy: From weights to a policy.
+        population: The weights, one policy a row.
+        rows: Which policy acts in each environment.
+        state: Where the environments stand.
+        steps: How many control steps.
+        record: Whether transitions are wanted.
+        axis: Inside `jax.shard_map`, the axis over which the environments are shared
+            out.
+
+    Returns:
+        What happened, and where the environments stand then.
+    """
+    key = state.key
+
+    def run(parts: tuple[Any, ...]) -> tuple[Any, ...]:
+        number, row, own, tally, episode = parts
+        weights = jax.tree.map(lambda leaf: leaf[row], population)
+        policies = eqx.filter_vmap(lambda weights: make_policy(weights))(weights)
+        arrays, rest = eqx.partition(policies, eqx.is_array)
+
+        def step_one(arrays, number, row, own, tally, episode):
+            observation = task.observe(own)
+            own_key = step_key(episode_key(key, number, episode), tally.length)
+            policy = eqx.combine(arrays, rest)
+            output, extras = act(policy, observation, key=own_key)
+            action = task.action_space.select(output)
+            after, reward, terminated = task.step(own, action)
+            following, finished, transition = judge(
+                tally,
+                Attempt(observation, output, action, extras),
+                reward=reward,
+                next_observation=task.observe(after),
+                terminated=terminated,
+                finite=all_finite((output, after, reward)),
+                policy=row,
+            )
+            return after, following, finished, transition
+
+        def restart(ended, after, episode):
+            def of_one(ended, after, number, episode):
+                fresh = task.reset(key=episode_key(key, number, episode))
+                return jax.tree.map(lambda a, b: jnp.where(ended, a, b), fresh, after)
+
+            return jax.vmap(of_one)(ended, after, number, episode)
+
+        def step(carry, _):
+            own, tally, episode = carry
+            after, tally, finished, transition = jax.vmap(step_one)(
+                arrays, number, row, own, tally, episode
+            )
+            ended = finished.ended
+            episode = episode + ended.astype(jnp.int32)
+            own = jax.lax.cond(
+                ended.any(),
+                restart,
+                lambda ended, after, _: after,
+                ended,
+                after,
+                episode,
+            )
+            return (own, tally, episode), (finished, transition if record else None)
+
+        carry = (own, cleared(tally), episode)
+        carry, happened = jax.lax.scan(step, carry, length=steps)
+        # For sharing out, environments come first.
+        return carry, jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), happened)
+
+    parts = (jnp.arange(len(rows)), rows, state.task, state.tally, state.episode)
+    carry, happened = run(parts) if axis is None else share_out(run, parts, axis)
+    finished, transitions = jax.tree.map(
+        lambda leaf: jnp.moveaxis(leaf, 0, 1), happened
+    )
+    own, tally, episode = carry
+    unrolled = Unrolled(finished, tally.observations, transitions)
+    return unrolled, UnrollState(own, tally, episode, key)

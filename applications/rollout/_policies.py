@@ -1,0 +1,87 @@
+from typing import Any, final
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from applications.envs import ActionSpace
+from applications.policies import act
+from applications.rollout.engine import MakePolicy, Population
+from applications.rollout.episode import step_key
+from applications.rollout.transitions import Attempt
+
+
+@final
+class PolicyRows(eqx.Module):
+    """Policies of one form, whose arrays go from one compiled function to the next.
+
+    They are cut up once an episode: at every step, to cut a vector up would cost more
+    than to act.
+
+    Attributes:
+        action_space: What actions are.
+        make_policy: From weights to a policy.
+        rest: What of a policy is no array, and so the same for all.
+    """
+
+    action_space: ActionSpace = eqx.field(static=True)
+    make_policy: MakePolicy
+    rest: PyTree
+
+    def __init__(self, action_space: ActionSpace, make_policy: MakePolicy, like: Any):
+        """Finds the form.
+
+        Args:
+            action_space: What actions are.
+            make_policy: From weights to a policy.
+            like: A population, for its form.
+        """
+        self.action_space = action_space
+        self.make_policy = make_policy
+        row = jax.tree.map(lambda leaf: leaf[0], like)
+        form = eqx.filter_eval_shape(make_policy, row)
+        is_form = lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct)
+        self.rest = eqx.filter(form, is_form, inverse=True)
+
+    def policies(
+        self, population: Population, rows: Int[Array, " rows"]
+    ) -> PyTree[Array]:
+        """Arrays of the policies in some rows of a population."""
+
+        def of_one(row: Array) -> PyTree[Array]:
+            weights = jax.tree.map(lambda leaf: leaf[row], population)
+            return eqx.filter(self.make_policy(weights), eqx.is_array)
+
+        return jax.vmap(of_one)(rows)
+
+    def act_one(
+        self,
+        policy: PyTree[Array],
+        key: PRNGKeyArray,
+        length: Int[Array, ""],
+        observation: Float[Array, " observation"],
+    ) -> Attempt:
+        """What one policy does.
+
+        Args:
+            policy: Its arrays.
+            key: The episode's key.
+            length: Control steps before this one.
+            observation: What it sees.
+
+        Returns:
+            The attempt.
+        """
+        whole: Any = eqx.combine(policy, self.rest)
+        output, extras = act(whole, observation, key=step_key(key, length))
+        return Attempt(observation, output, self.action_space.select(output), extras)
+
+    def act(
+        self,
+        policies: PyTree[Array],
+        keys: PRNGKeyArray,
+        lengths: Int[Array, " rows"],
+        observations: Float[Array, "rows observation"],
+    ) -> Attempt:
+        """What policies do, one a row."""
+        return jax.vmap(self.act_one)(policies, keys, lengths, observations)

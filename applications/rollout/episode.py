@@ -1,0 +1,223 @@
+"""What an episode is, for every engine: where it ends, and what is kept of it."""
+
+from typing import final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+
+from applications.policies import RunningStatistics
+
+
+# Beyond any number of parts that a task splits its key into: a split is a fold of the
+# part's number.
+_POLICY = 0x706F_6C69
+
+
+@final
+class Episode(eqx.Module):
+    """What is kept of an episode.
+
+    Attributes:
+        total_reward: Sum of its rewards, undiscounted: the return.
+        length: Number of control steps.
+        valid: Whether simulation, policy and return stayed finite to its end. Otherwise
+            it ended at the first number that is not, and the return stops before.
+        start: The first observation.
+        observations: Statistics of the observations that the policy acted on.
+        terminated: Whether the task ended it, and not the time limit.
+    """
+
+    total_reward: Float[Array, "*batch"]
+    length: Int[Array, "*batch"]
+    valid: Bool[Array, "*batch"]
+    start: Float[Array, "*batch observation"]
+    observations: RunningStatistics
+    terminated: Bool[Array, "*batch"]
+
+
+@final
+class EpisodeTally(eqx.Module):
+    """An episode under way; once it has ended, nothing changes it any more.
+
+    Attributes:
+        total_reward: Sum of the rewards so far.
+        length: Control steps so far.
+        valid: Whether everything was finite so far.
+        terminated: Whether the task has ended it.
+        ongoing: Whether there is another step.
+        observations: Statistics of the observations so far.
+        horizon: The time limit, in control steps.
+    """
+
+    total_reward: Float[Array, "*batch"]
+    length: Int[Array, "*batch"]
+    valid: Bool[Array, "*batch"]
+    terminated: Bool[Array, "*batch"]
+    ongoing: Bool[Array, "*batch"]
+    observations: RunningStatistics
+    horizon: int = eqx.field(static=True)
+
+    @classmethod
+    def start(
+        cls, observation: Float[Array, " observation"], horizon: int
+    ) -> "EpisodeTally":
+        """Starts an episode, before its first step.
+
+        Args:
+            observation: The first observation, for its form; `see` counts it.
+            horizon: The time limit, in control steps.
+
+        Returns:
+            The tally.
+        """
+        no, yes = jnp.zeros((), bool), jnp.ones((), bool)
+        return cls(
+            total_reward=jnp.zeros((), observation.dtype),
+            length=jnp.zeros((), jnp.int32),
+            valid=yes,
+            terminated=no,
+            ongoing=yes,
+            observations=RunningStatistics.empty(observation.size),
+            horizon=horizon,
+        )
+
+    def see(self, observation: Float[Array, " observation"]) -> "EpisodeTally":
+        """Counts an observation that the policy acts on.
+
+        Args:
+            observation: The observation. What is not finite in it counts as 0.
+
+        Returns:
+            The tally with it.
+        """
+        more = self.observations.add(zero_nonfinite(observation))
+        observations = where(self.ongoing, more, self.observations)
+        return eqx.tree_at(lambda tally: tally.observations, self, observations)
+
+    def add(
+        self,
+        reward: Float[Array, ""],
+        *,
+        terminated: Bool[Array, ""],
+        finite: Bool[Array, ""],
+        truncated: Bool[Array, ""] | None = None,
+    ) -> "EpisodeTally":
+        """Counts a control step.
+
+        Args:
+            reward: Its reward.
+            terminated: Whether the task ended there.
+            finite: Whether the policy's output, the reward and the state reached are
+                finite. If not, or if the return would not be, the step earns nothing
+                and is the last one.
+            truncated: Whether the environment cut the episode off there, beside the
+                time limit.
+
+        Returns:
+            The tally after it.
+        """
+        finite = self.ongoing & finite
+        total = self.total_reward + jnp.where(finite, reward, jnp.zeros_like(reward))
+        finite = finite & jnp.isfinite(total)
+        length = self.length + self.ongoing.astype(jnp.int32)
+        terminated = finite & terminated
+        ongoing = finite & ~terminated & (length < self.horizon)
+        if truncated is not None:
+            ongoing = ongoing & ~truncated
+        return EpisodeTally(
+            total_reward=jnp.where(finite, total, self.total_reward),
+            length=length,
+            valid=self.valid & (finite | ~self.ongoing),
+            terminated=self.terminated | terminated,
+            ongoing=ongoing,
+            observations=self.observations,
+            horizon=self.horizon,
+        )
+
+    def restart(self) -> "EpisodeTally":
+        """Starts the next episode; the statistics of observations run on."""
+        return EpisodeTally(
+            total_reward=jnp.zeros_like(self.total_reward),
+            length=jnp.zeros_like(self.length),
+            valid=jnp.ones_like(self.valid),
+            terminated=jnp.zeros_like(self.terminated),
+            ongoing=jnp.ones_like(self.ongoing),
+            observations=self.observations,
+            horizon=self.horizon,
+        )
+
+    def episode(self, start: Float[Array, "*batch observation"]) -> Episode:
+        """The episode that has ended.
+
+        Args:
+            start: Its first observation.
+
+        Returns:
+            What is kept of it.
+        """
+        return Episode(
+            total_reward=self.total_reward,
+            length=self.length,
+            valid=self.valid,
+            start=start,
+            observations=self.observations,
+            terminated=self.terminated,
+        )
+
+
+def empty_episodes(batch: tuple[int, ...], observation_size: int) -> Episode:
+    """Makes episodes of zeros, for their form.
+
+    Args:
+        batch: Their batch shape.
+        observation_size: Length of an observation.
+
+    Returns:
+        The episodes, in single precision.
+    """
+    zeros, no = jnp.zeros(batch, jnp.float32), jnp.zeros(batch, bool)
+    observation = jnp.zeros((*batch, observation_size), jnp.float32)
+    return Episode(
+        total_reward=zeros,
+        length=jnp.zeros(batch, jnp.int32),
+        valid=no,
+        start=observation,
+        observations=RunningStatistics(zeros, observation, observation),
+        terminated=no,
+    )
+
+
+def step_key(episode_key: PRNGKeyArray, length: Int[Array, ""]) -> PRNGKeyArray:
+    """The key that a policy gets in one control step.
+
+    Args:
+        episode_key: The key that also draws the episode's start state.
+        length: Control steps before this one.
+
+    Returns:
+        A key of that step alone.
+    """
+    return jr.fold_in(jr.fold_in(episode_key, _POLICY), length)
+
+
+def all_finite(tree: PyTree) -> Bool[Array, ""]:
+    """Whether all floating-point numbers of a pytree are finite."""
+    checks = [
+        jnp.all(jnp.isfinite(leaf))
+        for leaf in jax.tree.leaves(tree)
+        if jnp.issubdtype(leaf.dtype, jnp.inexact)
+    ]
+    return jnp.stack(checks).all()
+
+
+def zero_nonfinite(numbers: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Puts 0 for what is not finite, which would spoil sums and gradients."""
+    return jnp.where(jnp.isfinite(numbers), numbers, 0.0)
+
+
+def where(condition: Bool[Array, ""], yes: PyTree, no: PyTree) -> PyTree:
+    """Selects between two pytrees of arrays of the same form."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

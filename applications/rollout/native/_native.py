@@ -1,0 +1,249 @@
+import functools
+from collections.abc import Callable
+from typing import Any, final
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from applications.envs.native import NativeTask
+from applications.rollout._cores import count_cores
+from applications.rollout._iteration import compile_on_host
+from applications.rollout.engine import (
+    AbstractEngine,
+    AbstractUnroll,
+    at_least_1,
+    MakePolicy,
+    Metrics,
+    Population,
+    State,
+)
+from applications.rollout.episode import empty_episodes, Episode
+from applications.rollout.native._blocks import (
+    Block,
+    block_size,
+    run_blocks,
+    sizes_of_derived,
+    smaller,
+)
+from applications.rollout.native._rows import RowFunctions, Rows
+from applications.rollout.native._unroll import NativeUnroll
+
+
+@final
+class NativeEngine(AbstractEngine):
+    """Steps a task in C, on the cores that this process may use."""
+
+    def __init__(self, task: NativeTask, *, threads: int | None = None):
+        """Makes the engine.
+
+        Args:
+            task: The task.
+            threads: How many threads; unless given, one for each core that this
+                process may use.
+        """
+        at_least_1(threads=threads)
+        self._task = task
+        self._threads = count_cores() if threads is None else threads
+
+    def compile_rollout(
+        self, make_policy: MakePolicy, *, episodes: int, chunk: int | None = None
+    ) -> "NativeRollout":
+        """As of `AbstractEngine`."""
+        return self._rollout(make_policy, episodes, chunk, (0, 1))
+
+    def compile_iteration(
+        self,
+        propose: Callable[[State], Any],
+        learn: Callable[[State, Any, Episode], tuple[State, Metrics]],
+        make_policy: MakePolicy,
+        state: State,
+        *,
+        episodes: int,
+        chunk: int | None = None,
+    ) -> Callable[[State], tuple[State, Metrics]]:
+        """As of `AbstractEngine`.
+
+        Everything but the physics is compiled. Every process runs its part of the
+        population on its cores, and learns on its first device.
+        """
+        part = (jax.process_index(), jax.process_count())
+        run = self._rollout(make_policy, episodes, chunk, part)
+        return compile_on_host(run, propose, learn, state)
+
+    def compile_unroll(
+        self, make_policy: MakePolicy, *, steps: int, record: bool = True
+    ) -> AbstractUnroll:
+        """As of `AbstractEngine`, in a single process."""
+        at_least_1(steps=steps)
+        return NativeUnroll(self._task, make_policy, steps, record, self._threads)
+
+    def _rollout(
+        self,
+        make_policy: MakePolicy,
+        episodes: int,
+        chunk: int | None,
+        part: tuple[int, int],
+    ) -> "NativeRollout":
+        at_least_1(chunk=chunk)
+        return NativeRollout(
+            self._task,
+            make_policy,
+            episodes=episodes,
+            block=None if chunk is None else chunk * episodes,
+            threads=self._threads,
+            part=part,
+        )
+
+
+@final
+class NativeRollout:
+    """Runs populations of policies, each with its own weights, on the C engine.
+
+    Start states are those that `rollout` draws from the same key. Which thread runs a
+    block makes no difference to it. The size of a block may make one, in the last bit
+    of what XLA computes, which contacts magnify: it follows from the number of threads,
+    unless `block` says less, and from how many policies have come to their end.
+    """
+
+    def __init__(
+        self,
+        task: NativeTask,
+        make_policy: MakePolicy,
+        *,
+        episodes: int = 1,
+        block: int | None = None,
+        threads: int | None = None,
+        part: tuple[int, int] = (0, 1),
+    ):
+        """Prepares rollouts; compiles at the first one.
+
+        Args:
+            task: The task.
+            make_policy: From weights to a policy, for instance `FlatView.to_policy`.
+            episodes: Episodes of each policy.
+            block: How many episodes a thread runs at once, at most. Unless given, a
+                number of which all threads get equally many.
+            threads: How many threads; unless given, one for each core that this
+                process may use.
+            part: Which part of a population to run, counted from 0, and of how many
+                equal ones. The last one may be filled up.
+
+        Raises:
+            ValueError: If a number is below 1, or there is no such part.
+        """
+        threads = count_cores() if threads is None else threads
+        at_least_1(episodes=episodes, block=block, threads=threads)
+        if not 0 <= part[0] < part[1]:
+            raise ValueError(f"There is no part {part[0]} of {part[1]}.")
+        self._task = task
+        self._make_policy = make_policy
+        self._episodes = episodes
+        self._part = part
+        self._block = block
+        self._threads = threads
+        self._compiled: set[Any] = set()
+        self._draw: Any = None
+        self._first: Any = None
+        self._next: Any = None
+        self._take = jax.jit(lambda tree, at: jax.tree.map(lambda x: x[at], tree))
+
+    def __call__(self, population: Population, *, key: PRNGKeyArray) -> Episode:
+        """Runs a population.
+
+        Args:
+            population: The weights, one policy a row.
+            key: Source of randomness.
+
+        Returns:
+            Episodes of the part, with a batch shape `(policies, episodes)`.
+        """
+        count = self._count(population)
+        size = count * self._episodes
+        self.compile(population)
+        block = block_size(size, self._threads, self._block)
+        begin = self._part[0] * size
+        firsts = range(begin, begin + size, block)
+        finished = run_blocks(
+            lambda first: self._run_block(population, first, block, key=key),
+            firsts,
+            self._threads,
+        )
+
+        def join(*parts: np.ndarray) -> Array:
+            whole = np.concatenate(parts)[:size]
+            return jnp.asarray(whole.reshape(count, self._episodes, *whole.shape[1:]))
+
+        return jax.tree.map(join, *finished)
+
+    def compile(self, population: Population) -> None:
+        """Compiles what populations of this form need, unless it has been done.
+
+        In this thread, whose settings of JAX count.
+
+        Args:
+            population: Such a population.
+        """
+        form = tuple(leaf.shape for leaf in jax.tree.leaves(population))
+        if form in self._compiled:
+            return
+        rows = RowFunctions(self._task, self._make_policy, population)
+        self._draw = jax.jit(
+            functools.partial(rows.draw, episodes=self._episodes), static_argnums=3
+        )
+        self._first = jax.jit(lambda *arguments: rows.first(*arguments))
+        self._next = jax.jit(lambda *arguments: rows.next(*arguments))
+        whole = self._count(population) * self._episodes
+        size = block_size(whole, self._threads, self._block)
+        policies, keys, qpos, qvel = self._draw(population, jr.key(0), 0, size)
+        derived = {
+            name: jnp.zeros(shape)
+            for name, shape in sizes_of_derived(self._task, size).items()
+        }
+        first, _ = self._first(policies, keys, qpos, qvel, derived)
+        self._next(policies, keys, first, qpos, qvel, derived)
+        self._compiled.add(form)
+
+    def shape(self, population: Population) -> Episode:
+        """The form of what a whole population gives, without running it."""
+        batch = (jax.tree.leaves(population)[0].shape[0], self._episodes)
+        return empty_episodes(batch, self._task.observation_size)
+
+    def _count(self, population: Population) -> int:
+        """Policies of the part."""
+        return -(-jax.tree.leaves(population)[0].shape[0] // self._part[1])
+
+    def _run_block(
+        self, population: Population, first: int, size: int, *, key: PRNGKeyArray
+    ) -> Episode:
+        """Runs the episodes from number `first` on, each to its end."""
+        block = Block(self._task, size)
+        policies, keys, qpos, qvel = self._draw(population, key, first, size)
+        block.start(slice(None), qpos, qvel)
+        rows, start = self._first(policies, keys, *block.read(slice(None)))
+        result = jax.tree.map(np.array, rows.tally)
+        # Which simulation each row is of; some at the end may be there to fill up.
+        simulations = np.arange(size)
+
+        def store(rows: Rows) -> None:
+            def put(mine: np.ndarray, theirs: Array) -> None:
+                mine[simulations] = theirs
+
+            jax.tree.map(put, result, rows.tally)
+
+        while True:
+            alive = np.asarray(rows.tally.ongoing)
+            living = np.flatnonzero(alive)
+            if not len(living):
+                store(rows)
+                return result.episode(np.asarray(start))
+            kept = smaller(alive)
+            if kept is not None:
+                store(rows)
+                policies, keys, rows = self._take((policies, keys, rows), kept)
+                simulations = simulations[kept]
+                continue
+            block.step(simulations[living], np.asarray(rows.ctrl)[living])
+            rows = self._next(policies, keys, rows, *block.read(simulations))

@@ -1,0 +1,201 @@
+"""What XLA computes of a block: its episodes are rows of arrays."""
+
+from typing import Any, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+
+from applications.envs.native import NativeTask, Physics
+from applications.rollout._policies import PolicyRows
+from applications.rollout.engine import MakePolicy, Population
+from applications.rollout.episode import all_finite, EpisodeTally
+from applications.rollout.transitions import (
+    Attempt,
+    episode_key,
+    FinishedEpisodes,
+    judge,
+    Transitions,
+)
+
+
+@final
+class Rows(eqx.Module):
+    """Episodes under way, one a row, between acting and stepping.
+
+    Attributes:
+        physics: What the policy saw last.
+        action: What it does there.
+        ctrl: The control that this stands for.
+        finite: Whether what the policy put out is finite.
+        tally: The episode so far.
+    """
+
+    physics: Physics
+    action: Float[Array, "rows action"]
+    ctrl: Float[Array, "rows controls"]
+    finite: Bool[Array, " rows"]
+    tally: EpisodeTally
+
+
+@final
+class RowFunctions(eqx.Module):
+    """The compiled functions of a task and of policies of one form.
+
+    Attributes:
+        task: The task.
+        policies: The policies' form.
+    """
+
+    task: NativeTask
+    policies: PolicyRows
+
+    def __init__(self, task: NativeTask, make_policy: MakePolicy, population: Any):
+        """Prepares the functions.
+
+        Args:
+            task: The task.
+            make_policy: From weights to a policy.
+            population: A population, for its form.
+        """
+        self.task = task
+        self.policies = PolicyRows(task.action_space, make_policy, population)
+
+    # Whole episodes.
+
+    def draw(
+        self,
+        population: Population,
+        key: PRNGKeyArray,
+        first: Int[Array, ""],
+        size: int,
+        *,
+        episodes: int,
+    ) -> tuple[PyTree[Array], PRNGKeyArray, Array, Array]:
+        """Policies, keys and start states of the episodes from number `first` on."""
+        # What is beyond the last one fills up.
+        last = jax.tree.leaves(population)[0].shape[0] * episodes - 1
+        number = jnp.minimum(first + jnp.arange(size), last)
+
+        def of_one(number):
+            policy, episode = number // episodes, number % episodes
+            own_key = jr.split(jr.fold_in(key, policy), episodes)[episode]
+            return own_key, *self.task.definition.initial(key=own_key)
+
+        policies = self.policies.policies(population, number // episodes)
+        return policies, *jax.vmap(of_one)(number)
+
+    def first(
+        self,
+        policies: PyTree[Array],
+        keys: PRNGKeyArray,
+        qpos: Float[Array, "rows positions"],
+        qvel: Float[Array, "rows velocities"],
+        derived: dict[str, Float[Array, "rows ..."]],
+    ) -> tuple[Rows, Float[Array, "rows observation"]]:
+        """What the policies do first, and what they see there."""
+        ctrl = jnp.zeros((len(qpos), self.task.model.nu), qpos.dtype)
+        physics = Physics(qpos, qvel, ctrl, jnp.zeros_like(qvel), derived)
+        length = jnp.zeros(len(qpos), jnp.int32)
+        attempt, ctrl, finite = self.act(policies, keys, length, physics)
+
+        def of_one(start: Array) -> EpisodeTally:
+            return EpisodeTally.start(start, self.task.horizon).see(start)
+
+        tally = jax.vmap(of_one)(attempt.observation)
+        return Rows(physics, attempt.action, ctrl, finite, tally), attempt.observation
+
+    def next(
+        self,
+        policies: PyTree[Array],
+        keys: PRNGKeyArray,
+        rows: Rows,
+        qpos: Float[Array, "rows positions"],
+        qvel: Float[Array, "rows velocities"],
+        derived: dict[str, Float[Array, "rows ..."]],
+    ) -> Rows:
+        """Judges the step just made, and lets the policies act."""
+        definition = self.task.definition
+        after = Physics(qpos, qvel, rows.ctrl, jnp.zeros_like(qvel), derived)
+        reward = jax.vmap(definition.reward)(rows.physics, after, rows.action)
+        ended = jax.vmap(definition.terminated)(after)
+        finite = rows.finite & jax.vmap(all_finite)((after, reward))
+        add = lambda tally, reward, ended, finite: tally.add(
+            reward, terminated=ended, finite=finite
+        )
+        tally = jax.vmap(add)(rows.tally, reward, ended, finite)
+        attempt, ctrl, finite = self.act(policies, keys, tally.length, after)
+        tally = jax.vmap(EpisodeTally.see)(tally, attempt.observation)
+        return Rows(after, attempt.action, ctrl, finite, tally)
+
+    def act(
+        self,
+        policies: PyTree[Array],
+        keys: PRNGKeyArray,
+        length: Int[Array, " rows"],
+        physics: Physics,
+    ) -> tuple[Attempt, Float[Array, "rows controls"], Bool[Array, " rows"]]:
+        """What policies do, controls, and whether outputs are finite."""
+        definition = self.task.definition
+
+        def of_one(policy, key, length, physics):
+            observation = definition.observe(physics)
+            attempt = self.policies.act_one(policy, key, length, observation)
+            finite = all_finite(attempt.output)
+            # MuJoCo would print what it thinks of other controls.
+            ctrl = jnp.where(finite, definition.control(attempt.action), 0.0)
+            return attempt, ctrl, finite
+
+        return jax.vmap(of_one)(policies, keys, length, physics)
+
+    # Episodes that start anew.
+
+    def judge(
+        self,
+        tally: EpisodeTally,
+        attempt: Attempt,
+        finite: Bool[Array, " rows"],
+        before: Physics,
+        after: Physics,
+        policy: Int[Array, " rows"],
+    ) -> tuple[EpisodeTally, FinishedEpisodes, Transitions]:
+        """Counts the step just made, and starts the next episodes where some ended."""
+        definition = self.task.definition
+
+        def of_one(tally, attempt, finite, before, after, policy):
+            reward = definition.reward(before, after, attempt.action)
+            return judge(
+                tally,
+                attempt,
+                reward=reward,
+                next_observation=definition.observe(after),
+                terminated=definition.terminated(after),
+                finite=finite & all_finite((after, reward)),
+                policy=policy,
+            )
+
+        return jax.vmap(of_one)(tally, attempt, finite, before, after, policy)
+
+
+def start(
+    task: NativeTask,
+    key: PRNGKeyArray,
+    environments: Int[Array, " rows"],
+    episodes: Int[Array, " rows"],
+) -> tuple[PRNGKeyArray, Array, Array]:
+    """Keys and start states of episodes of environments."""
+
+    def of_one(environment, episode):
+        own_key = episode_key(key, environment, episode)
+        return own_key, *task.definition.initial(key=own_key)
+
+    return jax.vmap(of_one)(environments, episodes)
+
+
+def start_tallies(task: NativeTask, size: int) -> EpisodeTally:
+    """Tallies of episodes that start."""
+    observations = jnp.zeros((size, task.observation_size))
+    start = lambda observation: EpisodeTally.start(observation, task.horizon)
+    return jax.vmap(start)(observations)

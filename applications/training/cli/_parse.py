@@ -1,0 +1,137 @@
+"""From a command line to settings and a run, new or continued."""
+
+import dataclasses
+import datetime
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from applications.settings import flag, UserError
+from applications.training.cli._command_line import CommandLine
+from applications.training.cli._settings import checkpoint_settings, RunSettings
+from applications.training.loop import Limit
+from applications.training.processes import broadcast, join, on_main
+from applications.training.storage import load_checkpoint, Progress, Run
+
+
+Config = TypeVar("Config")
+State = TypeVar("State")
+
+
+def parse_settings(
+    command_line: CommandLine[Config], arguments: Sequence[str] | None
+) -> tuple[RunSettings[Config], Run | None]:
+    """Reads a trainer's command line, and joins the other processes of the run.
+
+    They all have its settings from the first one, which alone sees its directory.
+
+    Args:
+        command_line: What the trainer can be told.
+        arguments: The command line; the program's own unless given.
+
+    Returns:
+        The settings, and the run to continue if `--resume` names one and this is the
+        first process. Flags that are not given are then as they were.
+
+    Raises:
+        UserError: If the run is none or another algorithm's, or flags differ from its
+            settings.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    settings = command_line.parse(arguments)
+    own = settings.launch
+    if own.resume is not None and own.run_dir is not None:
+        raise UserError("--run-dir names a new run and --resume an old one: drop one.")
+    join(own.coordinator, own.num_processes, own.process_id, heartbeat=own.heartbeat)
+    run = None
+    if own.resume is not None:
+        directory = own.resume
+        found = on_main(lambda: _continued(command_line, directory, arguments))
+        if found is not None:
+            settings, run = found
+    settings = settings.updated_from_json(broadcast(settings.to_json()))
+    launch = dataclasses.replace(
+        settings.launch,
+        coordinator=own.coordinator,
+        num_processes=own.num_processes,
+        process_id=own.process_id,
+        heartbeat=own.heartbeat,
+    )
+    return dataclasses.replace(settings, launch=launch), run
+
+
+def _continued(
+    command_line: CommandLine[Config], directory: Path, arguments: Sequence[str]
+) -> tuple[RunSettings[Config], Run]:
+    """The settings of the run that is resumed, with what the command line changes."""
+    run = Run(directory)
+    saved = command_line.read(run)
+    before: dict[str, Any] = checkpoint_settings(saved.to_json())
+    chosen = command_line.chosen(arguments)
+    if chosen is not None:
+        # Another algorithm's flags would be read, and another preset's defaults.
+        selector = str(command_line.selector)
+        there = before.get(selector, saved.name)
+        _check_same(selector, chosen, there, run)
+    settings = command_line.parse(arguments, default=saved)
+    for name, value in checkpoint_settings(settings.to_json()).items():
+        _check_same(name, value, before[name], run)
+    return settings, run
+
+
+def _check_same(name: str, asked: Any, before: Any, run: Run) -> None:
+    if asked != before:
+        raise UserError(
+            f"{flag(name)} {asked} differs from the run's {before}. Drop "
+            f"{flag(name)} to go on with {run.directory}, or start a new run."
+        )
+
+
+def load_state(
+    run: Run, state: State, settings: RunSettings[Any], limit: Limit
+) -> tuple[State, Progress]:
+    """Reads where a run that is resumed stands, and says so.
+
+    Args:
+        run: The run. Its `config.json` gets the new limit.
+        state: A state of the same form.
+        settings: The settings that it goes on with.
+        limit: The one of them that says how long the run is.
+
+    Returns:
+        The state and how far the run is.
+
+    Raises:
+        UserError: If the checkpoint was made under other settings, or is beyond the
+            limit.
+    """
+    state, progress, notes = load_checkpoint(
+        run.checkpoints, state, checkpoint_settings(settings.to_json())
+    )
+    for note in notes:
+        print(note, file=sys.stderr)
+    done = {"iterations": progress.iteration, "steps": progress.env_steps}[limit]
+    asked = getattr(settings.algorithm, limit)
+    before = run.manifest.settings.get(limit, asked)
+    if asked != before:
+        # The last iteration may have gone beyond what was asked for then.
+        if asked < done:
+            raise UserError(
+                f"{flag(limit)} {asked} is less than the {done} that {run.directory} "
+                "has done. Raise it, or drop it."
+            )
+        print(
+            f"{limit.capitalize()}: {before:,} before, {asked:,} now; schedules run "
+            "over the new number."
+        )
+        run.update_settings(**{limit: asked})
+    print(f"Continuing {run.directory} after iteration {progress.iteration}.")
+    return state, progress
+
+
+def new_directory(settings: RunSettings[Any], parent: Path) -> Path:
+    """Names a directory for a run that was given none, by task, seed and time."""
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+    env = settings.task.env.replace("/", "-").replace(":", "-")
+    return parent / f"{env}-seed{settings.launch.seed}-{now}"

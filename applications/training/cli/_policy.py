@@ -1,0 +1,83 @@
+"""The policy of a run: written with its task, and evaluated at the end."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from applications.policies import AbstractPolicy, write_policy
+from applications.rollout import evaluate
+from applications.training.cli._settings import RunSettings
+from applications.training.loop import key_for, Purpose
+from applications.training.storage import Run, write_atomically, write_json
+
+
+_EVALUATION_EPISODES = 100
+
+
+def save_policy(
+    run: Run,
+    settings: RunSettings[Any],
+    policy: AbstractPolicy,
+    *,
+    path: Path | None = None,
+) -> None:
+    """Writes the policy of a run, with what it takes to run it again.
+
+    Args:
+        run: The run.
+        settings: Its settings, the engine resolved.
+        policy: The policy.
+        path: Where to; the run's own place unless given.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    task = settings.task
+    write_atomically(
+        path or run.policy,
+        lambda file: write_policy(
+            file,
+            policy,
+            task=task.env,
+            task_options=task.options,
+            factory=getattr(settings.algorithm, "policy", "mlp"),
+            hidden=settings.algorithm.hidden,
+        ),
+    )
+
+
+def evaluate_policy(
+    run: Run, settings: RunSettings[Any], policy: AbstractPolicy
+) -> None:
+    """Evaluates the policy of a run at its end; writes and prints what it returns.
+
+    Args:
+        run: The run.
+        settings: Its settings, the engine resolved.
+        policy: The policy.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    episodes = evaluate(
+        settings.task.make(as_trained=False),
+        policy,
+        _EVALUATION_EPISODES,
+        key=key_for(settings.launch.seed, Purpose.EVALUATE),
+    )
+    returns = np.asarray(episodes.total_reward)
+    write_json(
+        run.evaluation,
+        {
+            "mean": returns.mean().item(),
+            "std": returns.std().item(),
+            "returns": returns.tolist(),
+            "lengths": episodes.length.tolist(),
+        },
+    )
+    print(
+        f"Mean return of {len(returns)} fresh evaluation episodes: "
+        f"{returns.mean():.1f} (standard deviation {returns.std():.1f})"
+    )
+    print(f"Run directory: {run.directory}")

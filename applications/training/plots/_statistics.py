@@ -1,0 +1,106 @@
+"""Curves of runs, and statistics over runs."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float
+
+from applications.settings import UserError
+from applications.training.storage import read_rows, Run
+
+
+_RESAMPLES = 2000
+_COVERAGE = 0.95
+_TRIMMED = 0.25  # at each end
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """One run: a metric after so many environment steps and seconds.
+
+    Attributes:
+        steps: Environment steps so far.
+        seconds: Seconds so far.
+        values: The metric.
+    """
+
+    steps: Float[np.ndarray, " rows"]
+    seconds: Float[np.ndarray, " rows"]
+    values: Float[np.ndarray, " rows"]
+
+
+def read_curve(run: Run, metric: str) -> Curve:
+    """Reads a metric of a run.
+
+    Args:
+        run: The run.
+        metric: Name of a column; rows without a number in it are left out.
+
+    Returns:
+        The curve.
+
+    Raises:
+        UserError: If there are no rows, no such column, or no number in it.
+    """
+    rows = read_rows(run.directory / "metrics.jsonl")
+    if not rows:
+        raise UserError(f"{run.directory} has no rows in metrics.jsonl yet.")
+    columns = ("env_steps", "seconds", metric)
+    for name in columns:
+        if name not in rows[-1]:
+            there = ", ".join(name for name in rows[-1] if name != "iteration")
+            raise UserError(f"{run.directory} has no {name}. Its columns: {there}.")
+    found = [[row.get(name) for name in columns] for row in rows]
+    numbers = [row for row in found if all(type(x) in (int, float) for x in row)]
+    if not numbers:
+        raise UserError(f"{metric} is never a number in {run.directory}.")
+    return Curve(*np.array(numbers, float).T)
+
+
+def interquartile_mean(
+    values: Float[np.ndarray, "runs ..."], axis: int = 0
+) -> Float[np.ndarray, "..."]:
+    """Mean of the middle half of runs; of fewer than four, of all of them.
+
+    Args:
+        values: One row a run.
+        axis: The axis of the runs.
+
+    Returns:
+        The mean over runs.
+    """
+    # Slow to import.
+    from scipy.stats import trim_mean
+
+    return np.asarray(trim_mean(values, _TRIMMED, axis=axis))
+
+
+def bootstrap_interval(
+    values: Float[np.ndarray, "runs ..."], *, seed: int = 0
+) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
+    """Bootstrap interval of the interquartile mean, by percentiles.
+
+    Args:
+        values: One row a run.
+        seed: Seed of the resampling.
+
+    Returns:
+        Ends of the interval that holds 95 % of the resampled means. Of one run, twice
+        its own value.
+    """
+    if len(values) == 1:
+        return values[0], values[0]
+    # Slow to import.
+    from scipy.stats import bootstrap
+
+    interval = bootstrap(
+        (values,),
+        interquartile_mean,
+        n_resamples=_RESAMPLES,
+        confidence_level=_COVERAGE,
+        method="percentile",
+        vectorized=True,
+        axis=0,
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return np.asarray(interval.low), np.asarray(interval.high)

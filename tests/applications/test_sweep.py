@@ -1,0 +1,132 @@
+"""Sweeps: every run is made once, and never taken for one of other settings."""
+
+import json
+
+import pytest
+
+from applications import sweep
+from applications.epvf import ablate
+from applications.epvf.train import COMMAND_LINE, main as train
+from applications.settings import UserError
+from applications.sweep import train_all, Training
+
+
+_EPVF = "applications.epvf.train"
+_SMALL = ("--num-envs", "4", "--hidden", "--horizon", "8", "--eval-episodes", "1")
+
+
+def test_every_ablation_is_a_setting():
+    default = COMMAND_LINE.parse([])
+    for name, flags in ablate.ABLATIONS.items():
+        assert (COMMAND_LINE.parse(flags) == default) == (name == "as it is")
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Trains in this process, and gives the names of what was trained."""
+    trained = []
+
+    def work(training, environment=None):
+        trained.append(training.directory.name)
+        begun = training.directory.exists()
+        where = ["--resume" if begun else "--run-dir", str(training.directory)]
+        assert train([*training.flags, *where]) == 0
+
+    monkeypatch.setattr(Training, "train", work)
+    return trained
+
+
+def test_ablations_run_once_and_draw(tmp_path, capsys, in_process):
+    asked = [
+        *("--directory", str(tmp_path), "--seeds", "0", "--iterations", "2"),
+        *("--only", "as it is", "no clip", "--last", "1", *_SMALL),
+    ]
+    assert ablate.main(asked) == 0
+    assert in_process == ["as-it-is-seed0", "no-clip-seed0"]
+    printed = capsys.readouterr().out
+    assert "no-clip-seed0: --env cartpole" in printed and "return_policy" in printed
+    there = tmp_path / "cartpole"
+    assert (there / "ablations.png").is_file()
+    found = json.loads((there / "ablations.json").read_text())
+    assert [group["runs"] for group in found["groups"]] == ["as it is", "no clip"]
+    assert found["flags"] == [*_SMALL]
+    config = json.loads((there / "no-clip-seed0" / "config.json").read_text())
+    assert config["settings"]["clip"] == "none"
+    # Again: nothing is left to be run.
+    in_process.clear()
+    assert ablate.main(asked) == 0
+    assert in_process == []
+    # Asked for otherwise, the old runs are not shown as if they were the new ones.
+    capsys.readouterr()
+    assert ablate.main([*asked, "--critic-lr", "0.5"]) == 2
+    error = capsys.readouterr().err
+    assert "as-it-is-seed0 holds a run of other settings: critic_lr is 0.001" in error
+    longer = ["500" if flag == "2" else flag for flag in asked]
+    assert ablate.main(longer) == 2
+    assert "iterations is 2, asked for is 500" in capsys.readouterr().err
+    assert in_process == []
+    # An evaluation that says nothing does not count: the run is evaluated again.
+    evaluation = there / "no-clip-seed0" / "evaluation.json"
+    whole = evaluation.read_bytes()
+    evaluation.write_bytes(b"")
+    assert ablate.main(asked) == 0
+    assert in_process == ["no-clip-seed0"] and evaluation.read_bytes() == whole
+
+
+def test_a_run_of_another_algorithm_is_refused(tmp_path, in_process):
+    flags = (*_SMALL, "--iterations", "1")
+    training = Training(_EPVF, flags, tmp_path / "run")
+    train_all([training])
+    assert training.is_done()
+    other = Training("applications.gogepo.train", (), tmp_path / "run")
+    with pytest.raises(UserError, match="holds a run of epvf, not of gogepo"):
+        train_all([other])
+
+
+@pytest.mark.parametrize(
+    ("over", "expected"),
+    [
+        ((), {"runs": ()}),
+        (
+            ("clip=none,policy", "noise_scale=1"),
+            {
+                "clip none noise-scale 1": ("--clip", "none", "--noise-scale", "1"),
+                "clip policy noise-scale 1": ("--clip", "policy", "--noise-scale", "1"),
+            },
+        ),
+    ],
+)
+def test_all_combinations(over, expected):
+    assert sweep._combinations(over) == expected
+
+
+def test_a_sweep(tmp_path, in_process, capsys):
+    asked = [*("--directory", str(tmp_path), "--over", "archive=1,2"), *_SMALL]
+    assert sweep.main([*asked, "--seeds", "3", "--iterations", "1"]) == 0
+    assert in_process == ["archive-1-seed3", "archive-2-seed3"]
+    printed = capsys.readouterr().out
+    assert "archive 1" in printed and "archive 2" in printed
+    assert (tmp_path / "sweep.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("main", "flags", "message"),
+    [
+        (ablate.main, "--only clap", "There is no setting ['clap']; there are"),
+        (ablate.main, "--last 0", "--last must be at least 1"),
+        (sweep.main, "--last -2", "--last must be at least 1"),
+        (sweep.main, "--algorithm td3", "--algorithm must be one of epvf, gogepo, ars"),
+        (sweep.main, "--over clip", "--over takes name=value,value; got clip."),
+    ],
+)
+def test_what_cannot_be_swept(main, flags, message, capsys):
+    assert main(flags.split()) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.nightly
+def test_a_run_that_fails_ends_it(tmp_path, capfd):
+    asked = ["--directory", str(tmp_path), "--env", "nowhere", "--seeds", "0"]
+    assert ablate.main(asked) == 2
+    error = capfd.readouterr().err
+    assert "Unknown task 'nowhere'" in error and "ended with exit code 2" in error

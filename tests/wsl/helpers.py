@@ -1,0 +1,80 @@
+"""Spaces, weights and the action on them by its definition, for tests of all rooms."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from wsl import WeightSpace
+
+
+def make_space(shapes, spec, **options) -> WeightSpace:
+    """The space of a dictionary of arrays, by their names."""
+    arrays = {name: jax.ShapeDtypeStruct(s, jnp.float32) for name, s in shapes.items()}
+    spec = {f"['{name}']": axes for name, axes in spec.items()}
+    return WeightSpace.from_spec(arrays, spec, **options)
+
+
+def chain_spec(count, prefix=".layers", *, use_bias=True):
+    """The spec of a perceptron: rows, bias and next columns of a layer together."""
+    names = [None, *(f"h{i}" for i in range(count - 1)), None]
+    spec = {}
+    for i in range(count):
+        spec[f"{prefix}[{i}].weight"] = (names[i + 1], names[i])
+        if use_bias:
+            spec[f"{prefix}[{i}].bias"] = (names[i + 1],)
+    return spec
+
+
+def draw_weights(space: WeightSpace, seed):
+    """Normal weights."""
+    random = np.random.default_rng(seed)
+    leaves = [
+        jnp.asarray(random.standard_normal(leaf.shape), leaf.dtype)
+        for leaf in space.leaves
+    ]
+    return jax.tree.unflatten(space.treedef, leaves)
+
+
+def draw_element(space: WeightSpace, seed):
+    """An element of the group, of which nothing has to be compiled."""
+    random = np.random.default_rng(seed)
+    return {
+        group: jnp.asarray(
+            random.permuted(np.broadcast_to(np.arange(shape[-1]), shape), axis=-1),
+            jnp.int32,
+        )
+        for group, shape in space.element_shapes().items()
+    }
+
+
+def act(space: WeightSpace, leaves, element):
+    """The action of an element on a list of leaves, in NumPy, by its definition."""
+    moved = []
+    leaves = [np.asarray(leaf) for leaf in leaves]
+    element = {group: np.asarray(indices) for group, indices in element.items()}
+    for leaf, described in zip(leaves, space.leaves, strict=True):
+        sizes = [factor.size for factors in described.axes for factor in factors]
+        grid = np.indices(sizes, sparse=True)
+        source = list(grid)
+        for slot in described.slots:
+            index, above = [grid[slot.dimension]], slot.parent
+            while above is not None:
+                index.insert(0, grid[described.slots[above].dimension])
+                above = described.slots[above].parent
+            source[slot.dimension] = element[slot.group][tuple(index)]
+        moved.append(leaf.reshape(sizes)[tuple(source)].reshape(leaf.shape))
+    return moved
+
+
+def act_on_tree(space: WeightSpace, weights, element):
+    """The same on weights of the space."""
+    moved = act(space, jax.tree.leaves(weights), element)
+    return jax.tree.unflatten(space.treedef, moved)
+
+
+def assert_same(a, b):
+    """That two pytrees are equal to the bit, leaf by leaf."""
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert left.dtype == right.dtype
+        np.testing.assert_array_equal(left, right)

@@ -1,0 +1,335 @@
+"""What the axes of an intermediate array run over, and how axes are brought in line."""
+
+import dataclasses
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias
+
+from wsl._infer._store import IndexSets, Reason
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class TracedFactor:
+    """A factor of an axis: a free or fixed index set, or one of two without a name.
+
+    With an index set, a permutation of it permutes the factor. Without one nothing
+    permutes it, either because it is *fixed*, for a reason, or because the array is
+    *uniform* along it: the same numbers at every index, whatever the weights.
+
+    Attributes:
+        size: How many indices it has.
+        index_set: What they are.
+        reason: Why it is fixed, where it has no index set.
+        block: Where the index set is taken to be nested in another: the factor of the
+            same array that holds the index of its block.
+        joined: The factor of the result into which an operation joined this one.
+    """
+
+    size: int
+    index_set: int | None = None
+    reason: Reason | None = None
+    block: "TracedFactor | None" = None
+    joined: "TracedFactor | None" = None
+
+    @property
+    def uniform(self) -> bool:
+        """Whether the array is the same at every index."""
+        return self.index_set is None and self.reason is None
+
+
+Axis: TypeAlias = list[TracedFactor]
+"""Factors in row-major order; none for an axis of length 1."""
+
+
+class Value(NamedTuple):
+    """An intermediate array, as an inference sees it: the factors of every axis."""
+
+    axes: tuple[Axis, ...]
+
+    def factors(self) -> Iterator[TracedFactor]:
+        """The factors of all axes, in order."""
+        return (factor for axis in self.axes for factor in axis)
+
+
+_MISALIGNED = Reason("axes that factor differently")
+
+
+class Tracker:
+    """Aligns axes, and learns from it which index sets are the same or fixed.
+
+    Attributes:
+        sets: The index sets.
+        nested: Hypotheses: index sets, and those in whose blocks they are nested.
+            What an operation contradicts is taken out.
+    """
+
+    sets: IndexSets
+    nested: dict[int, int]
+
+    def __init__(self, sets: IndexSets):
+        """Starts without hypotheses."""
+        self.sets = sets
+        self.nested = {}
+
+    # Axes.
+
+    def fixed(self, size: int, reason: Reason) -> Axis:
+        """An axis that nothing permutes."""
+        return [TracedFactor(size, None, reason)] if size > 1 else []
+
+    def uniform(self, size: int) -> Axis:
+        """An axis along which an array is constant."""
+        return [TracedFactor(size)] if size > 1 else []
+
+    def is_uniform(self, axis: Axis) -> bool:
+        """Whether an array is constant along an axis."""
+        return all(factor.uniform for factor in axis)
+
+    def freeze(self, axis: Iterable[TracedFactor], reason: Reason) -> None:
+        """Fixes all index sets of an axis."""
+        for factor in axis:
+            if factor.index_set is not None:
+                self.sets.freeze(factor.index_set, reason)
+
+    def fix(self, axis: Axis, size: int, reason: Reason) -> Axis:
+        """Fixes an axis, and gives what an operation that mixes its indices leaves."""
+        self.freeze(axis, reason)
+        return self.fixed(size, reason)
+
+    def align(self, first: Axis, *others: Axis) -> Axis:
+        """Brings axes of one length in line, whose indices an operation identifies."""
+        for other in others:
+            first = self._align(first, other)
+        return first
+
+    def tie(self, axes: Sequence[Axis], operation: str) -> Axis:
+        """Aligns axes side by side, whose free indices need not be the same.
+
+        A sum of index sets has no name of its own, so that one permutation has to move
+        all of them; the tie is recorded.
+        """
+        free = [[s for s in axis if self._is_free(s)] for axis in axes]
+        sets = {s.index_set for axis in free for s in axis}
+        if all(free) and len(sets) > max(map(len, free)):
+            if operation not in self.sets.ties:
+                self.sets.ties.append(operation)
+        return self.align(*axes)
+
+    def _is_free(self, factor: TracedFactor) -> bool:
+        return (
+            factor.index_set is not None and self.sets.reason(factor.index_set) is None
+        )
+
+    def align_arrays(self, values: Sequence[Value]) -> Value:
+        """Brings arrays of one shape in line, axis by axis."""
+        axes = zip(*(value.axes for value in values), strict=True)
+        return Value(tuple(self.align(*same) for same in axes))
+
+    def regroup(self, axis: Axis, sizes: Sequence[int]) -> list[Axis]:
+        """Cuts an axis into axes of which it is the row-major product."""
+        queue, needed = deque(axis), list(sizes)
+        cut: list[Axis] = [[] for _ in sizes]
+        for at in range(len(sizes)):
+            while needed[at] > 1:
+                factor = self._pop(queue)
+                if needed[at] % factor.size == 0:
+                    cut[at].append(factor)
+                    needed[at] //= factor.size
+                elif factor.size % needed[at] == 0:
+                    queue.extendleft(reversed(self._split(factor, needed[at])))
+                else:
+                    self._give_up(factor, queue, cut, needed, at)
+        return cut
+
+    def _give_up(
+        self,
+        factor: TracedFactor,
+        queue: deque[TracedFactor],
+        cut: list[Axis],
+        needed: list[int],
+        at: int,
+    ) -> None:
+        """Fixes factors that no cut agrees with, up to where one does."""
+        taken, last = [factor], at
+        while (have := math.prod(s.size for s in taken)) != (
+            want := math.prod(needed[at : last + 1])
+        ):
+            if have < want:
+                taken.append(self._pop(queue))
+            else:
+                last += 1
+        self.freeze(taken, _MISALIGNED)
+        for i in range(at, last + 1):
+            cut[i] += (
+                self.uniform(needed[i])
+                if self.is_uniform(taken)
+                else self.fixed(needed[i], _MISALIGNED)
+            )
+            needed[i] = 1
+
+    def _align(self, first: Axis, second: Axis) -> Axis:
+        left, right, aligned = deque(first), deque(second), []
+        while left and right:
+            x, y = self._pop(left), self._pop(right)
+            if x.size == y.size:
+                aligned.append(self._join(x, y))
+            elif x.size % y.size == 0:
+                left.extendleft(reversed(self._split(x, y.size)))
+                right.appendleft(y)
+            elif y.size % x.size == 0:
+                left.appendleft(x)
+                right.extendleft(reversed(self._split(y, x.size)))
+            else:
+                taken, below, above = [x, y], x.size, y.size
+                while below != above:
+                    taken.append(self._pop(left if below < above else right))
+                    if below < above:
+                        below *= taken[-1].size
+                    else:
+                        above *= taken[-1].size
+                self.freeze(taken, _MISALIGNED)
+                aligned += self.fixed(below, _MISALIGNED)
+        if left or right:
+            raise AssertionError("Axes of different lengths cannot be aligned.")
+        return aligned
+
+    def _join(self, x: TracedFactor, y: TracedFactor) -> TracedFactor:
+        if x.index_set is not None and y.index_set is not None:
+            joined = TracedFactor(x.size, self.sets.unify(x.index_set, y.index_set))
+        else:
+            # A fixed factor fixes an index set; a uniform one yields to anything.
+            reason = x.reason or y.reason
+            index_set = x.index_set if x.index_set is not None else y.index_set
+            if index_set is not None and reason is not None:
+                self.sets.freeze(index_set, reason)
+            joined = TracedFactor(
+                x.size, index_set, None if index_set is not None else reason
+            )
+        for end in (_end(x), _end(y)):
+            if end is not joined:
+                end.joined = joined
+        return joined
+
+    def _pop(self, queue: deque[TracedFactor]) -> TracedFactor:
+        """The next factor that is no product; others are split as they come."""
+        factor = queue.popleft()
+        if factor.index_set is None:
+            return factor
+        first, *rest = self.sets.resolve(factor.index_set)
+        if not rest:
+            factor.index_set = first
+            return factor
+        queue.extendleft(TracedFactor(self.sets.size(s), s) for s in reversed(rest))
+        return TracedFactor(self.sets.size(first), first)
+
+    def _split(self, factor: TracedFactor, outer: int) -> list[TracedFactor]:
+        sizes = (outer, factor.size // outer)
+        if factor.index_set is None:
+            return [TracedFactor(size, None, factor.reason) for size in sizes]
+        parts = self.sets.split(factor.index_set, outer)
+        return [
+            TracedFactor(size, part) for size, part in zip(sizes, parts, strict=True)
+        ]
+
+    # Operations.
+
+    def operand(self, value: Value) -> Value:
+        """A copy of an array's factors for one operation, products split."""
+        copies: dict[TracedFactor, TracedFactor] = {}
+        axes: list[Axis] = []
+        for axis in value.axes:
+            queue, copied = deque(axis), []
+            while queue:
+                factor = self._pop(queue)
+                last = copied[-1] if copied else None
+                if (
+                    last is not None
+                    and last.index_set is None
+                    and factor.index_set is None
+                    and last.uniform == factor.uniform
+                ):
+                    last.size *= factor.size
+                else:
+                    copied.append(
+                        TracedFactor(factor.size, factor.index_set, factor.reason)
+                    )
+                    copies[factor] = copied[-1]
+                    copied[-1].block = factor.block
+            axes.append(copied)
+        for factor in copies.values():
+            if factor.block is not None:
+                factor.block = copies.get(factor.block)
+        return Value(tuple(axes))
+
+    def results(
+        self, operands: Sequence[Value], results: Sequence[Value]
+    ) -> list[Value]:
+        """Ends an operation: gives its results, and tests the nesting hypotheses.
+
+        Factors that the operation joined must lie in blocks that it joined too, and no
+        block may go before what lies in it.
+
+        Args:
+            operands: Copies of the operands' factors.
+            results: What a rule made of them.
+
+        Returns:
+            The results, each with factors of its own.
+        """
+        blocks: dict[TracedFactor, TracedFactor] = {}
+        for value in operands:
+            for factor in value.factors():
+                if factor.index_set in self.nested:
+                    block = None if factor.block is None else _end(factor.block)
+                    if block is None or blocks.setdefault(_end(factor), block) != block:
+                        del self.nested[factor.index_set]
+        return [self._result(value, blocks) for value in results]
+
+    def _result(self, value: Value, blocks: dict[TracedFactor, TracedFactor]) -> Value:
+        made: dict[TracedFactor, list[TracedFactor]] = {}
+        axes = []
+        for axis in value.axes:
+            axes.append([TracedFactor(s.size, s.index_set, s.reason) for s in axis])
+            for factor, copy in zip(axis, axes[-1], strict=True):
+                made.setdefault(_end(factor), []).append(copy)
+        for factor, copies in made.items():
+            for copy in copies:
+                if copy.index_set in self.nested:
+                    held = made.get(blocks[factor], []) if factor in blocks else []
+                    if len(held) == 1:
+                        copy.block = held[0]
+                    else:
+                        del self.nested[copy.index_set]
+        return Value(tuple(axes))
+
+    def merge(self, values: Sequence[Value]) -> Value:
+        """An array that may be any of several: branches, rounds of a loop."""
+        operands = [self.operand(value) for value in values]
+        (merged,) = self.results(operands, [self.align_arrays(operands)])
+        return merged
+
+    def signature(self, value: Value) -> tuple:
+        """What tells values apart."""
+        value = self.operand(value)
+        factors = list(value.factors())
+        return tuple(
+            tuple(
+                (
+                    factor.size,
+                    factor.index_set,
+                    factor.uniform,
+                    factors.index(factor.block)
+                    if factor.block is not None and factor.index_set in self.nested
+                    else None,
+                )
+                for factor in axis
+            )
+            for axis in value.axes
+        )
+
+
+def _end(factor: TracedFactor) -> TracedFactor:
+    while factor.joined is not None:
+        factor = factor.joined
+    return factor

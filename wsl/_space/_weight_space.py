@@ -1,0 +1,536 @@
+"""The weights of a model as a space on which permutation groups act."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from wsl._space import _action
+from wsl._space._action import ancestors, GroupElement
+from wsl._space._axes import AxisSpec, find_slots, read_spec
+from wsl._space._leaf import is_weight, Leaf, read
+from wsl._space._table import columns
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightSpace:
+    """The floating-point array leaves of a model, and who may permute their axes.
+
+    For every axis of every leaf the space says what its indices are, by name: the rows
+    of one layer's matrix, the same layer's bias and the columns of the next matrix all
+    run over the units of that layer, and share a name. Each name stands for a
+    permutation group that moves all its axes together, unless it is listed as fixed
+    (inputs, outputs). A name may stand twice on one leaf (recurrent weights).
+
+    An axis may also be a product of several parts, in row-major order: the gates of a
+    GRU times its units, the channels of a flattened feature map times its pixels, the
+    heads of an attention layer times the units of a head. A name nested in another has
+    a permutation of its own in every block: whole heads may change places, and the
+    units inside each head.
+
+    A space is immutable, hashable, equal to any other with the same leaves, axes, fixed
+    and nested names, and holds no arrays: it can be closed over or kept in a static
+    field.
+
+    [`infer_weight_space`][wsl.infer_weight_space] derives one from a model;
+    [`from_spec`][wsl.WeightSpace.from_spec] takes one that is written by hand.
+
+    Attributes:
+        treedef: Structure of the weights.
+        leaves: The leaves, in the order of flattening.
+        fixed: Names that nothing may move.
+        nested: Pairs of a name and the name whose blocks it lives in.
+        reasons: For names that an inference found to be fixed, the reason. Takes no
+            part in comparisons.
+        unknown_primitives: What an inference could not follow, so that the true group
+            may be larger. Takes no part in comparisons.
+        ties: What made an inference move index sets by one permutation that might move
+            apart, such as two layers' units side by side in a concatenation. Takes no
+            part in comparisons.
+    """
+
+    treedef: jtu.PyTreeDef  # pyright: ignore[reportInvalidTypeForm]
+    leaves: tuple[Leaf, ...]
+    fixed: frozenset[str] = frozenset()
+    nested: tuple[tuple[str, str], ...] = ()
+    reasons: tuple[tuple[str, str], ...] = dataclasses.field(default=(), compare=False)
+    unknown_primitives: tuple[str, ...] = dataclasses.field(default=(), compare=False)
+    ties: tuple[str, ...] = dataclasses.field(default=(), compare=False)
+
+    def __post_init__(self):
+        nested, names = dict(self.nested), self.index_sets
+        for name, block in self.nested:
+            if name not in self.groups or block not in self.groups:
+                raise ValueError(
+                    f"{name!r} cannot be nested in {block!r}: both must be names of "
+                    f"axes that may move. Names: {list(names)}; fixed: "
+                    f"{sorted(self.fixed)}."
+                )
+            above = ancestors(name, nested)
+            if name in above:
+                raise ValueError(f"Group {name!r} is nested in itself: {above}.")
+        unknown = sorted(self.fixed - names.keys())
+        if unknown:
+            raise ValueError(
+                f"`fixed` names {unknown}, which no axis has. Names: {list(names)}."
+            )
+        leaves = tuple(
+            dataclasses.replace(
+                leaf, slots=find_slots(leaf.path, leaf.axes, self.fixed, nested)
+            )
+            for leaf in self.leaves
+        )
+        object.__setattr__(self, "leaves", leaves)
+
+    @classmethod
+    def from_spec(
+        cls,
+        weights: PyTree,
+        spec: Mapping[str, Sequence[AxisSpec]] | None = None,
+        *,
+        fixed: Collection[str] = (),
+        nested: Mapping[str, str] | None = None,
+        sizes: Mapping[str, int] | None = None,
+    ) -> "WeightSpace":
+        """Builds a space from a written specification.
+
+        Args:
+            weights: A model, or its array leaves, or a pytree of
+                `jax.ShapeDtypeStruct` of the same form. Only shapes and dtypes are
+                read.
+            spec: For each leaf's path (as in `jax.tree_util.keystr`, for instance
+                `".layers[0].weight"`) one entry for each of its axes: a name; None
+                where nothing may move the axis; or for an axis that is a product of
+                parts a sequence of names and sizes, for instance `(3, "units")`.
+                Without a spec no axis may move.
+            fixed: Names that nothing may move.
+            nested: For each name that is nested, the name whose blocks it lives in:
+                `{"units": "heads"}`.
+            sizes: Sizes of names, where the lengths of the axes leave them open.
+
+        Returns:
+            The space. It is taken on trust that the model's function is unchanged by
+            the groups named; [`verify_symmetry`][wsl.verify_symmetry] checks it.
+
+        Raises:
+            ValueError: If the spec leaves out a leaf, names one that is not there, has
+                the wrong number of axes, gives one name two sizes or a product that is
+                not the axis' length, if `fixed` or `nested` do not fit the spec, or if
+                a leaf is not of a floating dtype.
+
+        Examples:
+            >>> import equinox as eqx, jax, wsl
+            >>> model = eqx.nn.MLP(3, 2, 8, 1, key=jax.random.key(0))
+            >>> space = wsl.WeightSpace.from_spec(
+            ...     model,
+            ...     {
+            ...         ".layers[0].weight": ("hidden", None),
+            ...         ".layers[0].bias": ("hidden",),
+            ...         ".layers[1].weight": (None, "hidden"),
+            ...         ".layers[1].bias": (None,),
+            ...     },
+            ... )
+            >>> space.groups
+            {'hidden': 8}
+        """
+        leaves, treedef = read(weights)
+        if spec is not None:
+            shapes = {leaf.path: leaf.shape for leaf in leaves}
+            axes = read_spec(spec, shapes, sizes or {})
+            leaves = tuple(
+                dataclasses.replace(leaf, axes=axes[leaf.path]) for leaf in leaves
+            )
+        return cls(treedef, leaves, frozenset(fixed), tuple((nested or {}).items()))
+
+    def unfix(self, *names: str) -> "WeightSpace":
+        """The same space with some fixed names free to move.
+
+        A larger group than the model's own, to be used with care: what commutes with it
+        treats, say, all inputs alike. It is how NFN layers for networks with many
+        inputs stay small (Zhou et al. 2023, neuron permutation "NP"); encodings tell
+        the inputs apart again.
+
+        Args:
+            *names: Names in `fixed`.
+
+        Returns:
+            The larger space.
+
+        Raises:
+            ValueError: If a name is not fixed.
+        """
+        for name in names:
+            if name not in self.fixed:
+                raise ValueError(
+                    f"{name!r} is not fixed in this space; fixed: {sorted(self.fixed)}."
+                )
+        return dataclasses.replace(
+            self,
+            fixed=self.fixed - set(names),
+            reasons=tuple((n, why) for n, why in self.reasons if n not in names),
+        )
+
+    @property
+    def index_sets(self) -> dict[str, int]:
+        """Size of each name's set of indices, in order of appearance."""
+        return {
+            factor.name: factor.size
+            for leaf in self.leaves
+            for factor in leaf.factors
+            if factor.name is not None
+        }
+
+    @property
+    def groups(self) -> dict[str, int]:
+        """Size of each group's set of indices, by name, in order of appearance.
+
+        For a nested group, of one block.
+        """
+        return {
+            name: size
+            for name, size in self.index_sets.items()
+            if name not in self.fixed
+        }
+
+    @property
+    def size(self) -> int:
+        """How many numbers the weights hold."""
+        return sum(math.prod(leaf.shape) for leaf in self.leaves)
+
+    @property
+    def blocks(self) -> dict[str, tuple[str, ...]]:
+        """For each group, the groups in whose blocks it is nested, outermost first."""
+        nested = dict(self.nested)
+        return {group: tuple(ancestors(group, nested)) for group in self.groups}
+
+    # The group.
+
+    def element_shapes(self) -> dict[str, tuple[int, ...]]:
+        """For each group, the shape of its permutations: sizes of the blocks, then `n`.
+
+        Returns:
+            Shapes, by the group's name.
+        """
+        groups = self.groups
+        return {
+            group: tuple(groups[name] for name in (*blocks, group))
+            for group, blocks in self.blocks.items()
+        }
+
+    def identity(self) -> GroupElement:
+        """The element that moves nothing."""
+        unmoved = _action.identity(self.element_shapes())
+        return {group: jnp.asarray(indices) for group, indices in unmoved.items()}
+
+    def sample(self, *, key: PRNGKeyArray) -> GroupElement:
+        """Draws an element uniformly.
+
+        Args:
+            key: Source of randomness.
+
+        Returns:
+            One permutation of `0..n-1` for each group, and for each block of a nested
+            one.
+        """
+        return _sample(self, key)
+
+    def compose(self, first: GroupElement, second: GroupElement) -> GroupElement:
+        """The element that acts as `first`, then `second`."""
+        return _compose(self, self._own(first), self._own(second))
+
+    def inverse(self, element: GroupElement) -> GroupElement:
+        """The element that undoes `element`."""
+        return _inverse(self, self._own(element))
+
+    def permute(self, weights: PyTree, element: GroupElement) -> PyTree:
+        """Acts on weights with a group element.
+
+        Along every axis of group `g`, entry `i` of the result is entry `element[g][i]`
+        of the weights. For a group nested in another, `g` in `h`: entry `(i, j)` is
+        entry `(element[h][i], element[g][i, j])`.
+
+        Args:
+            weights: Weights of this space. A whole model is returned as a model, with
+                what it holds beside its floating-point arrays as it was.
+            element: A permutation for each group.
+
+        Returns:
+            The permuted weights, of the same structure as given.
+
+        Raises:
+            ValueError: If the weights are not of this space or the element lacks a
+                group.
+        """
+        element = self._own(element)
+        permuted = _permute(self, self.weight_leaves(weights), element)
+        return eqx.combine(jax.tree.unflatten(self.treedef, permuted), weights)
+
+    def permute_features(self, features: PyTree, element: GroupElement) -> PyTree:
+        """Acts on weight features with a group element, channel by channel.
+
+        Args:
+            features: Weight features of this space: its leaves, each with one more
+                axis, last.
+            element: A permutation for each group.
+
+        Returns:
+            The permuted features.
+
+        Raises:
+            ValueError: If the features are not of this space or the element lacks a
+                group.
+        """
+        element = self._own(element)
+        permuted = _permute(self, self.feature_leaves(features), element)
+        return jax.tree.unflatten(self.treedef, permuted)
+
+    def weight_leaves(self, weights: PyTree) -> list[Any]:
+        """The leaves of weights, once they are seen to be of this space.
+
+        Args:
+            weights: Weights of this space, or the model itself.
+
+        Returns:
+            The leaves, in the order of the space's.
+
+        Raises:
+            ValueError: If a leaf is missing or has another shape.
+        """
+        arrays, treedef = self._matched(weights)
+        for leaf, array in zip(self.leaves, arrays, strict=True):
+            if tuple(array.shape) != leaf.shape:
+                raise ValueError(
+                    f"Leaf {leaf.path!r} has shape {tuple(array.shape)}; this space "
+                    f"has {leaf.shape} there. A batch of weights goes through "
+                    "`jax.vmap`."
+                )
+        self._check_structure(treedef)
+        return arrays
+
+    def feature_leaves(
+        self, features: PyTree, channels: Sequence[int] | None = None
+    ) -> list[Array]:
+        """The leaves of weight features, once they are seen to be of this space.
+
+        Args:
+            features: Leaves of this space, each with one more axis, last.
+            channels: How many channels each leaf must have; None for any number.
+
+        Returns:
+            The leaves, in the order of the space's.
+
+        Raises:
+            ValueError: If a leaf is missing or has another shape.
+        """
+        arrays, treedef = self._matched(features)
+        for i, (leaf, array) in enumerate(zip(self.leaves, arrays, strict=True)):
+            found = tuple(array.shape)
+            wanted = "channels" if channels is None else channels[i]
+            if found[:-1] != leaf.shape or channels is not None and found[-1] != wanted:
+                raise ValueError(
+                    f"The features of leaf {leaf.path!r} have shape {found}; expected "
+                    f"({', '.join(map(str, (*leaf.shape, wanted)))}). A batch goes "
+                    "through `jax.vmap`."
+                )
+        self._check_structure(treedef)
+        return arrays
+
+    # The flat view.
+
+    def flatten(self, weights: PyTree) -> Float[Array, " size"]:
+        """The weights as one vector, leaf after leaf, each in row-major order.
+
+        Args:
+            weights: Weights of this space, or the model itself.
+
+        Returns:
+            A vector of the promoted dtype of all leaves.
+
+        Raises:
+            ValueError: If the weights are not of this space.
+        """
+        return _flatten(self, self.weight_leaves(weights))
+
+    def unflatten(self, vector: Float[Array, " size"]) -> PyTree:
+        """Inverse of [`flatten`][wsl.WeightSpace.flatten].
+
+        Args:
+            vector: As many numbers as the space has.
+
+        Returns:
+            The weights, each leaf in its own shape and dtype. Where the space was
+            built from a model, join them with its other parts by `eqx.combine`.
+
+        Raises:
+            ValueError: If the vector has another length.
+        """
+        if vector.shape != (self.size,):
+            raise ValueError(
+                f"Expected a vector of {self.size} weights; got shape {vector.shape}."
+            )
+        return jax.tree.unflatten(self.treedef, _unflatten(self, vector))
+
+    # Showing itself.
+
+    def table(self) -> str:
+        """The leaves with their shapes and the group on each axis, as text."""
+        nested, reasons = dict(self.nested), dict(self.reasons)
+        groups = [
+            f"{name} ({n}, in each of {nested[name]})"
+            if name in nested
+            else f"{name} ({n})"
+            for name, n in self.groups.items()
+        ]
+        fixed = [
+            f"{name} ({n}: {reasons[name]})" if name in reasons else f"{name} ({n})"
+            for name, n in self.index_sets.items()
+            if name in self.fixed
+        ]
+        rows = [(leaf.path, str(leaf.shape), _show_axes(leaf)) for leaf in self.leaves]
+        lines = columns([("leaf", "shape", "axes"), *rows])
+        lines.append(f"groups: {', '.join(groups) or 'none'}")
+        if fixed:
+            lines.append(f"fixed: {', '.join(fixed)}")
+        if self.unknown_primitives:
+            lines.append(f"not followed: {', '.join(self.unknown_primitives)}")
+        if self.ties:
+            lines.append(f"moved together by: {'; '.join(self.ties)}")
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.table()
+
+    # Copies: Equinox's structures of trees hold an object that a copy is not equal to.
+
+    def __copy__(self) -> "WeightSpace":
+        return self
+
+    def __deepcopy__(self, memo: Mapping[int, Any]) -> "WeightSpace":
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        tree = jax.tree.unflatten(self.treedef, range(len(self.leaves)))
+        fields = dataclasses.fields(self)[1:]
+        return _rebuild, (tree, *(getattr(self, field.name) for field in fields))
+
+    # The hash of a structure goes through all of it.
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash((self.treedef, self.leaves, self.fixed, self.nested))
+
+    # Checks.
+
+    def _matched(self, tree: PyTree) -> tuple[list[Any], Any]:
+        """The arrays of a tree that has the paths of this space, and its structure."""
+        with_paths, treedef = jtu.tree_flatten_with_path(eqx.filter(tree, is_weight))
+        given = {jtu.keystr(path): array for path, array in with_paths}
+        paths = [leaf.path for leaf in self.leaves]
+        if given.keys() != set(paths):
+            raise ValueError(
+                "The weights are not of this space. Leaves too many: "
+                f"{[path for path in given if path not in paths]}; missing: "
+                f"{[path for path in paths if path not in given]}."
+            )
+        return list(given.values()), treedef
+
+    def _check_structure(self, treedef: Any) -> None:
+        if treedef != self.treedef:
+            raise ValueError(
+                "The weights have the leaves of this space in another structure.\n"
+                f"Space: {self.treedef}\nGiven: {treedef}"
+            )
+
+    def _own(self, element: Mapping[str, Any]) -> GroupElement:
+        """The permutations of this space's groups in an element, checked."""
+        for group, shape in self.element_shapes().items():
+            if group not in element:
+                raise ValueError(
+                    f"The group element lacks a permutation for {group!r}; it has "
+                    f"{sorted(element)}."
+                )
+            if element[group].shape != shape:
+                raise ValueError(
+                    f"The permutation for {group!r} has shape {element[group].shape}; "
+                    f"expected {shape}."
+                )
+        return {group: element[group] for group in self.groups}
+
+
+def _rebuild(tree: PyTree, *fields: Any) -> WeightSpace:
+    return WeightSpace(jax.tree.structure(tree), *fields)
+
+
+def _show_axes(leaf: Leaf) -> str:
+    return ", ".join(
+        " x ".join(factor.name or str(factor.size) for factor in factors) or "-"
+        if len(factors) != 1
+        else factors[0].name or "-"
+        for factors in leaf.axes
+    )
+
+
+# What is computed, each one compilation for a space.
+
+_of_space = functools.partial(jax.jit, static_argnums=0, inline=True)
+
+
+@_of_space
+def _sample(space: WeightSpace, key: PRNGKeyArray) -> GroupElement:
+    identity = space.identity()
+    keys = jr.split(key, max(len(identity), 1))
+    return {
+        group: jr.permutation(subkey, unmoved, axis=-1, independent=True)
+        for subkey, (group, unmoved) in zip(keys, identity.items(), strict=False)
+    }
+
+
+@_of_space
+def _compose(
+    space: WeightSpace, first: GroupElement, second: GroupElement
+) -> GroupElement:
+    return _action.compose(first, second, space.blocks)
+
+
+@_of_space
+def _inverse(space: WeightSpace, element: GroupElement) -> GroupElement:
+    return _action.inverse(element, space.blocks)
+
+
+@_of_space
+def _permute(
+    space: WeightSpace, arrays: list[Array], element: GroupElement
+) -> list[Array]:
+    return _action.permute_leaves(space.leaves, arrays, element)
+
+
+@_of_space
+def _flatten(space: WeightSpace, arrays: list[Array]) -> Float[Array, " size"]:
+    dtypes = [np.dtype(leaf.dtype) for leaf in space.leaves]
+    # The casts are explicit, so strict promotion need not forbid them.
+    with jax.numpy_dtype_promotion("standard"):
+        dtype = jnp.result_type(*dtypes) if dtypes else np.dtype(np.float32)
+    parts = [array.astype(dtype).ravel() for array in arrays]
+    return jnp.concatenate([jnp.zeros((0,), dtype), *parts])
+
+
+@_of_space
+def _unflatten(space: WeightSpace, vector: Float[Array, " size"]) -> list[Array]:
+    stops = np.cumsum([math.prod(leaf.shape) for leaf in space.leaves])
+    parts = jnp.split(vector, stops[:-1]) if space.leaves else []
+    return [
+        part.reshape(leaf.shape).astype(leaf.dtype)
+        for leaf, part in zip(space.leaves, parts, strict=True)
+    ]
