@@ -72,7 +72,7 @@ class Check(NamedTuple):
 
         def run(leaves: Sequence[Any], inputs: Sequence[PyTree] = inputs):
             weights = jax.tree.unflatten(
-                space.treedef, [jnp.asarray(x) for x in leaves]
+                space.treedef, [jax.device_put(x) for x in leaves]
             )
             with jax.default_matmul_precision("highest"):
                 outputs = compiled(function, eqx.combine(weights, rest), *inputs)
