@@ -6,7 +6,6 @@ from typing import Any, get_args, Literal, NamedTuple
 import equinox as eqx
 import hypothesis.strategies as st
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array
