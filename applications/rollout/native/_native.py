@@ -172,7 +172,7 @@ class NativeRollout:
             self._threads,
         )
 
-        def join(*parts: np.ndarray) -> Array:
+        def join(*parts: Array) -> Array:
             whole = np.concatenate(parts)[:size]
             return jnp.asarray(whole.reshape(count, self._episodes, *whole.shape[1:]))
 

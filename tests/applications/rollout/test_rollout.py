@@ -162,10 +162,11 @@ def test_episodes_do_not_depend_on_the_others():
     task = _Walk(random_start=True)
     whole = _run(task, _moves(0.5, 1.0, -1.0, 0.25), episodes=2)
     _assert_same(_run(task, _moves(0.5, 1.0), episodes=2), _rows(whole, slice(2)))
-    among_others = _run(task, _moves(9.0, 1.0, 2.0), episodes=2)
+    among_others = _run(task, _moves(9.0, 1.0, 2.0, 0.5), episodes=2)
     _assert_same(_rows(among_others, 1), _rows(whole, 1))
     # Control: in another place a policy has other episodes.
-    assert not np.array_equal(_run(task, _moves(1.0), episodes=2).start[0], whole.start)
+    elsewhere = _run(task, _moves(1.0, 0.5), episodes=2)
+    assert not np.array_equal(elsewhere.total_reward[0], whole.total_reward[1])
 
 
 # Numbers that are not finite.
