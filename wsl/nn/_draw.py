@@ -195,11 +195,12 @@ def _cut(
 
 def _can_be_cut(key: PRNGKeyArray) -> bool:
     """Whether draws of all lengths begin alike, and nothing depends on where."""
+    config: Any = jax.config
     return (
-        not isinstance(key, jax.core.Tracer)
+        not isinstance(key, jax.core.Tracer)  # pyright: ignore[reportAttributeAccessIssue]
         and not key.committed
         and str(jr.key_impl(key)) == "threefry2x32"
-        and jax.config.jax_threefry_partitionable
+        and config.jax_threefry_partitionable
     )
 
 

@@ -96,9 +96,9 @@ def test_a_constant_repeats_an_array():
 
 _COMPILED = []
 jax.monitoring.register_event_duration_secs_listener(
-    lambda name, *_, **__: (
-        _COMPILED.append(name)
-        if name == "/jax/core/compile/backend_compile_duration"
+    lambda event, *_, **__: (
+        _COMPILED.append(event)
+        if event == "/jax/core/compile/backend_compile_duration"
         else None
     )
 )

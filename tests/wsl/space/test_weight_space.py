@@ -85,6 +85,7 @@ def _outputs(network):
 @_each_network
 def test_permuted_networks_compute_the_same(make):
     network, space = make()
+    permuted = network
     for seed in range(5):
         permuted = space.permute(network, draw_element(space, seed))
         assert type(permuted) is type(network)
