@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from wsl.zoo.benchmark import ENCODERS
+from benchmarks.zoo import ENCODERS
 
 
 PANELS = {

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from _common import ROOT
 
-from wsl.zoo.benchmark import find, score, Settings, Targets
+from benchmarks.zoo import find, score, Settings, Targets
 
 
 PEERS = {
@@ -29,7 +29,7 @@ def peer_row(python: str, task_name: str, name: str, seed: int) -> dict[str, Any
         seed: Seed.
 
     Returns:
-        A row as `wsl.zoo.benchmark.run` gives it.
+        A row as `benchmarks.zoo.run` gives it.
     """
     task, settings = find(task_name), Settings()
     zoo = task.make_zoo()

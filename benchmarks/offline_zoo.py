@@ -21,7 +21,7 @@ from _runs import environment, on_cores
 from _zoo_figure import draw
 from _zoo_peer import peer_row, PEERS
 
-from wsl.zoo.benchmark import (
+from benchmarks.zoo import (
     find,
     markdown,
     names_for,
@@ -171,7 +171,7 @@ def _command(
         script = str(Path(__file__).resolve())
         return [sys.executable, script, *peer, "--rows", rows, "--seeds", *numbers]
     return [
-        *(sys.executable, "-m", "wsl.zoo.benchmark"),
+        *(sys.executable, "-m", "benchmarks.zoo"),
         *("--task", task, "--encoder", encoder, "--json", rows, "--seeds", *numbers),
     ]
 

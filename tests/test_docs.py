@@ -66,7 +66,7 @@ def guide_blocks(text: str) -> list[tuple[str, str]]:
 
 
 def test_the_benchmark_page_shows_the_results():
-    from wsl.zoo.benchmark import markdown
+    from benchmarks.zoo import markdown
 
     page = (ROOT / "docs" / "benchmark.md").read_text()
     results = ROOT / "docs" / "results" / "offline_zoo.json"

@@ -47,7 +47,7 @@ from applications.values import (
     update_of,
     value_function,
 )
-from wsl.encoders import Conditioned
+from wsl.encoders import EncodedMLP
 
 
 # With many policies, start states over which each gradient of V(s, θ) is averaged.
@@ -67,7 +67,7 @@ class Learned(eqx.Module):
 
     policies: Float[Array, "policies weights"]
     policy_optimiser: optax.OptState
-    value: Conditioned
+    value: EncodedMLP
     value_optimiser: optax.OptState
     archive: Archive[Record]
 
@@ -228,7 +228,7 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
 
     # The critic.
 
-    def _make_value(self, *, key: PRNGKeyArray) -> Conditioned:
+    def _make_value(self, *, key: PRNGKeyArray) -> EncodedMLP:
         config = self.config
         encoder_key, head_key = jr.split(key)
         encoder = make_encoder(
@@ -250,7 +250,7 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
 
     def _policy_values(
         self,
-        value: Conditioned,
+        value: EncodedMLP,
         policies: Float[Array, "policies weights"],
         starts: Float[Array, "starts observation"],
     ) -> Float[Array, " policies"]:
@@ -267,7 +267,7 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
     def _ascend(
         self,
         learned: Learned,
-        value: Conditioned,
+        value: EncodedMLP,
         archive: Archive[Record],
         *,
         key: PRNGKeyArray,

@@ -13,7 +13,7 @@ from applications.gogepo.config import Config
 from applications.policies import AbstractPolicy, FlatView
 from applications.stores import Archive
 from applications.values import StandardTargets
-from wsl.encoders import Conditioned
+from wsl.encoders import EncodedMLP
 from wsl.generators import AbstractGenerator, AnswerDistance, LatentGenerator
 
 
@@ -35,7 +35,7 @@ def evaluator_loss(
     view: FlatView[AbstractPolicy],
     targets: StandardTargets,
     archive: Archive[PolicyRecord],
-) -> Callable[[Conditioned, PRNGKeyArray], Float[Array, ""]]:
+) -> Callable[[EncodedMLP, PRNGKeyArray], Float[Array, ""]]:
     """The mean squared error of V over a batch of policies.
 
     Args:
@@ -63,7 +63,7 @@ def evaluator_loss(
 def generator_loss(
     config: Config,
     view: FlatView[AbstractPolicy],
-    value: Conditioned,
+    value: EncodedMLP,
     targets: StandardTargets,
     archive: Archive[PolicyRecord],
     context_of: Callable[[Float[Array, " outcomes"]], Float[Array, " outcomes"]],

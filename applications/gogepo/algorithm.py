@@ -66,7 +66,7 @@ from applications.values import (
     StandardTargets,
     value_function,
 )
-from wsl.encoders import Conditioned
+from wsl.encoders import EncodedMLP
 from wsl.generators import AbstractGenerator
 
 
@@ -83,7 +83,7 @@ class Model(eqx.Module):
     """
 
     generator: AbstractGenerator
-    value: Conditioned
+    value: EncodedMLP
     targets: StandardTargets
     outcomes: OutcomeStatistics
     observations: RunningStatistics
@@ -104,7 +104,7 @@ class Learned(eqx.Module):
 
     generator: AbstractGenerator
     generator_optimiser: optax.OptState
-    value: Conditioned
+    value: EncodedMLP
     value_optimiser: optax.OptState
     targets: StandardTargets
     outcomes: OutcomeStatistics
@@ -361,7 +361,7 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
 
     def _make_value(
         self, encoder_key: PRNGKeyArray, head_key: PRNGKeyArray
-    ) -> Conditioned:
+    ) -> EncodedMLP:
         config = self.config
         encoder = make_encoder(
             config.representation,

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from applications.stores import Archive, Record
 from applications.values._targets import RankTargets, StandardTargets
-from wsl.encoders import Conditioned
+from wsl.encoders import EncodedMLP
 
 
 MakePolicy: TypeAlias = Callable[[Float[Array, " weights"]], PyTree]
@@ -21,7 +21,7 @@ TargetKind: TypeAlias = Literal["standard", "rank"]
 
 
 def predict(
-    value: Conditioned, make_policy: MakePolicy, records: Record
+    value: EncodedMLP, make_policy: MakePolicy, records: Record
 ) -> Float[Array, "batch labels"]:
     """Values of the policies in records.
 
@@ -45,7 +45,7 @@ def predict(
 
 
 def labels(
-    value: Conditioned, records: Record
+    value: EncodedMLP, records: Record
 ) -> tuple[Float[Array, "batch labels"], Bool[Array, "batch labels"]]:
     """What V is to say of the policies in records.
 
@@ -65,7 +65,7 @@ def labels(
 
 
 def fit(
-    value: Conditioned,
+    value: EncodedMLP,
     optimiser: optax.GradientTransformation,
     optimiser_state: optax.OptState,
     archive: Archive[Record],
@@ -76,7 +76,7 @@ def fit(
     updates: int,
     key: PRNGKeyArray,
 ) -> tuple[
-    Conditioned,
+    EncodedMLP,
     optax.OptState,
     StandardTargets | RankTargets,
     Float[Array, ""],

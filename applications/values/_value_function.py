@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from wsl.encoders import AbstractEncoder, Conditioned
+from wsl.encoders import AbstractEncoder, EncodedMLP
 
 
 def value_function(
@@ -15,7 +15,7 @@ def value_function(
     state_size: int = 0,
     out_size: int | Literal["scalar"] = "scalar",
     key: PRNGKeyArray,
-) -> Conditioned:
+) -> EncodedMLP:
     """Draws V(θ) or V(s, θ): an encoder of policies and a perceptron on its vector.
 
     Source: V(θ), the start-state value function of Faccio et al. (2021); V(s, θ) as
@@ -36,7 +36,7 @@ def value_function(
         start state. Its values are in the units of the targets that it is fitted to.
     """
     states = (state_size,) if state_size else ()
-    return Conditioned(
+    return EncodedMLP(
         encoder, states, out_size, width, depth, activation=jax.nn.elu, key=key
     )
 

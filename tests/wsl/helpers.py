@@ -1,10 +1,24 @@
 """Spaces, weights and the action on them by its definition, for tests of all rooms."""
 
+from typing import Any
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from wsl import WeightSpace
+
+
+# One function for all tests, so that layers of one form compile once, and as a whole.
+call: Any = eqx.filter_jit(
+    lambda function, *arguments, **options: function(*arguments, **options)
+)
+
+
+def array(numbers, dtype: Any = np.float32) -> jax.Array:
+    """An array of JAX; `jnp.asarray` would compile a copy for each shape."""
+    return jax.device_put(np.asarray(numbers, dtype))
 
 
 def make_space(shapes, spec, **options) -> WeightSpace:
@@ -29,19 +43,31 @@ def draw_weights(space: WeightSpace, seed):
     """Normal weights."""
     random = np.random.default_rng(seed)
     leaves = [
-        jnp.asarray(random.standard_normal(leaf.shape), leaf.dtype)
-        for leaf in space.leaves
+        array(random.standard_normal(leaf.shape), leaf.dtype) for leaf in space.leaves
     ]
     return jax.tree.unflatten(space.treedef, leaves)
+
+
+def draw_network(network, seed=0):
+    """A network with weights of order 1, of which only shapes need be known."""
+    random = np.random.default_rng(seed)
+
+    def draw(leaf):
+        if not isinstance(leaf, jax.ShapeDtypeStruct | jax.Array):
+            return leaf
+        fan_in = int(np.prod(leaf.shape[1:])) if len(leaf.shape) > 1 else 4
+        return array(random.standard_normal(leaf.shape) / np.sqrt(fan_in), leaf.dtype)
+
+    return jax.tree.map(draw, network)
 
 
 def draw_element(space: WeightSpace, seed):
     """An element of the group, of which nothing has to be compiled."""
     random = np.random.default_rng(seed)
     return {
-        group: jnp.asarray(
+        group: array(
             random.permuted(np.broadcast_to(np.arange(shape[-1]), shape), axis=-1),
-            jnp.int32,
+            np.int32,
         )
         for group, shape in space.element_shapes().items()
     }
@@ -70,6 +96,15 @@ def act_on_tree(space: WeightSpace, weights, element):
     """The same on weights of the space."""
     moved = act(space, jax.tree.leaves(weights), element)
     return jax.tree.unflatten(space.treedef, moved)
+
+
+def act_on_network(space: WeightSpace, network, element):
+    """The same on a whole network."""
+    weights, rest = eqx.partition(network, eqx.is_array)
+    moved = jax.tree.map(
+        lambda x: array(x, x.dtype), act_on_tree(space, weights, element)
+    )
+    return eqx.combine(moved, rest)
 
 
 def assert_same(a, b):

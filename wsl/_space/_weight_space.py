@@ -229,7 +229,7 @@ class WeightSpace:
     def identity(self) -> GroupElement:
         """The element that moves nothing."""
         unmoved = _action.identity(self.element_shapes())
-        return {group: jnp.asarray(indices) for group, indices in unmoved.items()}
+        return {group: jax.device_put(indices) for group, indices in unmoved.items()}
 
     def sample(self, *, key: PRNGKeyArray) -> GroupElement:
         """Draws an element uniformly.

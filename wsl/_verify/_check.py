@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
@@ -72,7 +71,7 @@ class Check(NamedTuple):
 
         def run(leaves: Sequence[Any], inputs: Sequence[PyTree] = inputs):
             weights = jax.tree.unflatten(
-                space.treedef, [jnp.asarray(x) for x in leaves]
+                space.treedef, [jax.device_put(x) for x in leaves]
             )
             with jax.default_matmul_precision("highest"):
                 outputs = compiled(function, eqx.combine(weights, rest), *inputs)

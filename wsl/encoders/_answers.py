@@ -16,7 +16,7 @@ _ADVICE = "Join weights with the rest of their model by `eqx.combine` first."
 
 
 def identity(x: Any) -> Any:
-    """What is done to probes and answers unless something else is asked for."""
+    """Returns its argument: the default of `map_probe` and `map_answer`."""
     return x
 
 

@@ -3,13 +3,13 @@ from typing import final, Literal
 
 import equinox as eqx
 import jax
-import jax.random as jr
 from jaxtyping import PRNGKeyArray, PyTree
 
 from wsl._space import check_positive, WeightSpace
 from wsl.encoders._inputs import count_channels, embedding
 from wsl.encoders._pooled import AbstractPooledEncoder
 from wsl.nn import ChannelNorm, EquivariantLinear, InvariantPool, Pointwise
+from wsl.nn._draw import linear, split
 
 
 @final
@@ -89,7 +89,7 @@ class Equivariant(AbstractPooledEncoder):
         check_positive(
             num_features=num_features, channels=channels, num_layers=num_layers
         )
-        first_key, pool_key, readout_key, layers_key = jr.split(key, 4)
+        first_key, pool_key, readout_key, layers_key = split(key, 4)
         self.space = space
         self.transform = transform
         layers = embedding(
@@ -101,7 +101,7 @@ class Equivariant(AbstractPooledEncoder):
             key=first_key,
         )
         released = space.unfix(*release)
-        for layer_key in jr.split(layers_key, num_layers)[1:]:
+        for layer_key in split(layers_key, num_layers)[1:]:
             layers += [
                 EquivariantLinear(
                     released, channels, channels, basis=basis, key=layer_key
@@ -111,6 +111,4 @@ class Equivariant(AbstractPooledEncoder):
             ]
         self.layers = eqx.nn.Sequential(layers)
         self.pool = InvariantPool(released, channels, reduction, key=pool_key)
-        self.readout = eqx.nn.Linear(
-            self.pool.num_features, num_features, key=readout_key
-        )
+        self.readout = linear(self.pool.num_features, num_features, key=readout_key)

@@ -3,13 +3,13 @@ from typing import ClassVar, final
 
 import equinox as eqx
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from wsl._space import check_positive
 from wsl.encoders._encoder import AbstractEncoder
 from wsl.encoders._inputs import count_channels, features_of
 from wsl.nn import ForwardSweep, ScaleSymmetry
+from wsl.nn._draw import linear, split
 
 
 @final
@@ -77,7 +77,7 @@ class ForwardGraph(AbstractEncoder):
         """
         check_positive(num_features=num_features)
         space = symmetry.space
-        sweep_key, readout_key = jr.split(key)
+        sweep_key, readout_key = split(key, 2)
         self.transform = transform
         self.sweep = ForwardSweep(
             symmetry,
@@ -97,9 +97,7 @@ class ForwardGraph(AbstractEncoder):
         num_states = sum(
             1 if place in moving else size for place, size in self.sweep.outputs.items()
         )
-        self.readout = eqx.nn.Linear(
-            num_states * channels, num_features, key=readout_key
-        )
+        self.readout = linear(num_states * channels, num_features, key=readout_key)
         self.num_features = num_features
 
     @property

@@ -1,3 +1,4 @@
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, final
@@ -5,11 +6,11 @@ from typing import Any, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from wsl._space import check_positive
 from wsl.encoders._answers import AbstractFixedProbing, identity, shape_of
+from wsl.nn._draw import constant, split
 
 
 @final
@@ -91,15 +92,15 @@ class GeneratedProbing(AbstractFixedProbing):
         )
         if initializer is None:
             initializer = jax.nn.initializers.normal(1.0)
-        codes_key, matrices_key = jr.split(key)
+        codes_key, matrices_key = split(key, 2)
         shape = shape_of(input_shape)
         sizes = (code_size, *(depth - 1) * (width,), math.prod(shape))
         self.codes = initializer(codes_key, (num_probes, code_size), jnp.float32)
         self.matrices = tuple(
             _isometry(sizes[i + 1], sizes[i], key=matrix_key)
-            for i, matrix_key in enumerate(jr.split(matrices_key, depth))
+            for i, matrix_key in enumerate(split(matrices_key, depth))
         )
-        self.offset = jnp.zeros(shape, jnp.float32)
+        self.offset = constant(0.0, *shape, dtype=jnp.float32)
         self.output_size = output_size
         self.map_probe = map_probe
         self.map_answer = map_answer
@@ -118,6 +119,7 @@ class GeneratedProbing(AbstractFixedProbing):
         return self.codes.shape[0] * self.output_size
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _isometry(
     out_size: int, in_size: int, *, key: PRNGKeyArray
 ) -> Float[Array, "out_size in_size"]:

@@ -2,13 +2,13 @@ from collections.abc import Callable
 from typing import final, Literal
 
 import equinox as eqx
-import jax.random as jr
 from jaxtyping import PRNGKeyArray, PyTree
 
 from wsl._space import check_positive, WeightSpace
 from wsl.encoders._inputs import count_channels
 from wsl.encoders._pooled import AbstractPooledEncoder
 from wsl.nn import GraphNetwork, InvariantPool
+from wsl.nn._draw import linear, split
 
 
 @final
@@ -77,7 +77,7 @@ class Graph(AbstractPooledEncoder):
         check_positive(
             num_features=num_features, channels=channels, num_layers=num_layers
         )
-        network_key, pool_key, readout_key = jr.split(key, 3)
+        network_key, pool_key, readout_key = split(key, 3)
         self.space = space
         self.transform = transform
         self.layers = GraphNetwork(
@@ -91,6 +91,4 @@ class Graph(AbstractPooledEncoder):
             key=network_key,
         )
         self.pool = InvariantPool(space, channels, reduction, key=pool_key)
-        self.readout = eqx.nn.Linear(
-            self.pool.num_features, num_features, key=readout_key
-        )
+        self.readout = linear(self.pool.num_features, num_features, key=readout_key)

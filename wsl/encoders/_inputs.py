@@ -5,12 +5,12 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.random as jr
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from wsl._space import WeightSpace
 from wsl.nn import EquivariantLinear, IndexEncoding, lift, Pointwise
 from wsl.nn._channels import by_path
+from wsl.nn._draw import normal, split
 
 
 def features_of(
@@ -58,7 +58,7 @@ def embedding(
     key: PRNGKeyArray,
 ) -> list[Callable[..., PyTree]]:
     """The first layers of a stack: linear, encodings of released indices, ReLU."""
-    linear_key, bias_key, encoding_key = jr.split(key, 3)
+    linear_key, bias_key, encoding_key = split(key, 3)
     linear = EquivariantLinear(
         space.unfix(*release), in_channels, channels, basis=basis, key=linear_key
     )
@@ -67,7 +67,7 @@ def embedding(
     linear = eqx.tree_at(
         lambda layer: layer.bias,
         linear,
-        replace_fn=lambda bias: jr.normal(bias_key, bias.shape),
+        replace_fn=lambda bias: normal(bias_key, bias.shape),
     )
     layers: list[Callable[..., PyTree]] = [linear]
     if release:

@@ -5,12 +5,12 @@ from typing import Any, ClassVar, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from wsl._space import check_positive
 from wsl.encoders._answers import answers_to, identity, shape_of
 from wsl.encoders._encoder import AbstractEncoder
+from wsl.nn._draw import gru_cell, linear, split
 
 
 @final
@@ -95,16 +95,16 @@ class InteractiveProbing(AbstractEncoder):
         )
         if initializer is None:
             initializer = jax.nn.initializers.uniform(scale=1.0)
-        probes_key, cell_key, write_key = jr.split(key, 3)
+        probes_key, cell_key, write_key = split(key, 3)
         shape = (probes_per_round, *shape_of(input_shape))
         self.probes = initializer(probes_key, (num_rounds, *shape), jnp.float32)
-        self.cell = eqx.nn.GRUCell(
+        self.cell = gru_cell(
             probes_per_round * output_size,
             state_size,
             dtype=jnp.float32,
             key=cell_key,
         )
-        self.write = eqx.nn.Linear(
+        self.write = linear(
             state_size,
             math.prod(shape),
             use_bias=False,

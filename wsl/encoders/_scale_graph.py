@@ -2,7 +2,6 @@ from collections.abc import Callable
 from typing import ClassVar, final, Literal
 
 import equinox as eqx
-import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from wsl._space import check_positive
@@ -14,6 +13,7 @@ from wsl.nn import (
     ScaleMessagePassing,
     ScaleSymmetry,
 )
+from wsl.nn._draw import split
 
 
 @final
@@ -90,7 +90,7 @@ class ScaleEquivariantGraph(AbstractEncoder):
         check_positive(
             num_features=num_features, channels=channels, num_layers=num_layers
         )
-        embed_key, pool_key, *keys = jr.split(key, num_layers + 2)
+        embed_key, pool_key, *keys = split(key, num_layers + 2)
         self.symmetry = symmetry
         self.transform = transform
         self.embed = ScaleGraphInput(

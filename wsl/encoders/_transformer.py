@@ -2,13 +2,13 @@ from collections.abc import Callable, Collection
 from typing import final
 
 import equinox as eqx
-import jax.random as jr
 from jaxtyping import PRNGKeyArray, PyTree
 
 from wsl._space import check_positive, WeightSpace
 from wsl.encoders._inputs import count_channels, embedding
 from wsl.encoders._pooled import AbstractPooledEncoder
 from wsl.nn import ChannelNorm, InvariantPool, WeightSpaceTransformerBlock
+from wsl.nn._draw import linear, split
 
 
 @final
@@ -80,7 +80,7 @@ class Transformer(AbstractPooledEncoder):
         check_positive(
             num_features=num_features, channels=channels, num_layers=num_layers
         )
-        first_key, pool_key, readout_key, layers_key = jr.split(key, 4)
+        first_key, pool_key, readout_key, layers_key = split(key, 4)
         self.space = space
         self.transform = transform
         layers = embedding(
@@ -94,12 +94,10 @@ class Transformer(AbstractPooledEncoder):
         released = space.unfix(*release)
         layers += [
             WeightSpaceTransformerBlock(released, channels, num_heads, key=layer_key)
-            for layer_key in jr.split(layers_key, num_layers)
+            for layer_key in split(layers_key, num_layers)
         ]
         self.layers = eqx.nn.Sequential([*layers, ChannelNorm(released, channels)])
         self.pool = InvariantPool(
             released, channels, "attention", num_queries=num_queries, key=pool_key
         )
-        self.readout = eqx.nn.Linear(
-            self.pool.num_features, num_features, key=readout_key
-        )
+        self.readout = linear(self.pool.num_features, num_features, key=readout_key)

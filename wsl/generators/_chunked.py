@@ -2,7 +2,6 @@ from collections.abc import Sequence
 from typing import final
 
 import equinox as eqx
-import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -15,6 +14,7 @@ from wsl.generators._writer import (
     measure_target,
     Writer,
 )
+from wsl.nn._draw import normal, split
 
 
 @final
@@ -80,7 +80,7 @@ class ChunkedHyperNetwork(AbstractWritingGenerator):
             width=width,
             depth=depth,
         )
-        tkey, ekey, mkey = jr.split(key, 3)
+        tkey, ekey, mkey = split(key, 3)
         target, initial = measure_target(make_target, key=tkey)
         num_chunks = -(-sum(target.sizes) // chunk_size)
         self.context_size = context_size
@@ -93,7 +93,7 @@ class ChunkedHyperNetwork(AbstractWritingGenerator):
             context_share=0.1,
             key=mkey,
         )
-        embeddings = jr.normal(ekey, (num_chunks, embedding_size))
+        embeddings = normal(ekey, (num_chunks, embedding_size))
         self.body = _ChunkedBody(mlp, embeddings, target.sizes)
         self.writer = Writer(target, initial, self.body, context_size, contexts)
 

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from wsl._space import check_positive
 from wsl.encoders._encoder import AbstractEncoder
 from wsl.generators._generator import AbstractGenerator
+from wsl.nn._draw import mlp
 
 
 @final
@@ -114,7 +115,7 @@ class LatentGenerator(AbstractGenerator):
         self.latent_size = latent_size
         self.encoder = encoder
         self.decoder = decoder
-        head = eqx.nn.MLP(
+        head = mlp(
             encoder.num_features + self.context_size,
             2 * latent_size,
             width,

@@ -3,7 +3,6 @@ from typing import final
 
 import equinox as eqx
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -16,6 +15,7 @@ from wsl.generators._writer import (
     measure_target,
     Writer,
 )
+from wsl.nn._draw import split
 
 
 @final
@@ -69,7 +69,7 @@ class MLPHyperNetwork(AbstractWritingGenerator):
                 arrays, or the contexts are of another size.
         """
         check_positive(context_size=context_size, width=width, depth=depth)
-        tkey, mkey = jr.split(key)
+        tkey, mkey = split(key, 2)
         target, initial = measure_target(make_target, key=tkey)
         self.context_size = context_size
         mlp = eqx.filter_jit(SharedMLP)(

@@ -1,5 +1,6 @@
 """Means and variances, over draws of an initialiser or over contexts."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import scipy.special
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from wsl.nn._dtypes import wide
 
@@ -51,22 +52,31 @@ def pooled_moments(
     Returns:
         The moments.
     """
-    means, variances = [jnp.zeros(())] * len(sizes), [jnp.zeros(())] * len(sizes)
-    left = list(range(len(sizes)))
+    return _measure(sample, tuple(sizes), tuple(rounds))
+
+
+@eqx.filter_jit
+def _measure(
+    sample: Sampler, sizes: tuple[int, ...], rounds: tuple[tuple[int, Any], ...]
+) -> Moments:
+    order: list[int] = []
+    found: list[Moments] = []
     for smallest, inputs in rounds:
-        chosen = tuple(i for i in left if sizes[i] >= smallest)
-        left = [i for i in left if i not in chosen]
+        chosen = tuple(
+            i for i, size in enumerate(sizes) if size >= smallest and i not in order
+        )
+        order += chosen
         if chosen:
             # A power of 2, as the numbers of inputs are: no batch is cut short.
             room = max(1, _BUFFER // sum(sizes[i] for i in chosen))
             batch_size = min(128, 2 ** (room.bit_length() - 1))
-            found = _stream(sample, chosen, batch_size, inputs)
-            for i, mean, variance in zip(chosen, *found, strict=True):
-                means[i], variances[i] = mean, variance
-    return Moments(jnp.stack(means), jnp.stack(variances))
+            found.append(_stream(sample, chosen, batch_size, inputs))
+    mean, variance = (
+        jnp.concatenate(parts)[np.argsort(order)] for parts in zip(*found, strict=True)
+    )
+    return Moments(mean, variance)
 
 
-@eqx.filter_jit
 def _stream(
     sample: Sampler, chosen: tuple[int, ...], batch_size: int, inputs: Any
 ) -> Moments:
@@ -100,8 +110,13 @@ def initial_moments(make_leaves: Sampler, sizes: Sequence[int]) -> Moments:
     num_small = 2 ** min(14, max(10, (2**24 // max(small, 1)).bit_length() - 1))
     # These keys compile in half the time.
     key = jr.key(0, impl="rbg")
-    rounds = [(large, jr.split(key, 64)), (1, jr.split(key, num_small))]
+    rounds = [(large, _split(key, 64)), (1, _split(key, num_small))]
     return pooled_moments(make_leaves, sizes, rounds)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _split(key: PRNGKeyArray, num: int) -> PRNGKeyArray:
+    return jr.split(key, num)
 
 
 def standard_normal_sample(num: int, size: int) -> Float[Array, "num size"]:
@@ -120,4 +135,6 @@ def standard_normal_sample(num: int, size: int) -> Float[Array, "num size"]:
     """
     quantiles = scipy.special.ndtri((np.arange(num) + 0.5) / num)
     columns = np.broadcast_to(quantiles[:, None], (num, size))
-    return jnp.asarray(np.random.default_rng(0).permuted(columns, axis=0), float)
+    sample = np.random.default_rng(0).permuted(columns, axis=0)
+    # `jnp.asarray` would compile a cast.
+    return jax.device_put(sample.astype(jax.dtypes.canonicalize_dtype(float)))

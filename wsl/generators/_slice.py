@@ -17,6 +17,7 @@ from wsl.generators._writer import (
     measure_target,
     Writer,
 )
+from wsl.nn._draw import split
 
 
 @final
@@ -122,7 +123,7 @@ class SliceHyperNetwork(AbstractWritingGenerator):
             width=width,
             depth=depth,
         )
-        tkey, bkey = jr.split(key)
+        tkey, bkey = split(key, 2)
         target, initial = measure_target(make_target, key=tkey)
         self.context_size = context_size
         leaves = plan_slices(target.space, slice_size, space, kinds or {})

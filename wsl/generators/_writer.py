@@ -20,6 +20,7 @@ from wsl.generators._moments import (
     pooled_moments,
     standard_normal_sample,
 )
+from wsl.nn._draw import constant
 from wsl.nn._dtypes import wide
 
 
@@ -138,8 +139,8 @@ class Writer(eqx.Module):
             ValueError: If the contexts are of another size.
         """
         self.target = target
-        self.context_mean = jnp.zeros(context_size)
-        self.context_deviation = jnp.ones(context_size)
+        self.context_mean = constant(0.0, context_size)
+        self.context_deviation = constant(1.0, context_size)
         if contexts is None:
             # Enough for 10 % at more than four standard deviations: the variance of
             # `n` normal numbers scatters by sqrt(2 / n).
@@ -159,10 +160,7 @@ class Writer(eqx.Module):
             self.context_deviation = jnp.where(varies, deviation, 1.0)
             rounds = [(1, jax.vmap(self.standardize)(contexts))]
         raw = pooled_moments(body, target.sizes, rounds)
-        # A leaf with one entry and contexts that are all the same does not vary.
-        deviation = jnp.sqrt(jnp.where(raw.variance > 0, raw.variance, 1.0))
-        self.gains = jnp.sqrt(initial.variance) / deviation
-        self.offsets = initial.mean - self.gains * raw.mean
+        self.gains, self.offsets = _map_moments(raw, initial)
 
     def standardize(self, context: Float[Array, " context"]) -> Float[Array, " _n"]:
         """A context as the body sees it.
@@ -201,13 +199,13 @@ class Writer(eqx.Module):
         space = self.target.space
         raw = body(self.standardize(context), range(len(space.leaves)))
         arrays = []
-        for i, (leaf, vector, constant) in enumerate(
+        for i, (leaf, vector, fixed) in enumerate(
             zip(space.leaves, raw, self.target.constants, strict=True)
         ):
             array = self.gains[i] * vector + self.offsets[i]
             array = array.reshape(leaf.shape)
-            if constant is not None:
-                base = wide(jax.lax.stop_gradient(constant))
+            if fixed is not None:
+                base = wide(jax.lax.stop_gradient(fixed))
                 array = array.astype(base.dtype) + base
             arrays.append(array.astype(leaf.dtype))
         weights = jax.tree.unflatten(space.treedef, arrays)
@@ -241,6 +239,15 @@ class AbstractWritingGenerator(AbstractGenerator):
             ValueError: If the context is of another size.
         """
         return self.writer(self.body, context)
+
+
+@jax.jit
+def _map_moments(raw: Moments, wanted: Moments) -> tuple[Array, Array]:
+    """Gains and offsets that take numbers of some moments to others."""
+    # A leaf with one entry and contexts that are all the same does not vary.
+    deviation = jnp.sqrt(jnp.where(raw.variance > 0, raw.variance, 1.0))
+    gains = jnp.sqrt(wanted.variance) / deviation
+    return gains, wanted.mean - gains * raw.mean
 
 
 def _draw(make_target: MakeTarget, key: PRNGKeyArray) -> PyTree:

@@ -5,11 +5,11 @@ from typing import final, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from wsl._space import Layout, Slot, WeightSpace
 from wsl.nn._channels import per_leaf
+from wsl.nn._draw import constant, fan_in, split
 from wsl.nn._dtypes import like, wide
 
 
@@ -130,15 +130,16 @@ class WeightSpaceAttention(eqx.Module):
         self.head_channels = head_channels
         width = num_heads * head_channels
         inputs, summaries, outputs, biases = [], [], [], []
-        keys = jr.split(key, (max(len(self.channels), 1), 3))
-        for leaf_keys, leaf, count in zip(
-            keys, space.leaves, self.channels, strict=False
+        keys = split(key, len(self.channels))
+        for leaf_key, leaf, count in zip(
+            keys, space.leaves, self.channels, strict=True
         ):
+            input_key, summary_key, output_key = split(leaf_key, 3)
             folded, terms = leaf.layout.fixed * count, len(leaf.slots) + 1
-            inputs.append(_lecun(folded, (3 * terms - 2) * width, leaf_keys[0]))
-            summaries.append(_lecun(folded, 2 * width, leaf_keys[1]))
-            outputs.append(_lecun(terms * width, folded, leaf_keys[2]))
-            biases.append(jnp.zeros(folded))
+            inputs.append(fan_in(input_key, folded, (3 * terms - 2) * width))
+            summaries.append(fan_in(summary_key, folded, 2 * width))
+            outputs.append(fan_in(output_key, terms * width, folded))
+            biases.append(constant(0.0, folded))
         self.inputs, self.summaries = tuple(inputs), tuple(summaries)
         self.outputs, self.biases = tuple(outputs), tuple(biases)
 
@@ -215,10 +216,6 @@ class WeightSpaceAttention(eqx.Module):
         for i, layout in enumerate(all_layouts):
             terms[i] = [taken[i, s] for s in range(len(layout.slots))]
         return terms
-
-
-def _lecun(fan_in: int, fan_out: int, key: PRNGKeyArray) -> Array:
-    return jr.normal(key, (fan_in, fan_out)) / math.sqrt(fan_in)
 
 
 def _axes(slots: tuple[Slot, ...], at: int) -> _Axes:

@@ -4,12 +4,12 @@ from typing import final, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from wsl._space import WeightSpace
 from wsl.nn._channels import by_path, per_leaf
+from wsl.nn._draw import normal, split
 from wsl.nn._fourier import sinusoids
 
 
@@ -209,8 +209,8 @@ def draw_tables(
     """Learned vectors as they are at first, for each leaf those of the shapes given."""
     if key is None:
         raise ValueError("A learned encoding needs a key.")
-    keys = iter(jr.split(key, max(sum(map(len, shapes)), 1)))
+    keys = iter(split(key, sum(map(len, shapes))))
     return tuple(
-        tuple(_INITIAL_SCALE * jr.normal(next(keys), shape) for shape in leaf)
+        tuple(normal(next(keys), shape, _INITIAL_SCALE) for shape in leaf)
         for leaf in shapes
     )

@@ -6,10 +6,10 @@ from typing import final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from wsl.nn._draw import normal
 from wsl.nn._dtypes import wide
 
 
@@ -73,7 +73,7 @@ class GaussianFourierFeatures(eqx.Module):
                 f"Numbers must be positive; got channels={channels}, "
                 f"num_frequencies={num_frequencies}, scale={scale}."
             )
-        self.frequencies = scale * jr.normal(key, (num_frequencies, channels))
+        self.frequencies = normal(key, (num_frequencies, channels), scale)
 
     @property
     def out_channels(self) -> int:

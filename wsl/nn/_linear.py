@@ -1,4 +1,3 @@
-import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -7,12 +6,12 @@ from typing import final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from wsl._space import WeightSpace
 from wsl.nn._channels import per_leaf
+from wsl.nn._draw import constant, normals
 from wsl.nn._linear_apply import broadcast_to_leaves, pool_leaves
 from wsl.nn._linear_matmul import times_matrix
 from wsl.nn._linear_plan import BasisName, End, make_plan, Plan, Tying
@@ -115,12 +114,8 @@ class EquivariantLinear(eqx.Module):
                 _spread(deviations, *end)
                 for deviations, end in zip(plan.deviations, ends, strict=True)
             ]
-        self.coefficients = _draw(
-            key,
-            [jnp.asarray(gain * spread, float) for spread in spreads],
-            tuple(shapes),
-        )
-        self.bias = jnp.zeros(plan.num_constants) if use_bias else None
+        self.coefficients = normals(key, shapes, [gain * spread for spread in spreads])
+        self.bias = constant(0.0, plan.num_constants) if use_bias else None
 
     @property
     def num_terms(self) -> int:
@@ -206,20 +201,6 @@ class EquivariantLinear(eqx.Module):
     @property
     def _plan(self) -> Plan:
         return make_plan(self.space, self.basis, self.in_channels, self.out_channels)
-
-
-@functools.partial(jax.jit, static_argnames="shapes")
-def _draw(
-    key: PRNGKeyArray, scales: Sequence[Array], shapes: Sequence[tuple[int, ...]]
-) -> tuple[Array, ...]:
-    """Normal numbers; compiled as a whole, as one by one they take a second or two."""
-    sizes = [math.prod(shape) for shape in shapes]
-    flat = jr.normal(key, (sum(sizes),))
-    parts = jnp.split(flat, np.cumsum(sizes)[:-1]) if sizes else []
-    return tuple(
-        part.reshape(shape) * scale
-        for part, shape, scale in zip(parts, shapes, scales, strict=True)
-    )
 
 
 def _width(ends: Sequence[End]) -> int:

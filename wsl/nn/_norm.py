@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from wsl._space import WeightSpace
 from wsl.nn._channels import per_leaf
+from wsl.nn._draw import constant
 from wsl.nn._dtypes import like, wide
 
 
@@ -174,7 +175,8 @@ class LeafNorm(eqx.Module):
 def _affine(
     channels: tuple[int, ...],
 ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-    return tuple(map(jnp.ones, channels)), tuple(map(jnp.zeros, channels))
+    scales = tuple(constant(1.0, count) for count in channels)
+    return scales, tuple(constant(0.0, count) for count in channels)
 
 
 def _normalise(

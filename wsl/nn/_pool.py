@@ -1,17 +1,17 @@
+import math
 from collections.abc import Mapping
 from typing import final, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
-import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from wsl._space import Layout, WeightSpace
 from wsl.nn._basis import Blocks, Index, partitions
 from wsl.nn._basis_apply import diagonal
 from wsl.nn._channels import per_leaf
+from wsl.nn._draw import normal, split
 from wsl.nn._dtypes import wide
 
 
@@ -93,10 +93,10 @@ class InvariantPool(eqx.Module):
                 raise ValueError("Pooling by attention needs a key.")
             if num_queries < 1:
                 raise ValueError(f"`num_queries` must be positive; got {num_queries}.")
-            keys = jr.split(key, max(len(self.channels), 1))
+            keys = split(key, len(self.channels))
             self.queries = tuple(
-                jr.normal(subkey, (parts, num_queries, size)) / np.sqrt(size)
-                for subkey, (parts, size) in zip(keys, self._sizes(), strict=False)
+                normal(subkey, (parts, num_queries, size), 1 / math.sqrt(size))
+                for subkey, (parts, size) in zip(keys, self._sizes(), strict=True)
             )
 
     @property

@@ -1,17 +1,16 @@
-import math
 from collections.abc import Mapping
 from typing import final
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from wsl._space import WeightSpace
 from wsl.nn._activation import Pointwise
 from wsl.nn._attention import WeightSpaceAttention
 from wsl.nn._channels import per_leaf
+from wsl.nn._draw import constant, fan_in, split
 from wsl.nn._dtypes import like
 from wsl.nn._norm import ChannelNorm
 
@@ -69,7 +68,7 @@ class WeightSpaceTransformerBlock(eqx.Module):
         """
         if expansion < 1:
             raise ValueError(f"`expansion` must be positive; got {expansion}.")
-        attention_key, *keys = jr.split(key, 1 + 2 * len(space.leaves))
+        attention_key, hidden_key, readout_key = split(key, 3)
         counts = per_leaf(space, channels)
         self.space = space
         self.attention = WeightSpaceAttention(
@@ -81,11 +80,12 @@ class WeightSpaceTransformerBlock(eqx.Module):
         )
         self.norms = (ChannelNorm(space, channels), ChannelNorm(space, channels))
         self.hidden = tuple(
-            _linear(n, expansion * n, k) for n, k in zip(counts, keys[::2], strict=True)
+            (fan_in(k, n, expansion * n), constant(0.0, expansion * n))
+            for n, k in zip(counts, split(hidden_key, len(counts)), strict=True)
         )
         self.readout = tuple(
-            _linear(expansion * n, n, k)
-            for n, k in zip(counts, keys[1::2], strict=True)
+            (fan_in(k, expansion * n, n), constant(0.0, n))
+            for n, k in zip(counts, split(readout_key, len(counts)), strict=True)
         )
         self.activation = Pointwise(jax.nn.gelu)
 
@@ -110,11 +110,6 @@ class WeightSpaceTransformerBlock(eqx.Module):
         leaves = self.space.feature_leaves(self.activation(hidden))
         result = jax.tree.unflatten(treedef, _dense(leaves, self.readout))
         return jax.tree.map(jnp.add, features, result)
-
-
-def _linear(fan_in: int, fan_out: int, key: PRNGKeyArray) -> tuple[Array, Array]:
-    matrix = jr.normal(key, (fan_in, fan_out)) / math.sqrt(fan_in)
-    return matrix, jnp.zeros(fan_out)
 
 
 def _dense(

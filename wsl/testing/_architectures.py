@@ -6,7 +6,6 @@ from typing import Any, get_args, Literal, NamedTuple
 import equinox as eqx
 import hypothesis.strategies as st
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array
@@ -71,7 +70,7 @@ def _architectures(draw: Draw, kinds: list[Kind]) -> Architecture:
     def numbers(leaf: jax.ShapeDtypeStruct) -> Array:
         fan_in = leaf.size // leaf.shape[0] if len(leaf.shape) > 1 else 4
         scaled = random.standard_normal(leaf.shape) / np.sqrt(fan_in)
-        return jnp.asarray(scaled, leaf.dtype)
+        return jax.device_put(scaled.astype(leaf.dtype))
 
     # Only shapes are made, as whatever compiles may draw random numbers of its own.
     model = eqx.filter_eval_shape(drawn.make, key=jr.key(0))
@@ -79,7 +78,7 @@ def _architectures(draw: Draw, kinds: list[Kind]) -> Architecture:
         lambda leaf: numbers(leaf) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf,
         model,
     )
-    example = jnp.asarray(random.standard_normal(drawn.shape), jnp.float32)
+    example = jax.device_put(random.standard_normal(drawn.shape).astype(np.float32))
     space = WeightSpace.from_spec(
         model, drawn.spec, nested=drawn.nested, sizes=drawn.sizes
     )

@@ -5,7 +5,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
@@ -95,7 +94,7 @@ def check_equivariance(
         arrays, rest = eqx.partition(layer, eqx.is_inexact_array)
         leaves, treedef = jax.tree.flatten(arrays)
         moved = with_noise([np.asarray(leaf) for leaf in leaves], noise, random)
-        arrays = jax.tree.unflatten(treedef, [jnp.asarray(leaf) for leaf in moved])
+        arrays = jax.tree.unflatten(treedef, [jax.device_put(leaf) for leaf in moved])
         layer = eqx.combine(arrays, rest)
     compiled = eqx.filter_jit(_call)
 
@@ -195,7 +194,7 @@ def _draw(
     space: WeightSpace, counts: tuple[int, ...], random: np.random.Generator
 ) -> PyTree:
     leaves = [
-        jnp.asarray(random.standard_normal((*leaf.shape, count)), leaf.dtype)
+        jax.device_put(random.standard_normal((*leaf.shape, count)).astype(leaf.dtype))
         for leaf, count in zip(space.leaves, counts, strict=True)
     ]
     return jax.tree.unflatten(space.treedef, leaves)

@@ -120,7 +120,7 @@ def _group_elements(draw: Draw, space: WeightSpace) -> GroupElement:
             draw(st.permutations(range(shape[-1])))
             for _ in range(int(np.prod(shape[:-1])))
         ]
-        element[group] = jnp.asarray(rows, jnp.int32).reshape(shape)
+        element[group] = jax.device_put(np.asarray(rows, np.int32).reshape(shape))
     return element
 
 
@@ -161,5 +161,6 @@ def _numbers(draw: Draw, space: WeightSpace, shapes: list[tuple[int, ...]]) -> P
     arrays: list[Array] = []
     for leaf, shape in zip(space.leaves, shapes, strict=True):
         keep = (random.random(shape) >= sparse) * (random.random() >= empty)
-        arrays.append(jnp.asarray(random.standard_normal(shape) * keep, leaf.dtype))
+        numbers = np.asarray(random.standard_normal(shape) * keep)
+        arrays.append(jax.device_put(numbers.astype(leaf.dtype)))
     return jax.tree.unflatten(space.treedef, arrays)

@@ -13,14 +13,14 @@ import pytest
 import wsl
 from applications.stores import Archive, Record
 from applications.values import fit, labels, predict, value_function
-from wsl.encoders import Conditioned, Flat
+from wsl.encoders import EncodedMLP, Flat
 
 
 def _make_policy(weights):
     return {"w": weights}
 
 
-def _value(state_size: int = 0) -> Conditioned:
+def _value(state_size: int = 0) -> EncodedMLP:
     encoder = Flat(wsl.WeightSpace.from_spec({"w": jnp.zeros(2)}))
     return value_function(encoder, 16, 1, state_size=state_size, key=jr.key(0))
 

@@ -1,44 +1,46 @@
 """Encoders against NumPy, and whether they are invariant as they say."""
 
+import functools
+
 import equinox as eqx
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 
+from tests.helpers import examples
+from tests.wsl.helpers import act_on_network, array, call, draw_network
 from wsl import WeightSpace
 from wsl.encoders import AbstractEncoder, Flat, Probing
 
 
 def _linear(weight, bias):
-    linear = eqx.nn.Linear(len(weight[0]), len(weight), key=jax.random.key(0))
-    new = (jnp.asarray(weight, jnp.float32), jnp.asarray(bias, jnp.float32))
+    linear = eqx.filter_eval_shape(
+        eqx.nn.Linear, len(weight[0]), len(weight), key=jax.random.key(0)
+    )
+    new = (array(weight), array(bias))
     return eqx.tree_at(lambda linear: (linear.weight, linear.bias), linear, new)
 
 
 def _mlp(width, depth, seed, out_size=2):
     """An MLP with weights of order 1, and its hidden units' space."""
-    network = eqx.nn.MLP(3, out_size, width, depth, jax.nn.tanh, key=jax.random.key(0))
-    random = np.random.default_rng(seed)
-
-    def draw(leaf):  # Scaled, so that no layer's outputs grow.
-        numbers = random.standard_normal(leaf.shape) / np.sqrt(leaf.shape[-1])
-        return jnp.asarray(numbers, leaf.dtype)
-
-    weights = jax.tree.map(draw, eqx.filter(network, eqx.is_array))
+    make = functools.partial(eqx.nn.MLP, 3, out_size, width, depth, jax.nn.tanh)
+    network = draw_network(eqx.filter_eval_shape(make, key=jax.random.key(0)), seed)
     names = [None, *(f"hidden{i}" for i in range(depth)), None]
     spec = {}
     for i in range(depth + 1):
         spec[f".layers[{i}].weight"] = (names[i + 1], names[i])
         spec[f".layers[{i}].bias"] = (names[i + 1],)
-    return eqx.combine(weights, network), WeightSpace.from_spec(network, spec)
+    return network, WeightSpace.from_spec(network, spec)
 
 
 def _stack(networks):
     return jax.tree.map(
-        lambda *leaves: jnp.stack(leaves) if eqx.is_array(leaves[0]) else leaves[0],
+        lambda *leaves: (
+            array(np.stack(leaves)) if eqx.is_array(leaves[0]) else leaves[0]
+        ),
         *networks,
     )
 
@@ -58,10 +60,9 @@ def test_flat_by_hand():
     space = WeightSpace.from_spec(network)
     encoder = Flat(space)
     assert encoder.num_features == 8
-    np.testing.assert_array_equal(encoder(network), [1, 2, 3, 4, 5, 6, 7, 8])
-    np.testing.assert_array_equal(encoder(network), space.flatten(network))
+    np.testing.assert_array_equal(call(encoder, network), [1, 2, 3, 4, 5, 6, 7, 8])
     only_arrays = eqx.filter(network, eqx.is_array)
-    np.testing.assert_array_equal(encoder(only_arrays), encoder(network))
+    np.testing.assert_array_equal(call(encoder, only_arrays), call(encoder, network))
 
 
 def test_flat_refuses_other_networks():
@@ -83,7 +84,7 @@ def test_probing_by_hand():
         key=jax.random.key(0),
     )
     assert encoder.num_features == 4
-    np.testing.assert_array_equal(encoder(network), [1.5, 0, 8.5, -3])
+    np.testing.assert_array_equal(call(encoder, network), [1.5, 0, 8.5, -3])
 
 
 @pytest.mark.parametrize(("width", "depth"), [(5, 1), (2, 2)])
@@ -91,7 +92,10 @@ def test_one_probing_reads_any_architecture(width, depth):
     encoder = Probing(3, 2, 4, key=jax.random.key(1))
     network, _ = _mlp(width, depth, seed=0)
     np.testing.assert_allclose(
-        encoder(network), _numpy_answers(network, encoder.probes), rtol=1e-5, atol=1e-5
+        call(encoder, network),
+        _numpy_answers(network, encoder.probes),
+        rtol=1e-5,
+        atol=1e-5,
     )
 
 
@@ -102,11 +106,12 @@ def test_probing_with_inputs_and_outputs_of_any_rank():
     assert probes.shape == (2, 2, 3)
     grams = probes @ probes.transpose(0, 2, 1)
     np.testing.assert_allclose(
-        encoder(lambda x: x @ x.T), grams.ravel(), rtol=1e-5, atol=1e-6
+        call(encoder, lambda x: x @ x.T), grams.ravel(), rtol=1e-5, atol=1e-6
     )
     # Neither inputs nor answers need to be vectors.
     scalar = Probing((), 1, 3, key=jax.random.key(0))
-    np.testing.assert_array_equal(scalar(lambda x: 2 * x), 2 * scalar.probes)
+    found = call(scalar, lambda x: 2 * x)
+    np.testing.assert_array_equal(found, 2 * np.asarray(scalar.probes))
 
 
 def test_first_probes():
@@ -123,7 +128,8 @@ def test_gradients_reach_the_probes():
     # d/dx sum(W x + b) = W summed over its rows, for every probe.
     network = _linear([[1, 2, 3], [4, 5, 6]], [7, 8])
     encoder = Probing(3, 2, 4, key=jax.random.key(0))
-    gradient = eqx.filter_grad(lambda encoder: encoder(network).sum())(encoder)
+    gradient = eqx.filter_grad(lambda encoder: encoder(network).sum())
+    gradient = call(gradient, encoder)
     np.testing.assert_allclose(gradient.probes, np.tile([5, 7, 9], (4, 1)), rtol=1e-6)
     # The probes are all there is to learn.
     assert len(jax.tree.leaves(eqx.filter(encoder, eqx.is_inexact_array))) == 1
@@ -135,21 +141,17 @@ def test_population_equals_a_loop(kind):
     space = _mlp(5, 1, 0)[1]
     encoder = Flat(space) if kind is Flat else Probing(3, 2, 4, key=jax.random.key(0))
     assert isinstance(encoder, AbstractEncoder)
-    vectors = eqx.filter_jit(eqx.filter_vmap(encoder))(_stack(networks))
+    vectors = np.asarray(call(eqx.filter_vmap(encoder), _stack(networks)))
     assert vectors.shape == (3, encoder.num_features)
     for vector, network in zip(vectors, networks, strict=True):
-        np.testing.assert_allclose(vector, encoder(network), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(vector, call(encoder, network), rtol=1e-5, atol=1e-6)
     # Control: the networks do differ.
     assert np.abs(vectors[0] - vectors[1]).max() > 0.1
 
 
-@settings(max_examples=25)
-@given(
-    st.sampled_from([2, 3, 5]),
-    st.integers(1, 2),
-    st.integers(0, 2**32 - 1),
-    st.data(),
-)
+@pytest.mark.parametrize(("width", "depth"), [(3, 1), (3, 2)])
+@examples(10)
+@given(st.integers(0, 2**32 - 1), st.data())
 def test_invariance_is_as_declared(width, depth, seed, data):
     network, space = _mlp(width, depth, seed)
     element = {
@@ -157,12 +159,14 @@ def test_invariance_is_as_declared(width, depth, seed, data):
         for group, n in space.groups.items()
     }
     assume(any(list(order) != list(range(width)) for order in element.values()))
-    permuted = space.permute(network, element)
+    permuted = act_on_network(space, network, element)
     probing, flat = Probing(3, 2, 4, key=jax.random.key(0)), Flat(space)
     assert probing.is_invariant and not flat.is_invariant
-    np.testing.assert_allclose(probing(permuted), probing(network), atol=1e-5)
+    found = call(probing, permuted)
+    np.testing.assert_allclose(found, call(probing, network), atol=1e-5)
     # Control: the weights themselves did move.
-    assert np.abs(flat(permuted) - flat(network)).max() > 1e-3
+    gap = np.asarray(call(flat, permuted)) - np.asarray(call(flat, network))
+    assert np.abs(gap).max() > 1e-3
 
 
 @pytest.mark.parametrize(

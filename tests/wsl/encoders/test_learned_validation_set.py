@@ -1,5 +1,7 @@
 """Learned inputs with learned labels."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,19 +10,25 @@ import numpy as np
 import pytest
 
 import wsl
+from tests.wsl.helpers import act_on_network, array, call, draw_element, draw_network
 from wsl.encoders import LearnedValidationSet
 
 
+def _network():
+    make = functools.partial(eqx.nn.MLP, 4, 3, 5, 1)
+    return draw_network(eqx.filter_eval_shape(make, key=jr.key(0)))
+
+
 def test_vector_in_numpy(getkey):
-    network = eqx.nn.MLP(4, 3, 5, 1, key=getkey())
+    network = _network()
     encoder = LearnedValidationSet(4, 3, 6, exponents=(0.0, 1.0), key=getkey())
-    labels = jr.normal(getkey(), (6, 3))
+    labels = array(np.random.default_rng(0).standard_normal((6, 3)))
     encoder = eqx.tree_at(
         lambda e: (e.labels, e.log_sharpness),
         encoder,
-        (labels, jnp.log(jnp.array([0.7, 2.0]))),
+        (labels, array(np.log([0.7, 2.0]))),
     )
-    logits = np.stack([np.asarray(network(x)) for x in encoder.probes])
+    logits = np.asarray(call(jax.vmap(network), encoder.probes))
 
     def softmax(x):
         e = np.exp(x - x.max(1, keepdims=True))
@@ -31,40 +39,46 @@ def test_vector_in_numpy(getkey):
         agreed = softmax(np.asarray(labels)) * softmax(sharpness * logits)
         p = agreed.sum(1).mean()
         expected.append(np.log(p / (1 - p)))
-    np.testing.assert_allclose(encoder(network), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(call(encoder, network), expected, rtol=1e-4, atol=1e-5)
     assert encoder.num_features == 2 and encoder.num_reads == 18
 
 
 def test_exponent_one_does_not_see_the_size_of_logits(getkey):
-    network = eqx.nn.MLP(4, 3, 5, 1, key=getkey())
+    network = _network()
     last = lambda n: (n.layers[-1].weight, n.layers[-1].bias)
-    louder = eqx.tree_at(last, network, [9 * x for x in last(network)])
+    louder = eqx.tree_at(
+        last, network, [array(9 * np.asarray(x)) for x in last(network)]
+    )
     encoder = LearnedValidationSet(4, 3, 6, key=getkey())
-    gaps = jnp.abs(encoder(louder) - encoder(network))
+    gaps = np.abs(call(encoder, louder) - np.asarray(call(encoder, network)))
     assert gaps[2] < 1e-4
     assert gaps[0] > 1e-2
 
 
 def test_a_classifier_that_agrees_scores_higher(getkey):
     encoder = LearnedValidationSet(3, 3, 9, key=getkey())
-    probes = 4 * jax.nn.one_hot(jnp.arange(9) % 3, 3)
+    probes = array(4 * np.eye(3)[np.arange(9) % 3])
     encoder = eqx.tree_at(lambda e: e.probes, encoder, probes)
-    right, wrong = encoder(lambda x: x), encoder(lambda x: jnp.roll(x, 1))
-    assert jnp.all(right > wrong)
-    gradient = jax.grad(lambda e: encoder(lambda x: x + e).sum())(jnp.zeros(3))
-    assert jnp.all(jnp.isfinite(gradient))
+    right, wrong = (
+        np.asarray(call(encoder, answer))
+        for answer in (lambda x: x, lambda x: jnp.roll(x, 1))
+    )
+    assert np.all(right > wrong)
+    gradient = jax.grad(lambda e: encoder(lambda x: x + e).sum())
+    assert np.all(np.isfinite(call(gradient, array(np.zeros(3)))))
 
 
 def test_order_of_units_does_not_matter(getkey):
-    network = eqx.nn.MLP(4, 3, 5, 1, key=getkey())
+    network = _network()
     space = wsl.infer_weight_space(network, jnp.zeros(4))
     encoder = LearnedValidationSet(4, 3, 6, key=getkey())
-    permuted = space.permute(network, space.sample(key=getkey()))
-    np.testing.assert_allclose(encoder(permuted), encoder(network), atol=1e-5)
+    permuted = act_on_network(space, network, draw_element(space, 0))
+    vector = np.asarray(call(encoder, network))
+    np.testing.assert_allclose(call(encoder, permuted), vector, atol=1e-5)
     swapped = eqx.tree_at(
-        lambda n: n.layers[0].weight, network, network.layers[0].weight[::-1]
+        lambda n: n.layers[0].weight, network, array(network.layers[0].weight[::-1])
     )
-    assert jnp.abs(encoder(swapped) - encoder(network)).max() > 1e-4
+    assert np.abs(call(encoder, swapped) - vector).max() > 1e-4
 
 
 def test_errors(getkey):

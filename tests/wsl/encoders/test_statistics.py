@@ -5,8 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
+from tests.helpers import examples
+from tests.wsl.helpers import act_on_network, call
 from wsl import WeightSpace
 from wsl.encoders import AbstractEncoder, Statistics
 from wsl.nn import GaussianFourierFeatures, lift, SignedLog
@@ -23,7 +25,7 @@ def test_by_hand():
     encoder = Statistics(WeightSpace.from_spec(weights))
     # 0, 1, 3, 4: the mean is 2, the variance (4 + 1 + 1 + 4) / 4.
     np.testing.assert_allclose(
-        encoder(weights),
+        call(encoder, weights),
         [3, 0, 3, 3, 3, 3, 3, 2, 2.5, 0, 0.75, 2, 3.25, 4],
         rtol=1e-6,
     )
@@ -31,44 +33,48 @@ def test_by_hand():
     assert encoder.is_invariant and isinstance(encoder, AbstractEncoder)
 
 
-@settings(max_examples=10)
-@given(architectures(["mlp", "conv", "gru"]), st.data())
+@examples(4)
+@given(architectures(["mlp"]), st.data())
 def test_against_numpy_and_invariant(architecture, data):
     _, model, _, space = architecture
     encoder = Statistics(space)
     leaves = jax.tree.leaves(eqx.filter(model, eqx.is_array))
     expected = np.concatenate([_expected(leaf) for leaf in leaves])
-    np.testing.assert_allclose(encoder(model), expected, rtol=1e-4, atol=1e-5)
-    permuted = space.permute(model, data.draw(group_elements(space)))
-    np.testing.assert_allclose(encoder(permuted), encoder(model), rtol=1e-4, atol=1e-5)
+    vector = call(encoder, model)
+    np.testing.assert_allclose(vector, expected, rtol=1e-4, atol=1e-5)
+    permuted = act_on_network(space, model, data.draw(group_elements(space)))
+    found = call(encoder, permuted)
+    np.testing.assert_allclose(found, vector, rtol=1e-4, atol=1e-5)
 
 
 def test_transformed_weights():
     weights = {"b": jnp.array([0.5, -2.0, 0.0]), "w": jnp.array([[4.0], [0.0], [-9.0]])}
     space = WeightSpace.from_spec(weights)
     logs = [np.sign(x) * np.log1p(np.abs(x)) for x in weights.values()]
-    found = Statistics(space, transform=SignedLog())(weights)
+    found = call(Statistics(space, transform=SignedLog()), weights)
     expected = np.concatenate([_expected(x) for x in logs])
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     # Of every channel.
     waves = GaussianFourierFeatures(1, 2, key=jax.random.key(0))
     encoder = Statistics(space, transform=waves)
     assert encoder.num_features == 7 * 4 * 2
-    features = jax.tree.leaves(waves(lift(space, weights)))
-    channels = [leaf[..., c] for leaf in features for c in range(4)]
+    features = jax.tree.leaves(call(lambda w: waves(lift(space, w)), weights))
+    channels = [np.asarray(leaf)[..., c] for leaf in features for c in range(4)]
     expected = np.concatenate([_expected(x) for x in channels])
-    np.testing.assert_allclose(encoder(weights), expected, rtol=1e-4, atol=1e-5)
+    found = call(encoder, weights)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_population_gradients_and_dtypes():
     weights = {"b": jnp.array([1.0, 1.0, 1.0]), "w": jnp.zeros((2, 2), jnp.bfloat16)}
     encoder = Statistics(WeightSpace.from_spec(weights))
-    vector = encoder(weights)
+    vector = call(encoder, weights)
     assert vector.dtype == jnp.float32
     batch = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), weights)
-    vectors = eqx.filter_jit(eqx.filter_vmap(encoder))(batch)
-    np.testing.assert_allclose(vectors[0], vector)
-    for leaf in jax.tree.leaves(jax.grad(lambda w: encoder(w).sum())(weights)):
+    vectors = call(eqx.filter_vmap(encoder), batch)
+    np.testing.assert_allclose(np.asarray(vectors)[0], vector)
+    gradient = call(jax.grad(lambda w: encoder(w).sum()), weights)
+    for leaf in jax.tree.leaves(gradient):
         assert np.isfinite(np.asarray(leaf, float)).all()
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
+from tests.wsl.helpers import array
 from wsl.generators import ChunkedHyperNetwork, MLPHyperNetwork, SliceHyperNetwork
 
 
@@ -101,9 +102,9 @@ CONTEXT_SIZES = {make_mlp: 2, make_pictures: 4, make_sequences: 1}
 
 
 @functools.cache
-def built(kind, make=make_mlp):
+def built(kind, make=make_mlp, seed=0):
     """A generator, made once for all tests."""
-    return KINDS[kind](make, CONTEXT_SIZES[make], key=jr.key(0))
+    return KINDS[kind](make, CONTEXT_SIZES[make], key=jr.key(seed))
 
 
 def leaves_of(networks):
@@ -116,7 +117,7 @@ def leaves_of(networks):
 
 @functools.cache
 def fresh_contexts(size, num=6000):
-    return jr.normal(jr.key(11), (num, size))
+    return array(np.random.default_rng(11).standard_normal((num, size)))
 
 
 @eqx.filter_jit

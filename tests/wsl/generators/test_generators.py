@@ -16,6 +16,7 @@ from tests.wsl.generators.helpers import (
     make_mlp,
     make_pictures,
 )
+from tests.wsl.helpers import array, call
 from wsl.generators import AbstractGenerator, ChunkedHyperNetwork, MLPHyperNetwork
 
 
@@ -23,31 +24,35 @@ from wsl.generators import AbstractGenerator, ChunkedHyperNetwork, MLPHyperNetwo
 def test_batches_equal_one_by_one_calls(kind):
     generator = built(kind)
     assert isinstance(generator, AbstractGenerator) and generator.context_size == 2
-    contexts = fresh_contexts(2)[:4]
-    inputs = jr.normal(jr.key(2), (4, 3))
+    contexts = fresh_contexts(2, 4)
+    inputs = np.random.default_rng(2).standard_normal((4, 3)).astype(np.float32)
     networks = generate(generator, contexts)
-    answers = eqx.filter_vmap(lambda network, x: network(x))(networks, inputs)
+    run = eqx.filter_vmap(lambda network, x: network(x))
+    answers = np.asarray(call(run, networks, inputs))
     assert answers.shape == (4, 2)
+    answer_of = lambda context, x: call(lambda g, c, x: g(c)(x), generator, context, x)
+    contexts = np.asarray(contexts)
     for context, x, answer in zip(contexts, inputs, answers, strict=True):
-        np.testing.assert_allclose(generator(context)(x), answer, rtol=1e-4, atol=1e-5)
+        found = answer_of(context, x)
+        np.testing.assert_allclose(found, answer, rtol=1e-4, atol=1e-5)
     # Control: contexts make a difference.
-    assert np.abs(generator(contexts[0])(inputs[1]) - answers[1]).max() > 1e-3
+    assert np.abs(answer_of(contexts[0], inputs[1]) - answers[1]).max() > 1e-3
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_context_gives_the_same_network(kind):
-    generator, context = built(kind), fresh_contexts(2)[0]
-    first, second = generator(context), generator(context, key=jr.key(3))
+    generator, context = built(kind), array([0.5, -1.0])
+    first, second = call(generator, context), call(generator, context, key=jr.key(3))
     assert eqx.tree_equal(first, second)
     again = KINDS[kind](make_mlp, 2, key=jr.key(0))
-    assert eqx.tree_equal(again(context), first)
-    other = KINDS[kind](make_mlp, 2, key=jr.key(1))(context)
+    assert eqx.tree_equal(call(again, context), first)
+    other = call(KINDS[kind](make_mlp, 2, key=jr.key(1)), context)
     assert not np.allclose(other.layers[0].weight, first.layers[0].weight)
 
 
 @pytest.mark.parametrize("kind", ["slice"])  # One module writes for all kinds.
 def test_everything_else_is_carried_along(kind):
-    network = built(kind, make_pictures)(jnp.ones(4))
+    network = call(built(kind, make_pictures), array(np.ones(4)))
     made = make_pictures(jr.key(5))
     assert jax.tree.structure(network) == jax.tree.structure(
         jax.tree.map(lambda x: jnp.asarray(x) if eqx.is_array(x) else x, made)
@@ -69,12 +74,12 @@ def test_chunks_by_hand():
     generator = ChunkedHyperNetwork(make, 2, chunk_size=5, width=8, key=jr.key(0))
     body, context = generator.body, jnp.array([0.4, -0.7])
     assert body.embeddings.shape == (3, 8)
-    flat = np.concatenate([body.mlp(e[None], context)[0] for e in body.embeddings])
+    flat = np.asarray(call(body.mlp, body.embeddings, context)).ravel()
     for chosen in ([0, 1], [0], [1]):
-        for i, found in zip(chosen, body(context, chosen), strict=True):
+        for i, found in zip(chosen, call(body, context, chosen), strict=True):
             np.testing.assert_allclose(found, flat[:3] if i == 0 else flat[3:12], 1e-5)
-    gains, offsets = generator.writer.gains, generator.writer.offsets
-    first, second = generator(context)
+    gains, offsets = map(np.asarray, (generator.writer.gains, generator.writer.offsets))
+    first, second = call(generator, context)
     np.testing.assert_allclose(first, gains[0] * flat[:3] + offsets[0], 1e-5)
     np.testing.assert_allclose(
         second, gains[1] * flat[3:12].reshape(3, 3) + offsets[1], 1e-5
@@ -87,11 +92,12 @@ def test_mlp_by_hand():
 
     generator = MLPHyperNetwork(make, 2, width=8, key=jr.key(0))
     mlp, context = generator.body.mlp, np.array([0.4, -0.7], np.float32)
-    x = np.maximum(np.asarray(mlp.first_context) @ context + mlp.biases[0], 0)
-    x = np.maximum(np.asarray(mlp.weights[0]) @ x + mlp.biases[1], 0)
-    flat = np.asarray(mlp.weights[1]) @ x + mlp.biases[2]
+    biases = [np.asarray(bias) for bias in mlp.biases]
+    x = np.maximum(np.asarray(mlp.first_context) @ context + biases[0], 0)
+    x = np.maximum(np.asarray(mlp.weights[0]) @ x + biases[1], 0)
+    flat = np.asarray(mlp.weights[1]) @ x + biases[2]
     for chosen, expected in (([0, 1], flat), ([1], flat[3:])):
-        found = np.concatenate(generator.body(jnp.asarray(context), chosen))
+        found = np.concatenate(call(generator.body, array(context), chosen))
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 

@@ -1,13 +1,13 @@
 """Generated weights start as the target's own initialiser would make them."""
 
+import itertools
+
 import equinox as eqx
-import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from hypothesis import given, settings
 
 from tests.wsl.generators.helpers import (
     built,
@@ -22,21 +22,29 @@ from tests.wsl.generators.helpers import (
     make_sequences,
     misfits,
 )
+from tests.wsl.helpers import array, call
 from wsl.generators import SliceHyperNetwork
 from wsl.generators._dependence import depends_on_key
 from wsl.generators._moments import initial_moments, standard_normal_sample
 
 
-@settings(max_examples=4)
-@given(
-    st.sampled_from(sorted(KINDS)),
-    st.sampled_from([make_mlp, make_pictures, make_sequences]),
-    st.integers(0, 2**32 - 1),
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [
+        *((kind, make_mlp) for kind in KINDS),
+        ("slice", make_pictures),
+        *(
+            pytest.param(kind, make, marks=pytest.mark.nightly)
+            for kind, make in itertools.product(KINDS, [make_pictures, make_sequences])
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(i, marks=pytest.mark.nightly) for i in range(1, 5))]
 )
 def test_mean_and_variance_of_every_leaf(kind, make, seed):
-    context_size = CONTEXT_SIZES[make]
-    generator = KINDS[kind](make, context_size, key=jr.key(seed))
-    off = misfits(generator, fresh_contexts(context_size), EXPECTED[make])
+    generator = built(kind, make, seed)
+    off = misfits(generator, fresh_contexts(CONTEXT_SIZES[make]), EXPECTED[make])
     for path, (mean, variance) in off.items():
         assert mean < 0.1 and variance < 0.1, (path, mean, variance)
 
@@ -47,10 +55,12 @@ def test_constants_are_exact_and_learn_at_once(kind):
     off = misfits(generator, fresh_contexts(4), EXPECTED[make_pictures])
     assert "['norm'].weight" not in off and "['odd'].table" not in off
 
-    def loss(generator):
-        return jnp.sum(generator(fresh_contexts(4)[0])["norm"].weight[:2])
+    context = array(np.asarray(fresh_contexts(4))[0])
 
-    grads = eqx.filter_grad(loss)(generator)
+    def loss(generator):
+        return jnp.sum(generator(context)["norm"].weight[:2])
+
+    grads = eqx.filter_jit(eqx.filter_grad(loss))(generator)
     at = [x.path for x in generator.writer.target.space.leaves].index("['norm'].weight")
     assert abs(grads.writer.gains[at]) > 1e-3
     assert grads.writer.offsets[at] == 2  # of two entries
@@ -65,7 +75,7 @@ def test_without_calibration_it_fails(kind):
     plain = eqx.tree_at(
         lambda g: (g.writer.gains, g.writer.offsets),
         built(kind),
-        (jnp.ones(6), jnp.zeros(6)),
+        (array(np.ones(6)), array(np.zeros(6))),
     )
     off = misfits(plain, fresh_contexts(2), EXPECTED[make_mlp])
     assert sum(variance > 1 for _, variance in off.values()) > 3
@@ -74,18 +84,18 @@ def test_without_calibration_it_fails(kind):
 @pytest.mark.parametrize("kind", ["mlp"])  # One module standardises for all kinds.
 def test_contexts_of_any_scale(kind):
     # The third number is the same for all.
-    contexts = jr.uniform(jr.key(1), (4096, 4)) * jnp.array([[500.0, 1e-3, 0, 1]])
-    contexts = contexts + jnp.array([[-100.0, 0.02, 0.3, 0]])
-    generator = KINDS[kind](make_mlp, 4, contexts=contexts[::2], key=jr.key(0))
-    off = misfits(generator, contexts[1::2], EXPECTED[make_mlp])
+    contexts = np.random.default_rng(1).random((4096, 4)) * [500.0, 1e-3, 0, 1]
+    contexts = (contexts + [-100.0, 0.02, 0.3, 0]).astype(np.float32)
+    generator = KINDS[kind](make_mlp, 4, contexts=array(contexts[::2]), key=jr.key(0))
+    off = misfits(generator, array(contexts[1::2]), EXPECTED[make_mlp])
     assert max(map(max, off.values())) < 0.1
     # Control: without them, contexts are taken to be of order 1.
     other = eqx.tree_at(
         lambda g: (g.writer.context_mean, g.writer.context_deviation),
         generator,
-        (jnp.zeros(4), jnp.ones(4)),
+        (array(np.zeros(4)), array(np.ones(4))),
     )
-    off = misfits(other, contexts[1::2], EXPECTED[make_mlp])
+    off = misfits(other, array(contexts[1::2]), EXPECTED[make_mlp])
     assert min(variance for _, variance in off.values()) > 1
 
 
@@ -141,14 +151,14 @@ def test_slices_do_not_start_alike():
     (plan,) = generator.leaves
 
     def pattern(generator):
-        matrices = generate(generator, fresh_contexts(1)[:500])["w"]
-        cut = np.asarray(jax.vmap(plan.cut)(matrices))  # context, slice, entry
+        matrices = generate(generator, fresh_contexts(1, 500))["w"]
+        cut = np.asarray(jax.jit(jax.vmap(plan.cut))(matrices))  # context, slice, entry
         return cut.mean(1).var() / cut.var()
 
     assert pattern(generator) < 0.15
     # Control: without what the last bias takes off.
     plain = eqx.tree_at(
-        lambda g: g.body.mlps[plan.kind].biases[-1], generator, jnp.zeros(16)
+        lambda g: g.body.mlps[plan.kind].biases[-1], generator, array(np.zeros(16))
     )
     assert pattern(plain) > 0.35
 
@@ -162,14 +172,15 @@ def test_ensembles_of_generators():
 
     keys = jr.split(jr.key(0), 3)
     ensemble = eqx.filter_jit(eqx.filter_vmap(build))(keys)
-    contexts = fresh_contexts(2)[:3]
-    networks = eqx.filter_vmap(lambda g, c: g(c))(ensemble, contexts)
+    contexts = fresh_contexts(2, 3)
+    networks = call(eqx.filter_vmap(lambda g, c: g(c)), ensemble, contexts)
+    networks, contexts = jax.tree.map(np.asarray, (networks, contexts))
     for i in range(3):
-        alone = build(keys[i])(contexts[i])
+        alone = call(build(keys[i]), contexts[i])
         np.testing.assert_allclose(networks[0][i], alone[0], rtol=2e-3, atol=1e-4)
         np.testing.assert_array_equal(networks[1][i], alone[1])
     # What was measured is each generator's own.
-    assert len(np.unique(ensemble.writer.gains[:, 0])) == 3
+    assert len(np.unique(np.asarray(ensemble.writer.gains)[:, 0])) == 3
 
 
 def test_standard_normal_sample_is_even():

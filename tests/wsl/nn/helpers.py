@@ -8,10 +8,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import jaxtyping
 import numpy as np
 
+from tests.wsl.helpers import array, call, draw_element
 from wsl import WeightSpace
 
 
@@ -112,7 +112,7 @@ def draw_features(space: WeightSpace, channels: Any, seed: int, dtype=jnp.float3
         else channels
     )
     leaves = [
-        jnp.asarray(random.standard_normal((*leaf.shape, counts[leaf.path])), dtype)
+        array(random.standard_normal((*leaf.shape, counts[leaf.path])), dtype)
         for leaf in space.leaves
     ]
     return jax.tree.unflatten(space.treedef, leaves)
@@ -141,11 +141,8 @@ def _is_features(space: WeightSpace, result: Any) -> bool:
 
 
 @functools.cache
-def _actions(space: WeightSpace) -> tuple[Callable, Callable]:
-    return (
-        jax.jit(lambda seed: space.sample(key=jr.key(seed))),
-        jax.jit(space.permute_features),
-    )
+def _action(space: WeightSpace) -> Callable:
+    return jax.jit(space.permute_features)
 
 
 def broken(
@@ -156,11 +153,9 @@ def broken(
     Or, if it returns a vector, from not seeing it. `group` is the space whose group
     acts, where it is not the layer's.
     """
-    sample, permute = _actions(group or space)
-    element = sample(seed)
-    call = eqx.filter_jit(layer)
-    result = call(features)
-    moved = call(permute(features, element))
+    permute, element = _action(group or space), draw_element(group or space, seed)
+    result = call(layer, features)
+    moved = call(layer, permute(features, element))
     if _is_features(space, result):
         result = permute(result, element)
     return distance(moved, result)
@@ -181,10 +176,10 @@ def assert_commutes(layer, space, features, seeds: Iterable[int] = range(3)) -> 
 def assert_healthy(layer, space, channels) -> None:
     """Works under jit and vmap; keeps dtypes; finite gradients, at zero too."""
     features = draw_features(space, channels, 0)
-    result = eqx.filter_jit(layer)(features)
-    batch = jax.tree.map(lambda x: jnp.stack([-2 * x, x]), features)
+    result = call(layer, features)
+    batch = jax.tree.map(lambda x: np.stack([-2 * np.asarray(x), x]), features)
     mapped = eqx.filter_jit(lambda layer, batch: jax.vmap(layer)(batch))(layer, batch)
-    assert distance(jax.tree.map(lambda x: x[1], mapped), result) < SAME
+    assert distance(jax.tree.map(lambda x: np.asarray(x)[1], mapped), result) < SAME
     for dtype in (jnp.bfloat16, jnp.float16):
         halves = draw_features(space, channels, 0, dtype)
         found = jax.tree.leaves(eqx.filter_eval_shape(layer, halves))
@@ -197,7 +192,7 @@ def assert_healthy(layer, space, channels) -> None:
         return sum(jnp.sum(jnp.sin(x)) for x in jax.tree.leaves(layer(features)))
 
     for scale in (0.0, 1.0):
-        at = jax.tree.map(lambda x, scale=scale: scale * x, features)
+        at = jax.tree.map(lambda x, scale=scale: array(scale * np.asarray(x)), features)
         for x in jax.tree.leaves(gradient((layer, at))):
             assert np.isfinite(x).all()
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import wsl
+from tests.wsl.helpers import array
 from tests.wsl.nn.helpers import distance, SMALL
 from wsl.nn import lift, lower
 
@@ -49,8 +50,7 @@ def test_commute_with_the_group():
     space, element = SMALL, SMALL.sample(key=jr.key(0))
     random = np.random.default_rng(0)
     weights = [
-        space.unflatten(jnp.asarray(random.standard_normal(space.size), jnp.float32))
-        for _ in range(2)
+        space.unflatten(array(random.standard_normal(space.size))) for _ in range(2)
     ]
     permuted = [space.permute(one, element) for one in weights]
     moved = space.permute_features(lift(space, *weights), element)

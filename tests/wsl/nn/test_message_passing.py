@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
+from tests.helpers import examples
+from tests.wsl.helpers import array, call
 from tests.wsl.nn.helpers import (
     assert_commutes,
     assert_healthy,
@@ -53,7 +55,7 @@ def _random_graph(space, channels, seed):
     graph = ParameterGraph.from_space(space)
 
     def draw(*shape):
-        return jnp.asarray(random.standard_normal((*shape, channels)), jnp.float32)
+        return array(random.standard_normal((*shape, channels)))
 
     return GraphFeatures(
         {one.label: draw(one.size) for one in graph.node_sets},
@@ -135,7 +137,7 @@ def _reference(layer, graph, weights=None):
         params.global_update, _rms(u), np.mean(from_nodes, 0), np.mean(to_graph, 0)
     )
     result = nodes, edges, u + h @ params.global_update.outs[0]
-    return GraphFeatures(*jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), result))
+    return GraphFeatures(*jax.tree.map(array, result))
 
 
 @pytest.mark.parametrize("space", [_mlp_space(2, 1, 1), _mlp_space(2, 3, 2)])
@@ -147,7 +149,7 @@ def test_one_round_by_hand(space):
         replace_fn=lambda x: x + jnp.arange(x.size, dtype=x.dtype) / 4,
     )
     graph = _random_graph(space, 3, 0)
-    assert distance(layer(graph), _reference(layer, graph)) < SAME
+    assert distance(call(layer, graph), _reference(layer, graph)) < SAME
 
 
 def test_input_and_output_by_hand():
@@ -156,7 +158,7 @@ def test_input_and_output_by_hand():
     lift = GraphInput(space, 2, 3, key=jr.key(0))
     at = {leaf.path: i for i, leaf in enumerate(space.leaves)}
     w, b = lift.weights, lift.offsets
-    graph = lift(features)
+    graph = call(lift, features)
     i = at["['w0']"]
     np.testing.assert_allclose(
         graph.edges["['w0']"][0, 1], features["w0"][0, 1] @ w[i] + b[i], atol=SAME
@@ -173,7 +175,9 @@ def test_input_and_output_by_hand():
     lower = GraphOutput(space, 3, 2, key=jr.key(1))
     i = at["['b0']"]
     np.testing.assert_allclose(
-        lower(graph)["b0"][0], _rms(graph.nodes["h0"][0]) @ lower.weights[i], atol=SAME
+        call(lower, graph)["b0"][0],
+        _rms(graph.nodes["h0"][0]) @ lower.weights[i],
+        atol=SAME,
     )
 
 
@@ -184,8 +188,8 @@ def test_zero_weights_keep_their_messages():
     features = draw_features(space, 1, 0)
     features["w0"] = features["w0"].at[1, 0].set(0)
     weights = {name: x[..., 0] for name, x in features.items()}
-    graph = lift(features)
-    found = layer(graph)
+    graph = call(lift, features)
+    found = call(layer, graph)
     assert distance(found, _reference(layer, graph)) < SAME
     # Control: with the edges of nonzero weights alone it is another result.
     assert distance(found, _reference(layer, graph, weights)) > MOVED
@@ -206,7 +210,8 @@ def test_networks_commute(name, tied):
     assert_commutes(network, space, draw_features(space, uneven(space), 0))
 
 
-@settings(max_examples=5)
+@pytest.mark.nightly
+@examples(5)
 @given(
     st.lists(st.sampled_from([1, 3]), min_size=1, max_size=2),
     st.booleans(),
@@ -222,7 +227,7 @@ def test_random_perceptrons_commute(hidden, fixed, seed):
 
 def test_layers_commute_with_the_action_on_graphs():
     graph = ParameterGraph.from_space(NESTED)
-    layer = eqx.filter_jit(MessagePassing(NESTED, 3, key=jr.key(0)))
+    layer = eqx.Partial(call, MessagePassing(NESTED, 3, key=jr.key(0)))
     states = _random_graph(NESTED, 3, 0)
     element = NESTED.sample(key=jr.key(1))
     moved = graph.permute(layer(states), element)
@@ -277,10 +282,10 @@ def test_larger_groups_are_not_respected():
 def _doubled(features):
     """Every hidden unit twice."""
     return {
-        "b0": jnp.repeat(features["b0"], 2, 0),
+        "b0": np.repeat(features["b0"], 2, 0),
         "b1": features["b1"],
-        "w0": jnp.repeat(features["w0"], 2, 0),
-        "w1": jnp.repeat(features["w1"], 2, 1),
+        "w0": np.repeat(features["w0"], 2, 0),
+        "w1": np.repeat(features["w1"], 2, 1),
     }
 
 
@@ -296,8 +301,8 @@ def test_width_generalisation(aggregation):
         for space in (narrow, wide)
     ]  # fmt: skip
     features = draw_features(narrow, 1, 0)
-    expected = _doubled(networks[0](features))
-    found = distance(networks[1](_doubled(features)), expected)
+    expected = _doubled(call(networks[0], features))
+    found = distance(call(networks[1], _doubled(features)), expected)
     assert found < SAME if aggregation == "mean" else found > MOVED
 
 

@@ -2,10 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 import pytest
 
+from tests.wsl.helpers import call, draw_element
 from tests.wsl.nn.helpers import (
     distance,
     draw_features,
@@ -77,7 +77,8 @@ def test_values_lie_where_their_axes_say():
         {"a": ("x", ("y", 2)), "b": ("y",), "c": (None, "y"), "s": ()},
     )
     features = draw_features(space, 2, 0)
-    graph = ParameterGraph.from_space(space).to_graph(features)
+    graph = call(ParameterGraph.from_space(space).to_graph, features)
+    graph, features = jax.tree.map(np.asarray, (graph, features))
     for x in range(2):
         for y in range(3):
             # Two weights on each edge, with two channels each.
@@ -129,13 +130,18 @@ def test_nothing_is_lost_and_the_group_acts_alike(name):
     graph = ParameterGraph.from_space(space)
     counts = uneven(space)
     features = draw_features(space, counts, 0)
-    laid = graph.to_graph(features)
-    back = graph.to_features(laid, [counts[x.path] for x in space.leaves])
+    laid = call(graph.to_graph, features)
+    widths = [counts[x.path] for x in space.leaves]
+    back = call(lambda laid: graph.to_features(laid, widths), laid)
     assert distance(back, features) == 0
-    for seed in range(3):
-        element = space.sample(key=jr.key(seed))
+
+    @jax.jit
+    def both_ways(element):
         moved = graph.to_graph(space.permute_features(features, element))
-        assert distance(moved, graph.permute(laid, element)) == 0
+        return moved, graph.permute(laid, element)
+
+    for seed in range(3):
+        assert distance(*both_ways(draw_element(space, seed))) == 0
 
 
 def test_permuting_other_nodes_is_seen():

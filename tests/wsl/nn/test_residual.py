@@ -7,6 +7,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+from tests.wsl.helpers import array, call
 from tests.wsl.nn.helpers import (
     assert_commutes,
     assert_healthy,
@@ -24,21 +25,22 @@ def test_by_hand():
     weights = {"a": jnp.array([[1.0], [-2.0]]), "b": jnp.array([3.0])}
     edit = ResidualEdit(Pointwise(jnp.square))
     np.testing.assert_allclose(edit.gamma, 0.01)
-    edited = edit(weights)
+    edited = call(edit, weights)
     np.testing.assert_allclose(edited["a"], [[1.01], [-1.96]], rtol=1e-6)
     np.testing.assert_allclose(edited["b"], [3.09], rtol=1e-6)
     # The step's size is learned: its gradient is the sum of the squares.
     gradient = eqx.filter_grad(lambda e: sum(x.sum() for x in e(weights).values()))
-    np.testing.assert_allclose(gradient(edit).gamma, 14, rtol=1e-6)
+    np.testing.assert_allclose(call(gradient, edit).gamma, 14, rtol=1e-6)
 
 
 def test_one_for_each_leaf():
     space = SPACES["mlp"]
     edit = ResidualEdit(Pointwise(jnp.ones_like), 0.5, per_leaf=space)
     assert edit.gamma.shape == (len(space.leaves),)
-    edit = eqx.tree_at(lambda e: e.gamma, edit, jnp.arange(6.0))
-    edited = edit(jax.tree.map(jnp.zeros_like, draw_features(space, 1, 0)))
-    found = [float(x.max()) for x in jax.tree.leaves(edited)]
+    edit = eqx.tree_at(lambda e: e.gamma, edit, array(np.arange(6)))
+    zeros = jax.tree.map(lambda x: array(np.zeros(x.shape)), draw_features(space, 1, 0))
+    edited = call(edit, zeros)
+    found = [float(np.max(x)) for x in jax.tree.leaves(edited)]
     assert found == [0, 1, 2, 3, 4, 5]
 
 
@@ -62,7 +64,7 @@ def test_keys_reach_the_layer():
         return jax.tree.map(lambda x: jr.normal(key, x.shape), features)
 
     edit, zeros = ResidualEdit(layer, 1.0), {"a": jnp.zeros(3)}
-    drawn = edit(zeros, key=jr.key(4))["a"]
+    drawn = call(edit, zeros, key=jr.key(4))["a"]
     np.testing.assert_array_equal(drawn, jr.normal(jr.key(4), (3,)))
 
 

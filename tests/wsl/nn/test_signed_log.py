@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.wsl.helpers import array
 from wsl.nn import SignedLog
 
 
@@ -17,7 +18,7 @@ def test_by_hand():
 
 
 def test_odd_and_of_the_dtype_given():
-    x = jnp.asarray(np.random.default_rng(0).standard_normal(100), jnp.bfloat16)
+    x = array(np.random.default_rng(0).standard_normal(100), jnp.bfloat16)
     log = SignedLog(0.1)
     np.testing.assert_array_equal(log(-x), -log(x))
     assert log(x).dtype == jnp.bfloat16

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from jaxtyping import Array
 
+from tests.helpers import examples
 from wsl import WeightSpace
 from wsl.testing import check_equivariance, check_invariance, weight_spaces
 
@@ -200,8 +201,8 @@ def test_channels_per_leaf_and_half_precision():
         check_equivariance(wrong, space, in_channels=counts, key=_KEY)
 
 
-@settings(max_examples=10)
-@given(weight_spaces(), st.booleans())
+@examples(10)
+@given(weight_spaces(max_leaves=2), st.booleans())
 def test_any_space(space, wrong):
     """Sums over all that may move, added back; and a ramp along one moving axis."""
     if not any(size > 1 for size in space.groups.values()):

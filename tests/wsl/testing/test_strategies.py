@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import find, given, settings
 
+from tests.helpers import examples
+from tests.wsl.helpers import call
 from wsl import WeightSpace
 from wsl.testing import (
     architectures,
@@ -25,7 +27,7 @@ from wsl.testing import (
 _QUIET = settings(database=None, max_examples=300)
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(st.data())
 def test_what_is_drawn_fits_the_space(data):
     space = data.draw(weight_spaces())
@@ -82,6 +84,7 @@ def test_options_are_kept():
     check()
 
 
+@pytest.mark.nightly
 def test_zeros_are_drawn_now_and_then():
     space = WeightSpace.from_spec({"a": jnp.zeros((3, 3)), "b": jnp.zeros(3)})
     for strategy in (weights(space), features(space, 2)):
@@ -99,17 +102,18 @@ def test_zeros_are_drawn_now_and_then():
     "kind", ["mlp", "perceptron", "residual", "conv", "gru", "lstm", "attention"]
 )
 def test_architectures_run(kind):
-    @settings(max_examples=5, database=None, derandomize=True)
+    @settings(max_examples=1, database=None, derandomize=True)
     @given(architectures([kind]))
     def check(architecture):
         assert architecture.kind == kind
-        output = architecture.model(*architecture.inputs)
+        output = call(architecture.model, *architecture.inputs)
         assert output.shape == (2,) and np.isfinite(output).all()
         architecture.space.flatten(architecture.model)
 
     check()
 
 
+@pytest.mark.nightly
 def test_architectures_vary():
     for wanted in (
         lambda a: a.kind == "mlp" and not a.space.groups,

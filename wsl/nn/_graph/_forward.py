@@ -6,11 +6,12 @@ from typing import final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from wsl._space import check_positive
 from wsl.nn._channels import per_leaf
+from wsl.nn._draw import constant, split, uniform
 from wsl.nn._graph._parameter_graph import Incidence
 from wsl.nn._graph._scale_mlp import ScaleEquivariantMLP
 from wsl.nn._graph._scale_symmetry import (
@@ -126,14 +127,16 @@ class ForwardSweep(eqx.Module):
         self.symmetry = symmetry
         self.order = order
         self.in_channels = per_leaf(space, in_channels)
-        embedding_key, vector_key, map_key = jr.split(key, 3)
+        embedding_key, vector_key, map_key = split(key, 3)
         self.embeddings = {
-            one.label: jr.uniform(
-                jr.fold_in(embedding_key, i),
-                (one.size if set(one.names) <= space.fixed else 1, channels),
-                minval=-1.0,
+            one.label: uniform(
+                k, (one.size if set(one.names) <= space.fixed else 1, channels)
             )
-            for i, one in enumerate(graph.node_sets)
+            for k, one in zip(
+                split(embedding_key, len(graph.node_sets)),
+                graph.node_sets,
+                strict=True,
+            )
             if one.label not in targets
         }
         widths = {
@@ -141,17 +144,17 @@ class ForwardSweep(eqx.Module):
             for one, count in zip(graph.incidences, self.in_channels, strict=True)
         }
         self.mixing = {
-            one.path: jnp.broadcast_to(jnp.eye(channels), (width, channels, channels))
+            one.path: constant(np.eye(channels), width, channels, channels)
             for one, width in widths.items()
             if _passed_on(one)
         }
         self.vectors = {
-            one.path: jr.uniform(
-                jr.fold_in(vector_key, i), (width, channels), minval=-1.0
-            )
+            one.path: uniform(k, (width, channels))
             if _is_input(one)
-            else jnp.ones((width, channels))
-            for i, (one, width) in enumerate(widths.items())
+            else constant(1.0, width, channels)
+            for k, (one, width) in zip(
+                split(vector_key, len(widths)), widths.items(), strict=True
+            )
             if not _passed_on(one)
         }
         self.maps = {
@@ -160,9 +163,9 @@ class ForwardSweep(eqx.Module):
                 channels,
                 channels,
                 kinds[label],
-                key=jr.fold_in(map_key, i),
+                key=k,
             )
-            for i, label in enumerate(kinds)
+            for k, label in zip(split(map_key, len(kinds)), kinds, strict=True)
             if label in targets and activation is None
         }
         self.activation = activation

@@ -7,17 +7,16 @@ from typing import final, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from wsl._space import check_positive, WeightSpace
+from wsl.nn._draw import constant, fan_in, split
 from wsl.nn._graph._ops import (
     add,
     align,
     contained,
-    draw,
+    pass_through,
     rms_norm,
-    split_key,
 )
 from wsl.nn._graph._parameter_graph import GraphFeatures, ParameterGraph
 from wsl.nn._graph._states import GraphInput, GraphOutput
@@ -42,13 +41,11 @@ class _Update(eqx.Module):
         *,
         key: PRNGKeyArray,
     ):
-        keys = jr.split(key, num_in + num_out)
-        gain = 2 / num_in  # the inputs are summed, and the activation halves
-        self.ins = tuple(
-            math.sqrt(gain) * draw(k, channels, hidden) for k in keys[:num_in]
-        )
-        self.offset = jnp.zeros(hidden)
-        self.outs = tuple(draw(k, hidden, channels) for k in keys[num_in:])
+        keys = split(key, num_in + num_out)
+        gain = math.sqrt(2 / num_in)  # inputs are summed, and the activation halves
+        self.ins = tuple(fan_in(k, channels, hidden, gain) for k in keys[:num_in])
+        self.offset = constant(0.0, hidden)
+        self.outs = tuple(fan_in(k, hidden, channels) for k in keys[num_in:])
 
     def hidden(self, act: Callable[[Array], Array], *inputs: Array) -> Array:
         # Each input is mixed before it is broadcast against the others.
@@ -140,16 +137,16 @@ class MessagePassing(eqx.Module):
         self.kinds = tuple(
             owners.index(arity) if tied else i for i, arity in enumerate(arities)
         )
-        edge_key, node_key, global_key = jr.split(key, 3)
+        edge_key, node_key, global_key = split(key, 3)
         # In: the edge, its ends, the graph. Out: the edge, its ends, the graph.
         self.edge_updates = tuple(
             _Update(n + 2, n + 2, channels, hidden, key=k)
-            for k, n in zip(split_key(edge_key, owners), owners, strict=True)
+            for k, n in zip(split(edge_key, len(owners)), owners, strict=True)
         )
         node_kinds = self.graph.node_sets[: 1 if tied else None]
         self.node_updates = tuple(
             _Update(5, 1, channels, hidden, key=k)
-            for k in split_key(node_key, node_kinds)
+            for k in split(node_key, len(node_kinds))
         )
         self.global_update = _Update(3, 1, channels, hidden, key=global_key)
         self.aggregation = aggregation
@@ -273,7 +270,7 @@ class GraphNetwork(eqx.Module):
         """
         if num_layers < 0:
             raise ValueError(f"`num_layers` must be 0 or more; got {num_layers}.")
-        first, last, *keys = jr.split(key, num_layers + 2)
+        first, last, *keys = split(key, num_layers + 2)
         self.lift = GraphInput(space, in_channels, hidden_channels, key=first)
         self.layers = tuple(
             MessagePassing(
@@ -301,8 +298,4 @@ class GraphNetwork(eqx.Module):
         Raises:
             ValueError: If the features do not fit the space or the channels.
         """
-        graph = self.lift(features)
-        for layer in self.layers:
-            graph = layer(graph)
-        results = self.lower(graph)
-        return jax.tree.map(lambda x, like: x.astype(like.dtype), results, features)
+        return pass_through(self.lift, self.layers, self.lower, features)

@@ -1,24 +1,14 @@
 """What the layers on parameter graphs are made of."""
 
-import math
-from collections.abc import Sequence, Sized
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jax.random as jr
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from wsl.nn._draw import normal, split
 from wsl.nn._graph._parameter_graph import ParameterGraph
-
-
-def split_key(key: PRNGKeyArray, owners: Sized) -> list[PRNGKeyArray]:
-    """A key for each of the owners, of which there may be none."""
-    return [jr.fold_in(key, i) for i in range(len(owners))]
-
-
-def draw(key: PRNGKeyArray, num_in: int, num_out: int) -> Float[Array, "_ _"]:
-    """A matrix that keeps the variance of its inputs."""
-    return jr.normal(key, (num_in, num_out)) / math.sqrt(max(num_in, 1))
 
 
 def draw_embeddings(
@@ -37,10 +27,12 @@ def draw_embeddings(
     """
     fixed = graph.space.fixed
     return {
-        one.label: jr.normal(
+        one.label: normal(
             k, (*(f.size if f.name in fixed else 1 for f in one.factors), channels)
         )
-        for k, one in zip(split_key(key, graph.node_sets), graph.node_sets, strict=True)
+        for k, one in zip(
+            split(key, len(graph.node_sets)), graph.node_sets, strict=True
+        )
     }
 
 
@@ -65,6 +57,19 @@ def align(
 def rms_norm(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """Divides by the root mean square over the last axis (Zhang and Sennrich 2019)."""
     return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-6)
+
+
+def pass_through(
+    lift: Callable[[PyTree], Any],
+    layers: Sequence[Callable[[Any], Any]],
+    lower: Callable[[Any], PyTree],
+    features: PyTree,
+) -> PyTree:
+    """Weight features through layers on the graph and back, with the same dtypes."""
+    graph = lift(features)
+    for layer in layers:
+        graph = layer(graph)
+    return jax.tree.map(lambda x, like: x.astype(like.dtype), lower(graph), features)
 
 
 def contained(

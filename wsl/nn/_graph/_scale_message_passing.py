@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from typing import final, Literal
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from wsl._space import check_positive
-from wsl.nn._graph._ops import align, split_key
+from wsl.nn._draw import split
+from wsl.nn._graph._ops import align, pass_through
 from wsl.nn._graph._scale_mlp import RescaleEquivariant, ScaleEquivariantMLP
 from wsl.nn._graph._scale_pool import (
     concatenate,
@@ -48,7 +47,7 @@ class _EdgeUpdate(eqx.Module):
         floor: float,
         key: PRNGKeyArray,
     ):
-        keys = jr.split(key, 6)
+        keys = split(key, 6)
         two = 2 * channels
         self.carry = RescaleEquivariant([channels] * 2, channels, key=keys[0])
         self.forward = ScaleEquivariantMLP(
@@ -94,7 +93,7 @@ class _NodeUpdate(eqx.Module):
         floor: float,
         key: PRNGKeyArray,
     ):
-        pair_key, node_key, dual_key = jr.split(key, 3)
+        pair_key, node_key, dual_key = split(key, 3)
         self.pairing = RescaleEquivariant([channels] * 2, channels, key=pair_key)
 
         def equivariant(key: PRNGKeyArray) -> ScaleEquivariantMLP:
@@ -193,7 +192,7 @@ class ScaleMessagePassing(eqx.Module):
                 f'`aggregation` must be "mean" or "sum"; got {aggregation!r}.'
             )
         self.symmetry = symmetry
-        edge_key, node_key, pool_key = jr.split(key, 3)
+        edge_key, node_key, pool_key = split(key, 3)
         graph = symmetry.graph
         self.edge_updates = {
             one.path: _EdgeUpdate(
@@ -206,7 +205,7 @@ class ScaleMessagePassing(eqx.Module):
                 key=k,
             )
             for one, k in zip(
-                graph.edges, split_key(edge_key, graph.edges), strict=True
+                graph.edges, split(edge_key, len(graph.edges)), strict=True
             )
         }
         self.node_updates = {
@@ -214,7 +213,7 @@ class ScaleMessagePassing(eqx.Module):
                 symmetry.kind(one.label), channels, hidden, floor=floor, key=k
             )
             for one, k in zip(
-                graph.node_sets, split_key(node_key, graph.node_sets), strict=True
+                graph.node_sets, split(node_key, len(graph.node_sets)), strict=True
             )
         }
         self.pool = ScaleInvariantPool(
@@ -325,7 +324,7 @@ class ScaleGraphNetwork(eqx.Module):
         """
         if num_layers < 0:
             raise ValueError(f"`num_layers` must be 0 or more; got {num_layers}.")
-        first, last, *keys = jr.split(key, num_layers + 2)
+        first, last, *keys = split(key, num_layers + 2)
         self.lift = ScaleGraphInput(symmetry, in_channels, hidden_channels, key=first)
         self.layers = tuple(
             ScaleMessagePassing(
@@ -353,8 +352,4 @@ class ScaleGraphNetwork(eqx.Module):
         Raises:
             ValueError: If the features do not fit the space or the channels.
         """
-        graph = self.lift(features)
-        for layer in self.layers:
-            graph = layer(graph)
-        results = self.lower(graph)
-        return jax.tree.map(lambda x, like: x.astype(like.dtype), results, features)
+        return pass_through(self.lift, self.layers, self.lower, features)

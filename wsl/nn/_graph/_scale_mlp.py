@@ -7,11 +7,11 @@ from typing import final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from wsl._space import check_positive
-from wsl.nn._graph._ops import add, draw
+from wsl.nn._draw import constant, fan_in, normal, split
+from wsl.nn._graph._ops import add
 from wsl.nn._graph._scale_symmetry import is_scaled, is_signed, ScaleKind
 
 
@@ -119,26 +119,27 @@ class ScaleInvariantMLP(eqx.Module):
         )
         if floor < 0:
             raise ValueError(f"`floor` must be 0 or more; got {floor}.")
-        first, offset, second, last = jr.split(key, 4)
+        first, offset, second, last = split(key, 4)
         self.kinds = tuple(kind for _, kind in inputs)
         # Canonicalised vectors have length 1, others are taken to have entries of 1.
         gains = [math.sqrt(2 * (n if is_scaled(kind) else 1)) for n, kind in inputs]
         self.weights = tuple(
-            gain * draw(jr.fold_in(first, i), n, hidden_channels)
-            for i, ((n, _), gain) in enumerate(zip(inputs, gains, strict=True))
+            fan_in(k, n, hidden_channels, gain)
+            for k, (n, _), gain in zip(
+                split(first, len(inputs)), inputs, gains, strict=True
+            )
         )
         self.offsets = tuple(
-            0.1 * jr.normal(jr.fold_in(offset, i), (hidden_channels,))
-            for i in range(len(inputs))
+            normal(k, (hidden_channels,), 0.1) for k in split(offset, len(inputs))
         )
         gain = math.sqrt(2 / len(inputs))
         self.mixing = tuple(
-            gain * draw(jr.fold_in(second, i), hidden_channels, hidden_channels)
-            for i in range(len(inputs))
+            fan_in(k, hidden_channels, hidden_channels, gain)
+            for k in split(second, len(inputs))
         )
-        self.offset = jnp.zeros(hidden_channels)
-        self.last = draw(last, hidden_channels, out_channels)
-        self.last_offset = jnp.zeros(out_channels)
+        self.offset = constant(0.0, hidden_channels)
+        self.last = fan_in(last, hidden_channels, out_channels)
+        self.last_offset = constant(0.0, out_channels)
         self.activation = activation
         self.floor = floor
 
@@ -215,8 +216,8 @@ class ScaleEquivariantMLP(eqx.Module):
             ValueError: If a number is not positive or the floor is negative.
         """
         check_positive(in_channels=in_channels)
-        gamma_key, invariant_key = jr.split(key)
-        self.gamma = draw(gamma_key, in_channels, out_channels)
+        gamma_key, invariant_key = split(key, 2)
+        self.gamma = fan_in(gamma_key, in_channels, out_channels)
         invariant = ScaleInvariantMLP(
             [(in_channels, kind), *others],
             out_channels,
@@ -226,7 +227,7 @@ class ScaleEquivariantMLP(eqx.Module):
             key=invariant_key,
         )
         self.invariant = eqx.tree_at(
-            lambda mlp: mlp.last_offset, invariant, jnp.ones(out_channels)
+            lambda mlp: mlp.last_offset, invariant, constant(1.0, out_channels)
         )
 
     def __call__(
@@ -277,7 +278,8 @@ class RescaleEquivariant(eqx.Module):
         """
         check_positive(num_vectors=len(in_channels), out_channels=out_channels)
         self.gammas = tuple(
-            draw(jr.fold_in(key, i), n, out_channels) for i, n in enumerate(in_channels)
+            fan_in(k, n, out_channels)
+            for k, n in zip(split(key, len(in_channels)), in_channels, strict=True)
         )
 
     def __call__(

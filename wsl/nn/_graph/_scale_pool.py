@@ -5,11 +5,11 @@ from typing import final
 
 import equinox as eqx
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from wsl._space import check_positive
-from wsl.nn._graph._ops import align, split_key
+from wsl.nn._draw import split
+from wsl.nn._graph._ops import align
 from wsl.nn._graph._parameter_graph import Incidence
 from wsl.nn._graph._scale_mlp import RescaleEquivariant, ScaleInvariantMLP
 from wsl.nn._graph._scale_states import bound_states, ScaleGraphFeatures
@@ -108,12 +108,12 @@ class ScaleInvariantPool(eqx.Module):
             for one in symmetry.graph.edges
             if with_edges
         }
-        pair_key, node_key, outer_key, edge_key, head_key = jr.split(key, 5)
+        pair_key, node_key, outer_key, edge_key, head_key = split(key, 5)
 
         def products(key: PRNGKeyArray, names: Collection[str]):
             return {
                 name: RescaleEquivariant([channels] * 2, channels, key=k)
-                for name, k in zip(names, split_key(key, names), strict=True)
+                for name, k in zip(names, split(key, len(names)), strict=True)
             }
 
         def invariant(key: PRNGKeyArray, *inputs: tuple[int, ScaleKind]):
@@ -123,14 +123,14 @@ class ScaleInvariantPool(eqx.Module):
         self.from_nodes = {
             label: invariant(k, (channels, kind), (channels, kind), (channels, "none"))
             for k, (label, kind) in zip(
-                split_key(node_key, sets), sets.items(), strict=True
+                split(node_key, len(sets)), sets.items(), strict=True
             )
         }
         self.outers = products(outer_key, leaves)
         self.from_edges = {
             path: invariant(k, (2 * channels, kind))
             for k, (path, kind) in zip(
-                split_key(edge_key, leaves), leaves.items(), strict=True
+                split(edge_key, len(leaves)), leaves.items(), strict=True
             )
         }
         self.head = ScaleInvariantMLP(

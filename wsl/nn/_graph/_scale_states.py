@@ -6,16 +6,14 @@ from typing import final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from wsl._space import check_positive, WeightSpace
 from wsl.nn._channels import per_leaf
+from wsl.nn._draw import constant, fan_in, normal, split
 from wsl.nn._graph._ops import (
     add,
-    draw,
     draw_embeddings,
-    split_key,
     spread,
 )
 from wsl.nn._graph._scale_symmetry import is_scaled, join_kinds, ScaleSymmetry
@@ -123,7 +121,7 @@ class ScaleGraphInput(eqx.Module):
         check_positive(channels=channels)
         self.symmetry = symmetry
         self.in_channels = per_leaf(symmetry.space, in_channels)
-        weight_key, node_key, dual_key = jr.split(key, 3)
+        weight_key, node_key, dual_key = split(key, 3)
         widths = [
             one.width * count
             for one, count in zip(
@@ -131,8 +129,8 @@ class ScaleGraphInput(eqx.Module):
             )
         ]
         self.weights = tuple(
-            draw(k, n, channels)
-            for k, n in zip(split_key(weight_key, widths), widths, strict=True)
+            fan_in(k, n, channels)
+            for k, n in zip(split(weight_key, len(widths)), widths, strict=True)
         )
 
         def embed(key: PRNGKeyArray) -> dict[str, Array]:
@@ -236,11 +234,11 @@ class ScaleGraphOutput(eqx.Module):
             )
         }
         self.weights = tuple(
-            draw(k, channels, n)
-            for k, n in zip(split_key(key, widths), widths.values(), strict=True)
+            fan_in(k, channels, n)
+            for k, n in zip(split(key, len(widths)), widths.values(), strict=True)
         )
         self.offsets = {
-            one.path: jnp.zeros(n) for one, n in widths.items() if not one.ends
+            one.path: constant(0.0, n) for one, n in widths.items() if not one.ends
         }
 
     def __call__(
@@ -311,9 +309,12 @@ class ScaleEncoding(eqx.Module):
         self.space = space
         self.channels = per_leaf(space, channels)
         self.encodings = tuple(
-            1 + 0.1 * jr.normal(jr.fold_in(key, i), (leaf.layout.fixed * count,))
-            for i, (leaf, count) in enumerate(
-                zip(space.leaves, self.channels, strict=True)
+            normal(k, (leaf.layout.fixed * count,), 0.1, mean=1.0)
+            for k, leaf, count in zip(
+                split(key, len(self.channels)),
+                space.leaves,
+                self.channels,
+                strict=True,
             )
         )
 

@@ -6,17 +6,15 @@ from typing import final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from wsl._space import check_positive, WeightSpace
 from wsl.nn._channels import per_leaf
+from wsl.nn._draw import constant, fan_in, normal, split
 from wsl.nn._graph._ops import (
     add,
-    draw,
     draw_embeddings,
     rms_norm,
-    split_key,
     spread,
 )
 from wsl.nn._graph._parameter_graph import GraphFeatures, ParameterGraph
@@ -73,17 +71,17 @@ class GraphInput(eqx.Module):
         check_positive(channels=channels)
         self.graph = ParameterGraph.from_space(space)
         self.in_channels = per_leaf(space, in_channels)
-        weight_key, offset_key, embedding_key = jr.split(key, 3)
+        weight_key, offset_key, embedding_key = split(key, 3)
         widths = [
             one.width * count
             for one, count in zip(self.graph.incidences, self.in_channels, strict=True)
         ]
         self.weights = tuple(
-            draw(k, n, channels)
-            for k, n in zip(split_key(weight_key, widths), widths, strict=True)
+            fan_in(k, n, channels)
+            for k, n in zip(split(weight_key, len(widths)), widths, strict=True)
         )
         self.offsets = tuple(
-            jr.normal(k, (channels,)) for k in split_key(offset_key, widths)
+            normal(k, (channels,)) for k in split(offset_key, len(widths))
         )
         self.embeddings = draw_embeddings(self.graph, channels, key=embedding_key)
 
@@ -173,10 +171,10 @@ class GraphOutput(eqx.Module):
             for one, count in zip(self.graph.incidences, self.out_channels, strict=True)
         ]
         self.weights = tuple(
-            draw(k, channels, n)
-            for k, n in zip(split_key(key, widths), widths, strict=True)
+            fan_in(k, channels, n)
+            for k, n in zip(split(key, len(widths)), widths, strict=True)
         )
-        self.offsets = tuple(jnp.zeros(n) for n in widths)
+        self.offsets = tuple(constant(0.0, n) for n in widths)
 
     def __call__(
         self, graph: GraphFeatures, *, key: PRNGKeyArray | None = None

@@ -13,7 +13,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row for all seeds of an encoder on a task.
 
     Args:
-        rows: Rows as [`run`][wsl.zoo.benchmark.run] gives them.
+        rows: Rows as `run` gives them.
 
     Returns:
         For each pair of task and encoder, in the order of appearance: of each metric
@@ -46,7 +46,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows of one task, one line for all seeds of an encoder, in columns.
 
     Args:
-        rows: Rows as [`run`][wsl.zoo.benchmark.run] gives them.
+        rows: Rows as `run` gives them.
 
     Returns:
         Text of several lines.
@@ -66,7 +66,7 @@ def markdown(entries: Sequence[dict[str, Any]]) -> str:
     """The same in Markdown, with seconds alone and names of columns in two lines.
 
     Args:
-        entries: What [`summary`][wsl.zoo.benchmark.summary] makes of one task's rows.
+        entries: What `summary` makes of one task's rows.
 
     Returns:
         A table.

@@ -7,8 +7,8 @@ from wsl.encoders._encoder import AbstractEncoder
 
 
 @final
-class Joined(AbstractEncoder):
-    """The vectors of several encoders, one after the other.
+class Concatenated(AbstractEncoder):
+    """Concatenates the vectors of several encoders.
 
     For instance what a network answers to probes and the statistics of its weights.
 
@@ -19,7 +19,7 @@ class Joined(AbstractEncoder):
     encoders: tuple[AbstractEncoder, ...]
 
     def __init__(self, *encoders: AbstractEncoder):
-        """Joins encoders.
+        """Concatenates encoders.
 
         Args:
             *encoders: The encoders, in the order of their vectors.
@@ -28,7 +28,9 @@ class Joined(AbstractEncoder):
             ValueError: If there is none.
         """
         if not encoders:
-            raise ValueError("There is nothing to join; give at least one encoder.")
+            raise ValueError(
+                "There is nothing to concatenate; give at least one encoder."
+            )
         self.encoders = encoders
 
     @property

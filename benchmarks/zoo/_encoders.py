@@ -11,8 +11,9 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from wsl._infer import infer_weight_space
-from wsl._space import WeightSpace
+from benchmarks.zoo._fit import map_networks
+from benchmarks.zoo._tasks import Task
+from wsl import infer_weight_space, WeightSpace
 from wsl.encoders import (
     AbstractEncoder,
     Equivariant,
@@ -28,10 +29,8 @@ from wsl.encoders import (
     Transformer,
 )
 from wsl.nn import lift, ScaleSymmetry, SignedLog, SinePhases, Standardize
+from wsl.zoo import Siren
 from wsl.zoo._sine import sine
-from wsl.zoo._siren import Siren
-from wsl.zoo.benchmark._fit import map_networks
-from wsl.zoo.benchmark._tasks import Task
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from benchmarks.zoo._fit import map_networks
 from wsl.encoders import AbstractEncoder
 from wsl.nn import Standardize
-from wsl.zoo.benchmark._fit import map_networks
 
 
 @final

@@ -11,22 +11,22 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
-from wsl._space import WeightSpace
-from wsl.encoders import count_flops
-from wsl.matching import match_weights
-from wsl.zoo._zoo import take, Zoo
-from wsl.zoo.benchmark._edit import (
+from benchmarks.zoo._edit import (
     shown_by,
     targets_of,
     train_editor,
     UNTRAINED,
     untrained,
 )
-from wsl.zoo.benchmark._encoders import ENCODERS, Setting
-from wsl.zoo.benchmark._fit import map_networks
-from wsl.zoo.benchmark._predict import Targets, train_predictor
-from wsl.zoo.benchmark._settings import Settings
-from wsl.zoo.benchmark._tasks import find, score, Task
+from benchmarks.zoo._encoders import ENCODERS, Setting
+from benchmarks.zoo._fit import map_networks
+from benchmarks.zoo._predict import Targets, train_predictor
+from benchmarks.zoo._settings import Settings
+from benchmarks.zoo._tasks import find, score, Task
+from wsl import match_weights, WeightSpace
+from wsl.encoders import count_flops
+from wsl.zoo import Zoo
+from wsl.zoo._zoo import take
 
 
 def run(task_name: str, encoder: str, seed: int, settings: Settings) -> dict[str, Any]:

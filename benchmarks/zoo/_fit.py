@@ -9,7 +9,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from wsl.zoo.benchmark._settings import Settings
+from benchmarks.zoo._settings import Settings
 
 
 Loss = Callable[[PyTree, PyTree, PyTree, PRNGKeyArray], Float[Array, ""]]

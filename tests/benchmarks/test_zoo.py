@@ -11,11 +11,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from wsl.encoders import Probing
-from wsl.zoo import Siren
-from wsl.zoo._digits_inrs import make_digits_inrs, Settings as ZooSettings
-from wsl.zoo._digits_mlps import make_digits_mlps, Settings as MLPSettings
-from wsl.zoo.benchmark import (
+from benchmarks.zoo import (
     ENCODERS,
     find,
     markdown,
@@ -28,18 +24,22 @@ from wsl.zoo.benchmark import (
     Targets,
     TASKS,
 )
-from wsl.zoo.benchmark.__main__ import main
-from wsl.zoo.benchmark._edit import (
+from benchmarks.zoo.__main__ import main
+from benchmarks.zoo._edit import (
     Editor,
     Rewriter,
     targets_of,
     train_editor,
     untrained,
 )
-from wsl.zoo.benchmark._encoders import Setting
-from wsl.zoo.benchmark._fit import fit
-from wsl.zoo.benchmark._predict import train_predictor
-from wsl.zoo.benchmark._run import align
+from benchmarks.zoo._encoders import Setting
+from benchmarks.zoo._fit import fit
+from benchmarks.zoo._predict import train_predictor
+from benchmarks.zoo._run import align
+from wsl.encoders import Probing
+from wsl.zoo import Siren
+from wsl.zoo._digits_inrs import make_digits_inrs, Settings as ZooSettings
+from wsl.zoo._digits_mlps import make_digits_mlps, Settings as MLPSettings
 
 
 QUICK = Settings(steps=3, batch_size=4, width=8)

@@ -9,10 +9,7 @@ import scipy.stats
 from jaxtyping import Float, Num
 
 from wsl.nn import ScaleKind
-from wsl.zoo._digits_inrs import digits_inrs
-from wsl.zoo._digits_mlps import digits_mlps
-from wsl.zoo._sine_inrs import sine_inrs
-from wsl.zoo._zoo import Zoo
+from wsl.zoo import digits_inrs, digits_mlps, sine_inrs, Zoo
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,12 +11,12 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
 
+from benchmarks.zoo._encoders import Entry, Setting
+from benchmarks.zoo._fit import fit, map_networks
+from benchmarks.zoo._scale import trained_arrays, VectorScale
+from benchmarks.zoo._settings import Settings
+from benchmarks.zoo._tasks import Task
 from wsl.encoders import AbstractEncoder
-from wsl.zoo.benchmark._encoders import Entry, Setting
-from wsl.zoo.benchmark._fit import fit, map_networks
-from wsl.zoo.benchmark._scale import trained_arrays, VectorScale
-from wsl.zoo.benchmark._settings import Settings
-from wsl.zoo.benchmark._tasks import Task
 
 
 @final

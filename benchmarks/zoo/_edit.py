@@ -10,7 +10,11 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from wsl._space import WeightSpace
+from benchmarks.zoo._encoders import ENCODERS, Setting
+from benchmarks.zoo._fit import fit, map_networks
+from benchmarks.zoo._scale import trained_arrays, VectorScale
+from benchmarks.zoo._settings import Settings
+from wsl import WeightSpace
 from wsl.encoders import AbstractEncoder
 from wsl.generators import SliceHyperNetwork
 from wsl.nn import (
@@ -23,13 +27,7 @@ from wsl.nn import (
     ResidualEdit,
     ScaleGraphNetwork,
 )
-from wsl.zoo._images import dilate
-from wsl.zoo._siren import Siren
-from wsl.zoo._zoo import Zoo
-from wsl.zoo.benchmark._encoders import ENCODERS, Setting
-from wsl.zoo.benchmark._fit import fit, map_networks
-from wsl.zoo.benchmark._scale import trained_arrays, VectorScale
-from wsl.zoo.benchmark._settings import Settings
+from wsl.zoo import dilate, Siren, Zoo
 
 
 _CHANNELS = 16

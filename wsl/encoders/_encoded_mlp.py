@@ -7,15 +7,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from wsl.encoders._encoder import AbstractEncoder
+from wsl.nn._draw import mlp
 
 
 @final
-class Conditioned(eqx.Module):
-    """A function of a network and of any number of vectors besides.
+class EncodedMLP(eqx.Module):
+    """An encoder of networks with a perceptron on top, which may take more vectors.
 
-    An encoder, and a perceptron on its vector joined with the conditions: V(θ) without
-    conditions, V(s, θ) with a state, Q(s, a, θ) with a state and an action. Gradients
-    flow to the network, the conditions, and the parameters of encoder and perceptron.
+    The perceptron reads the encoder's vector concatenated with the conditions: V(θ) has
+    no conditions, V(s, θ) a state, Q(s, a, θ) a state and an action. Gradients flow to
+    the network, the conditions, and the parameters of encoder and perceptron.
 
     Source: the parameter-based value functions of Faccio et al. (2021), there over all
     weights of a policy.
@@ -62,7 +63,7 @@ class Conditioned(eqx.Module):
                 f"{tuple(condition_sizes)}. Leave out a condition that is not there."
             )
         self.encoder = encoder
-        self.head = eqx.nn.MLP(
+        self.head = mlp(
             encoder.num_features + sum(condition_sizes),
             out_size,
             width,

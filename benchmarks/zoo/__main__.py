@@ -1,4 +1,4 @@
-"""Command line: `python -m wsl.zoo.benchmark`."""
+"""Command line: `python -m benchmarks.zoo`."""
 
 import dataclasses
 import json
@@ -7,10 +7,10 @@ from pathlib import Path
 
 import tyro
 
-from wsl.zoo.benchmark._run import names_for, run
-from wsl.zoo.benchmark._settings import Settings
-from wsl.zoo.benchmark._table import table
-from wsl.zoo.benchmark._tasks import find, TaskName
+from benchmarks.zoo._run import names_for, run
+from benchmarks.zoo._settings import Settings
+from benchmarks.zoo._table import table
+from benchmarks.zoo._tasks import find, TaskName
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     command = tyro.cli(
         Command,
-        prog="python -m wsl.zoo.benchmark",
+        prog="python -m benchmarks.zoo",
         args=arguments,
         config=(tyro.conf.OmitArgPrefixes,),
     )
