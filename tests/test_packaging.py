@@ -132,7 +132,11 @@ def shown_names() -> set[str]:
 def test_every_public_name_is_documented():
     public = public_names(ROOT / "wsl")
     assert {"wsl.WeightSpace", "wsl.encoders.Flat"} <= public
-    assert public - shown_names() == set()
+    # What a package has in common with the top level is shown there.
+    below = {name for name in public if name.count(".") > 1}
+    twice = {name for name in below if f"wsl.{name.split('.')[-1]}" in public}
+    assert twice == {"wsl.matching.Match", "wsl.matching.match_weights"}
+    assert public - twice - shown_names() == set()
 
 
 def test_a_room_with_a_page_is_documented_in_full():
