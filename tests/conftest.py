@@ -42,10 +42,8 @@ jax.config.update(
     int(os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"]),
 )
 
-# So that what runs on several devices can be tested here; on the first one alone unless
-# a test names others.
+# For tests that share a population out, without another process to do so.
 jax.config.update("jax_num_cpu_devices", 4)
-jax.config.update("jax_default_device", jax.devices()[0])
 
 # No silent casts or broadcasts between ranks.
 jax.config.update("jax_numpy_dtype_promotion", "strict")

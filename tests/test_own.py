@@ -69,7 +69,7 @@ def test_the_page_runs(elsewhere, capsys):
     [
         ("--env", "mine.parts:Nothing", "no Nothing"),
         ("--policy", "mine.absent:Gated", "no module"),
-        ("--representation", "mine.parts:Point", "AbstractEncoder"),
+        ("--representation", "mine.parts:Point", "other parameters"),
     ],
 )
 def test_what_is_not_there_is_one_line(elsewhere, capsys, flag, name, message):

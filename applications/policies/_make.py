@@ -3,7 +3,7 @@ from jaxtyping import PRNGKeyArray
 from applications.envs import AbstractEnvironment
 from applications.policies._mlp import MLPPolicy
 from applications.policies._policy import AbstractPolicy
-from applications.settings import is_outside, load_factory, UserError
+from applications.settings import call_factory, is_outside, UserError
 
 
 def make_policy(
@@ -31,7 +31,7 @@ def make_policy(
     check_policy(name)
     if name == "mlp":
         return MLPPolicy(task, hidden, key=key)
-    policy = load_factory(name)(task, hidden, key=key)
+    policy = call_factory(name, task, hidden, key=key)
     if not isinstance(policy, AbstractPolicy):
         raise UserError(
             f"{name} made {type(policy).__name__}; it must make a subclass of "

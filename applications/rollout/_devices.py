@@ -25,18 +25,15 @@ def mesh_of(devices: Sequence[Any] | None = None) -> Mesh | None:
     """Puts devices in a row.
 
     Args:
-        devices: The devices. Unless given, all devices of all processes; but in a
-            single process, where `jax_default_device` is set, that one alone.
+        devices: The devices; all devices of all processes unless given.
 
     Returns:
         A mesh with one axis, or None where no devices are given and there is only one:
         computations then run where JAX puts them.
     """
     if devices is None:
-        config: Any = jax.config
-        pinned = config.jax_default_device is not None
         devices = jax.devices()
-        if len(devices) == 1 or (pinned and jax.process_count() == 1):
+        if len(devices) == 1:
             return None
     return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
 

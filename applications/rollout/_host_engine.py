@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray, PyTree
 
 from applications.rollout._host_unroll import HostUnroll, seeds_of, Simulations
 from applications.rollout._iteration import compile_on_host
@@ -174,7 +174,7 @@ class HostRollout:
 
         def following(
             policies: PyTree[Array],
-            keys: PRNGKeyArray,
+            keys: Key[Array, " rows"],
             tally: EpisodeTally,
             output: Float[Array, "rows outputs"],
             observation: Float[Array, "rows observation"],
@@ -225,18 +225,18 @@ class HostRollout:
         policies, keys, seeds = self._draw(population, key, first)
         start = simulations.reset(np.arange(len(seeds)), np.asarray(seeds))
         size = len(start)
-        tally, attempt = self._first(policies, keys, start)
+        tally, decision = self._first(policies, keys, start)
         # Of rows that have ended, what is passed on has no effect.
         observation, reward = start.copy(), np.zeros(size, np.float32)
         terminated, truncated = np.zeros(size, bool), np.zeros(size, bool)
         while len(alive := np.flatnonzero(tally.ongoing)):
-            found = simulations.step(alive, np.asarray(attempt.action)[alive])
+            found = simulations.step(alive, np.asarray(decision.action)[alive])
             for mine, theirs in zip(
                 (observation, reward, terminated, truncated), found, strict=True
             ):
                 mine[alive] = theirs
-            tally, attempt = self._next(
-                *(policies, keys, tally, attempt.output),
+            tally, decision = self._next(
+                *(policies, keys, tally, decision.output),
                 *(observation, reward, terminated, truncated),
             )
             # XLA may still read what is written next.

@@ -129,20 +129,20 @@ class HostUnroll(AbstractUnroll):
             )
         self._compile(population)
         own, simulations = np.asarray(rows), self._simulations
-        numbers, episode = np.arange(len(own)), state.episode.copy()
+        numbers, episode = np.arange(len(own)), state.episode
         observation, tally = state.observation, cleared(state.tally)
         policies = self._policies(population, own)
         keys = self._keys(state.key, numbers, episode)
         happened = []
         for _ in range(self._steps):
-            attempt = self._act(policies, keys, tally.length, observation)
-            found = simulations.step(numbers, np.asarray(attempt.action))
-            tally, finished, transitions = self._judge(tally, attempt, own, *found)
+            decision = self._act(policies, keys, tally.length, observation)
+            found = simulations.step(numbers, np.asarray(decision.action))
+            tally, finished, transitions = self._judge(tally, decision, own, *found)
             happened.append((finished, transitions))
             ended = np.flatnonzero(finished.ended)
             observation = np.array(found[0])
             if len(ended):
-                episode[ended] += 1
+                episode = episode + np.asarray(finished.ended)
                 keys = self._keys(state.key, numbers, episode)
                 seeds = np.asarray(seeds_of(self._task, keys))[ended]
                 observation[ended] = simulations.reset(ended, seeds)
@@ -158,15 +158,15 @@ class HostUnroll(AbstractUnroll):
             return
         rows = PolicyRows(self._task.action_space, self._make_policy, population)
 
-        def of_one(tally, attempt, row, observation, reward, terminated, truncated):
+        def of_one(tally, decision, row, observation, reward, terminated, truncated):
             return judge(
                 tally,
-                attempt,
+                decision,
                 reward=reward,
                 next_observation=observation,
                 terminated=terminated,
                 truncated=truncated,
-                finite=all_finite((attempt.output, observation, reward)),
+                finite=all_finite((decision.output, observation, reward)),
                 policy=row,
             )
 

@@ -5,6 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from applications.envs import AbstractTask
@@ -33,9 +36,8 @@ class JAXEngine(AbstractEngine):
 
         Args:
             task: The task.
-            devices: The devices of iterations and unrolls. Unless given, all devices of
-                all processes; but in a single process, where `jax_default_device` is
-                set, that one alone.
+            devices: The devices of iterations and unrolls; all devices of all processes
+                unless given.
         """
         self._task = task
         self._mesh = mesh_of(devices)
@@ -110,6 +112,29 @@ class _Iteration(eqx.Module):
 
 
 @final
+class _Steps(eqx.Module):
+    task: AbstractTask
+    make_policy: MakePolicy
+    population: Population
+    rows: Int[Array, " environments"]
+    steps: int = eqx.field(static=True)
+    record: bool = eqx.field(static=True)
+
+    def __call__(self, state: UnrollState, axis: str | None = None) -> Any:
+        unrolled, after = unroll(
+            self.task,
+            self.make_policy,
+            self.population,
+            self.rows,
+            state,
+            steps=self.steps,
+            record=self.record,
+            axis=axis,
+        )
+        return after, unrolled
+
+
+@final
 class _Unroll(AbstractUnroll):
     def __init__(
         self,
@@ -117,20 +142,18 @@ class _Unroll(AbstractUnroll):
         make_policy: MakePolicy,
         steps: int,
         record: bool,
-        mesh: Any,
+        mesh: Mesh | None,
     ):
         self._task = task
         self._make_policy = make_policy
+        self._options = (steps, record)
         self._mesh = mesh
-        step = functools.partial(unroll, steps=steps, record=record)
+        self._start: Any = eqx.filter_jit(start)
         self._run: Any = eqx.filter_jit(
-            lambda task, make_policy, rest: (
-                step(task, make_policy, *rest)
-                if mesh is None
-                else _shared(step, task, make_policy, rest, mesh)
+            lambda steps, state: (
+                steps(state) if mesh is None else on_all_devices(steps, state, mesh)
             )
         )
-        self._start: Any = eqx.filter_jit(start)
 
     def init(self, environments: int, *, key: PRNGKeyArray) -> UnrollState:
         at_least_1(environments=environments)
@@ -139,26 +162,17 @@ class _Unroll(AbstractUnroll):
     def __call__(
         self,
         population: Population,
-        rows: Int[Array, " environments"],
+        rows: Int[Array | np.ndarray, " environments"],
         state: UnrollState,
     ) -> tuple[Unrolled, UnrollState]:
-        rest = (population, rows, state)
-        if self._mesh is None:
-            return self._run(self._task, self._make_policy, rest)
-        task, make_policy, rest = replicate(
-            (self._task, self._make_policy, rest), self._mesh
+        rows = jnp.asarray(rows)
+        steps: Any = _Steps(
+            self._task, self._make_policy, population, rows, *self._options
         )
-        return self._run(task, make_policy, rest)
-
-
-def _shared(step: Any, task: Any, make_policy: Any, rest: Any, mesh: Any) -> Any:
-    def on_one(parts: Any, axis: str) -> tuple[Any, Any]:
-        task, make_policy, rest = parts
-        unrolled, state = step(task, make_policy, *rest, axis=axis)
-        return state, unrolled
-
-    state, unrolled = on_all_devices(on_one, (task, make_policy, rest), mesh)
-    return unrolled, state
+        if self._mesh is not None:
+            steps, state = replicate((steps, state), self._mesh)
+        after, unrolled = self._run(steps, state)
+        return unrolled, after
 
 
 def _apply(step: Callable[[Any], Any], state: Any) -> Any:

@@ -10,8 +10,8 @@ from applications.policies import act
 from applications.rollout._devices import share_out
 from applications.rollout.episode import all_finite, EpisodeTally, step_key
 from applications.rollout.transitions import (
-    Attempt,
     cleared,
+    Decision,
     episode_key,
     judge,
     Unrolled,
@@ -91,7 +91,7 @@ def unroll(
             after, reward, terminated = task.step(own, action)
             following, finished, transition = judge(
                 tally,
-                Attempt(observation, output, action, extras),
+                Decision(observation, output, action, extras),
                 reward=reward,
                 next_observation=task.observe(after),
                 terminated=terminated,

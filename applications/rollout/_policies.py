@@ -2,13 +2,13 @@ from typing import Any, final
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, PyTree
 
 from applications.envs import ActionSpace
 from applications.policies import act
 from applications.rollout.engine import MakePolicy, Population
 from applications.rollout.episode import step_key
-from applications.rollout.transitions import Attempt
+from applications.rollout.transitions import Decision
 
 
 @final
@@ -60,7 +60,7 @@ class PolicyRows(eqx.Module):
         key: PRNGKeyArray,
         length: Int[Array, ""],
         observation: Float[Array, " observation"],
-    ) -> Attempt:
+    ) -> Decision:
         """What one policy does.
 
         Args:
@@ -70,18 +70,18 @@ class PolicyRows(eqx.Module):
             observation: What it sees.
 
         Returns:
-            The attempt.
+            The decision.
         """
         whole: Any = eqx.combine(policy, self.rest)
         output, extras = act(whole, observation, key=step_key(key, length))
-        return Attempt(observation, output, self.action_space.select(output), extras)
+        return Decision(observation, output, self.action_space.select(output), extras)
 
     def act(
         self,
         policies: PyTree[Array],
-        keys: PRNGKeyArray,
+        keys: Key[Array, " rows"],
         lengths: Int[Array, " rows"],
         observations: Float[Array, "rows observation"],
-    ) -> Attempt:
+    ) -> Decision:
         """What policies do, one a row."""
         return jax.vmap(self.act_one)(policies, keys, lengths, observations)

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 from applications.envs import AbstractEnvironment
@@ -69,7 +70,7 @@ class AbstractUnroll(abc.ABC):
     def __call__(
         self,
         population: Population,
-        rows: Int[Array, " environments"],
+        rows: Int[Array | np.ndarray, " environments"],
         state: Any,
     ) -> tuple[Unrolled, Any]:
         """Takes the steps.
@@ -95,7 +96,8 @@ class AbstractEngine(abc.ABC):
         """Prepares rollouts of whole episodes, in this process alone.
 
         Args:
-            make_policy: From weights to a policy, for instance `FlatView.to_policy`.
+            make_policy: From weights to a policy, a pytree such as an `AbstractPolicy`;
+                for instance `FlatView.to_policy`.
             episodes: Episodes of each policy.
             chunk: How many policies are simulated at once, at most; bounds the memory.
 

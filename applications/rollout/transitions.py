@@ -71,16 +71,17 @@ class Unrolled(eqx.Module):
         finished: The episodes that ended, `(steps, environments)`.
         observations: Statistics of the observations that were acted on, one of each
             environment.
-        transitions: The steps, `(steps, environments)`; None unless recorded.
+        transitions: The steps, as `Transitions`, `(steps, environments)`; None unless
+            recorded.
     """
 
     finished: FinishedEpisodes
     observations: RunningStatistics
-    transitions: Transitions | None
+    transitions: Any
 
 
 @final
-class Attempt(eqx.Module):
+class Decision(eqx.Module):
     """What a policy does in a state, before the task has answered.
 
     Attributes:
@@ -98,7 +99,7 @@ class Attempt(eqx.Module):
 
 def judge(
     tally: EpisodeTally,
-    attempt: Attempt,
+    decision: Decision,
     *,
     reward: Float[Array, ""],
     next_observation: Float[Array, " observation"],
@@ -111,7 +112,7 @@ def judge(
 
     Args:
         tally: The episode before it.
-        attempt: What the policy did.
+        decision: What the policy did.
         reward: What that earned.
         next_observation: What there is to see now.
         terminated: Whether the task ended there.
@@ -123,21 +124,21 @@ def judge(
         The tally after the step, which starts the next episode where this one ended;
         the episode, if it ended; the transition.
     """
-    after = tally.see(attempt.observation).add(
+    after = tally.see(decision.observation).add(
         reward, terminated=terminated, finite=finite, truncated=truncated
     )
     ended = ~after.ongoing
-    valid = after.valid & all_finite((attempt.observation, next_observation))
+    valid = after.valid & all_finite((decision.observation, next_observation))
     transition = Transitions(
-        observation=zero_nonfinite(attempt.observation),
-        action=_finite(attempt.action),
+        observation=zero_nonfinite(decision.observation),
+        action=_finite(decision.action),
         reward=_finite(reward),
         next_observation=zero_nonfinite(next_observation),
         terminated=after.terminated,
         truncated=ended & after.valid & ~after.terminated,
         valid=valid,
         policy=policy,
-        extras=jax.tree.map(_finite, attempt.extras),
+        extras=jax.tree.map(_finite, decision.extras),
     )
 
     def where_ended(leaf: Array) -> Array:

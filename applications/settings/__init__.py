@@ -1,6 +1,7 @@
 """Settings: frozen dataclasses whose fields say what they may be."""
 
 from applications.settings._factory import (
+    call_factory as call_factory,
     is_outside as is_outside,
     load_factory as load_factory,
 )

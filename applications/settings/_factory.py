@@ -1,4 +1,5 @@
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -40,6 +41,28 @@ def load_factory(name: str) -> Callable[..., Any]:
             f"{name} is a {type(found).__name__}; it must be a class or a function."
         )
     return found
+
+
+def call_factory(name: str, *arguments: Any, **options: Any) -> Any:
+    """Calls what a user names from a package of their own.
+
+    Args:
+        name: As of `load_factory`.
+        *arguments: What it is given.
+        **options: What it is given by name.
+
+    Returns:
+        What it makes.
+
+    Raises:
+        UserError: As `load_factory`, or if it has other parameters.
+    """
+    factory = load_factory(name)
+    try:
+        inspect.signature(factory).bind(*arguments, **options)
+    except TypeError as error:
+        raise UserError(f"{name} has other parameters: {error}.") from error
+    return factory(*arguments, **options)
 
 
 def _import(name: str, module: str) -> Any:

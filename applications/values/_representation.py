@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray, PyTree
 
 from applications.envs import AbstractEnvironment
-from applications.settings import is_outside, load_factory, UserError
+from applications.settings import call_factory, is_outside, UserError
 from wsl import infer_weight_space, WeightSpace
 from wsl.encoders import (
     AbstractEncoder,
@@ -110,7 +110,7 @@ def make_encoder(
     """
     check_representation(name)
     if is_outside(name):
-        encoder = load_factory(name)(task, policy, key=key)
+        encoder = call_factory(name, task, policy, key=key)
         if not isinstance(encoder, AbstractEncoder):
             raise UserError(
                 f"{name} gave a {type(encoder).__name__}, which is no "

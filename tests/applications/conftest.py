@@ -3,8 +3,25 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def use_devices(monkeypatch) -> Callable[[int], None]:
+    """Says how many of the four devices there are: one, unless a test asks for more."""
+    devices = jax.devices()
+
+    def use(number: int) -> None:
+        assert number <= len(devices)
+        for name in ("devices", "local_devices"):
+            monkeypatch.setattr(jax, name, lambda *args, **kwargs: devices[:number])
+        for name in ("device_count", "local_device_count"):
+            monkeypatch.setattr(jax, name, lambda *args, **kwargs: number)
+
+    use(1)
+    return use
 
 
 @pytest.fixture(scope="session")

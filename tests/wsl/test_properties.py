@@ -1,4 +1,4 @@
-"""The parts together, on random networks: infer, verify, layers, pools, encoders."""
+"""The parts together, on random networks: infer, verify, layers, pools."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from hypothesis import assume, given
 
 import wsl
 from tests.helpers import examples
-from wsl.testing import architectures, check_equivariance, check_invariance
+from wsl.testing import architectures, check_invariance
 
 
 _SEEDS = st.integers(0, 2**31 - 1)
@@ -87,32 +87,32 @@ def _uncoupled(space: wsl.WeightSpace, leaf: int) -> wsl.WeightSpace:
     )
 
 
-class _TwoLayers(eqx.Module):
-    """Two equivariant layers with a nonlinear function between them."""
+class _Layers(eqx.Module):
+    """Two equivariant layers with a nonlinear function between them, and a pool."""
 
     first: wsl.nn.EquivariantLinear
     second: wsl.nn.EquivariantLinear
+    pool: wsl.nn.InvariantPool
 
     def __init__(self, space, *, key):
         first, second = jax.random.split(key)
         self.first = wsl.nn.EquivariantLinear(space, 1, 2, key=first)
         self.second = wsl.nn.EquivariantLinear(space, 2, 2, key=second)
+        self.pool = wsl.nn.InvariantPool(space, 2, "max")
 
     def __call__(self, x):
-        return self.second(jax.tree.map(jax.nn.relu, self.first(x)))
+        return self.pool(self.second(jax.tree.map(jax.nn.relu, self.first(x))))
 
 
 @examples(4)
 @given(architectures(), _SEEDS)
-def test_layers_and_their_compositions_commute(architecture, seed):
+def test_layers_and_a_pool_see_no_permutation(architecture, seed):
     space = wsl.infer_weight_space(architecture.model, *architecture.inputs)
     assume(_places(space))
     build, check = jax.random.split(jax.random.key(seed))
-    layer = _TwoLayers(space, key=build)
-    check_equivariance(layer, space, key=check, num_samples=1)
-    pool = wsl.nn.InvariantPool(space, 2, "max")
-    check_invariance(lambda x: pool(layer(x)), space, key=check, num_samples=1)
+    layers = _Layers(space, key=build)
+    check_invariance(layers, space, key=check, num_samples=1)
     # Control: they tell a leaf from the others that moves with them.
     leaf = max(leaf for leaf, *_ in _places(space))
     with pytest.raises(AssertionError):
-        check_equivariance(layer, _uncoupled(space, leaf), key=check, num_samples=2)
+        check_invariance(layers, _uncoupled(space, leaf), key=check, num_samples=2)

@@ -1,4 +1,4 @@
-"""Runs a jaxpr on factors, nested ones and loops included."""
+"""Runs a jaxpr on parts, nested ones and loops included."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from wsl._infer import _rules_contract, _rules_index, _rules_shape
-from wsl._infer._factors import Axis, Tracker, Value
+from wsl._infer._parts import Axis, Tracker, Value
 from wsl._infer._rules import RULES, shape_of, unknown
 from wsl._infer._store import Reason
 
@@ -26,7 +26,7 @@ _CONTROL: dict[str, Control] = {}
 
 
 class Interpreter:
-    """Runs jaxprs on the factors of their inputs.
+    """Runs jaxprs on the parts of their inputs.
 
     Attributes:
         tracker: What learns from it.
@@ -35,7 +35,7 @@ class Interpreter:
     tracker: Tracker
 
     def __init__(self, tracker: Tracker):
-        """Keeps nothing but the tracker and what does not depend on factors."""
+        """Keeps nothing but the tracker and what does not depend on parts."""
         self.tracker = tracker
         self._constants: dict[int, tuple[Any, tuple]] = {}
         self._needed: dict[tuple[int, Wanted], tuple[Any, list[tuple[Any, Wanted]]]]
@@ -44,7 +44,7 @@ class Interpreter:
     def run(
         self, jaxpr: Any, inputs: Sequence[Value], wanted: Wanted | None = None
     ) -> list[Value]:
-        """The factors of the outputs; where an output is not wanted, of anything."""
+        """The parts of the outputs; where an output is not wanted, of anything."""
         inner = getattr(jaxpr, "jaxpr", jaxpr)
         constants = [self.constant(c) for c in getattr(jaxpr, "consts", ())]
         known: dict[Any, Value] = dict(
@@ -66,7 +66,7 @@ class Interpreter:
         ]
 
     def constant(self, array: Any) -> Value:
-        """The factors of a known array: uniform or fixed."""
+        """The parts of a known array: uniform or fixed."""
         if id(array) not in self._constants:
             # Kept with the array, so that its id stays its own.
             self._constants[id(array)] = (array, _uniform_axes(array))
@@ -111,7 +111,7 @@ class Interpreter:
 
 
 def _fit(variables: Sequence[Any], values: Sequence[Value]) -> bool:
-    """Whether axes have the lengths that they must have; empty ones have no factors."""
+    """Whether axes have the lengths that they must have; empty ones have no parts."""
     return [tuple(n or 1 for n in shape_of(v)) for v in variables] == [
         tuple(math.prod(s.size for s in axis) for axis in value.axes)
         for value in values

@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 from wsl._infer._control import Interpreter
-from wsl._infer._factors import Tracker, Value
 from wsl._infer._nesting import find_nesting
+from wsl._infer._parts import Tracker, Value
 from wsl._infer._store import IndexSets, Reason
 from wsl._space import Factor, is_weight, Leaf, read, WeightSpace
 
@@ -79,7 +79,7 @@ def infer_weight_space(fn_or_module: Any, *example_inputs: PyTree) -> WeightSpac
         outputs = interpreter.run(jaxpr, [*leaves, *constants])
         for i, value in enumerate(outputs):
             name = "output" if len(outputs) == 1 else f"output {i}"
-            tracker.freeze(value.factors(), Reason(name))
+            tracker.freeze(value.parts(), Reason(name))
 
     # What a run that learns nothing has used is true.
     known = -1
@@ -159,8 +159,8 @@ def _value(sets: IndexSets, shape: Sequence[int], reason: Reason | None) -> Valu
     tracker = Tracker(sets)
     axes = [tracker.uniform(n) for n in shape]
     for axis in axes:
-        for factor in axis:
-            factor.index_set = sets.new(factor.size, reason)
+        for part in axis:
+            part.index_set = sets.new(part.size, reason)
     return Value(tuple(axes))
 
 
@@ -171,8 +171,8 @@ def _space(
     names: dict[int, str] = {}
     reasons: dict[str, str] = {}
     for leaf in leaves:
-        for factor in leaf.factors():
-            index_set = factor.index_set
+        for part in leaf.parts():
+            index_set = part.index_set
             if index_set is None or index_set in names:
                 continue
             reason = sets.reason(index_set)
@@ -200,7 +200,7 @@ def _space(
 def _named(
     leaf: Leaf, value: Value, names: Mapping[int, str]
 ) -> tuple[tuple[Factor, ...], ...]:
-    """The factors of a leaf's axes; an axis of length 0 or 1 has none to name."""
+    """The parts of a leaf's axes; an axis of length 0 or 1 has none to name."""
     axes = [
         tuple(
             Factor(f.size, names[f.index_set]) for f in axis if f.index_set is not None

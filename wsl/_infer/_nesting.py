@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from wsl._infer._factors import Axis, Tracker, Value
+from wsl._infer._parts import Axis, Tracker, Value
 
 
 Leaves: TypeAlias = Sequence[Value]
@@ -21,7 +21,7 @@ def find_nesting(
     Args:
         tracker: What the runs report to.
         leaves: The weights.
-        run: Runs the function on the factors of its weights.
+        run: Runs the function on the parts of its weights.
 
     Returns:
         For each nested index set that in whose blocks it lies.
@@ -45,11 +45,10 @@ def find_nesting(
 def _hypotheses(tracker: Tracker, leaves: Leaves) -> dict[int, list[int]]:
     """For each free index set those that may hold it, the likeliest first."""
     free = {
-        factor.index_set: None
+        part.index_set: None
         for leaf in leaves
-        for factor in leaf.factors()
-        if factor.index_set is not None
-        and tracker.sets.reason(factor.index_set) is None
+        for part in leaf.parts()
+        if part.index_set is not None and tracker.sets.reason(part.index_set) is None
     }
     found: dict[int, list[int]] = {}
     for inner in free:
@@ -64,11 +63,11 @@ def _hypotheses(tracker: Tracker, leaves: Leaves) -> dict[int, list[int]]:
 
 
 def _count(axes: Sequence[Axis], index_set: int) -> int:
-    return sum(factor.index_set == index_set for axis in axes for factor in axis)
+    return sum(part.index_set == index_set for axis in axes for part in axis)
 
 
 def _holds(leaf: Value, inner: int, block: int) -> bool:
-    """Whether each factor of one index set in a leaf has one of another beside it."""
+    """Whether each part of one index set in a leaf has one of another beside it."""
     axes = [axis for axis in leaf.axes if _count([axis], inner)]
     return all(_block_axis(leaf, axis, block) for axis in axes)
 
@@ -81,12 +80,10 @@ def _block_axis(leaf: Value, axis: Axis, block: int) -> Axis:
 
 def _distance(leaf: Value, inner: int, block: int) -> int:
     """How likely nesting is: first in what comes before on an axis, nearest first."""
-    factors = [s.index_set for s in leaf.factors()]
-    steps = factors.index(inner) - factors.index(block)
+    parts = [s.index_set for s in leaf.parts()]
+    steps = parts.index(inner) - parts.index(block)
     beside = any(_count([a], inner) and _count([a], block) for a in leaf.axes)
-    return (steps if steps > 0 else len(factors) - steps) + 2 * len(factors) * (
-        not beside
-    )
+    return (steps if steps > 0 else len(parts) - steps) + 2 * len(parts) * (not beside)
 
 
 def _above(block: int, nested: dict[int, int]) -> list[int]:
@@ -100,9 +97,9 @@ def _above(block: int, nested: dict[int, int]) -> list[int]:
 def _with_blocks(tracker: Tracker, leaf: Value, nested: dict[int, int]) -> Value:
     leaf = tracker.operand(leaf)
     for axis in leaf.axes:
-        for factor in axis:
-            if factor.index_set in nested:
-                block = nested[factor.index_set]
+        for part in axis:
+            if part.index_set in nested:
+                block = nested[part.index_set]
                 near = _block_axis(leaf, axis, block)
-                factor.block = next(s for s in near if s.index_set == block)
+                part.block = next(s for s in near if s.index_set == block)
     return leaf

@@ -1,14 +1,14 @@
-"""What each primitive does to the factors of its operands: the common ones."""
+"""What each primitive does to the parts of its operands: the common ones."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, SupportsIndex, TypeAlias
 
-from wsl._infer._factors import Axis, Tracker, Value
+from wsl._infer._parts import Axis, Tracker, Value
 from wsl._infer._store import Reason
 
 
 Rule: TypeAlias = Callable[[Tracker, Any, Sequence[Value]], list[Value] | None]
-"""From a tracker, an equation and copies of its operands' factors to its results; None
+"""From a tracker, an equation and copies of its operands' parts to its results; None
 where a rule cannot say."""
 
 RULES: dict[str, Rule] = {}
@@ -166,7 +166,7 @@ def random_numbers(tracker: Tracker, eqn: Any, operands: Sequence[Value]):
     """Other numbers at every index."""
     reason = Reason("random numbers")
     for operand in operands:
-        tracker.freeze(operand.factors(), reason)
+        tracker.freeze(operand.parts(), reason)
     return [_fixed(tracker, shape_of(v), reason) for v in eqn.outvars]
 
 
@@ -177,17 +177,15 @@ def unknown(tracker: Tracker, eqn: Any, operands: Sequence[Value]) -> list[Value
     and nothing is lost.
     """
     name = eqn.primitive.name
-    factors = [factor for operand in operands for factor in operand.factors()]
+    parts = [part for operand in operands for part in operand.parts()]
     reasons = [
-        factor.reason
-        if factor.index_set is None
-        else tracker.sets.reason(factor.index_set)
-        for factor in factors
+        part.reason if part.index_set is None else tracker.sets.reason(part.index_set)
+        for part in parts
     ]
     known = [reason for reason in reasons if reason is not None]
     blame = Reason(f"unknown primitive {name!r}", name)
-    reason = known[0] if known and len(known) == len(factors) else blame
-    tracker.freeze(factors, reason)
+    reason = known[0] if known and len(known) == len(parts) else blame
+    tracker.freeze(parts, reason)
     return [_fixed(tracker, shape_of(v), reason) for v in eqn.outvars]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from wsl._infer._factors import Axis, Tracker, Value
+from wsl._infer._parts import Axis, Tracker, Value
 from wsl._infer._rules import rule, shape_of
 from wsl._infer._store import Reason
 

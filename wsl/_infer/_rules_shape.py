@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from wsl._infer._factors import Axis, Tracker, Value
+from wsl._infer._parts import Axis, Tracker, Value
 from wsl._infer._rules import rule, shape_of
 from wsl._infer._store import Reason
 
@@ -50,13 +50,13 @@ def squeeze(tracker: Tracker, eqn: Any, operands: Sequence[Value]):
 
 @rule("reshape")
 def reshape(tracker: Tracker, eqn: Any, operands: Sequence[Value]):
-    """The factors of all axes, one after the other, cut anew."""
+    """The parts of all axes, one after the other, cut anew."""
     if len(operands) != 1 or eqn.params.get("dimensions") is not None:
         return None
     shape = shape_of(eqn.outvars[0])
     if 0 in shape:
         return None
-    return [Value(tuple(tracker.regroup(list(operands[0].factors()), shape)))]
+    return [Value(tuple(tracker.regroup(list(operands[0].parts()), shape)))]
 
 
 @rule("rev")

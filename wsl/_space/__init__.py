@@ -23,7 +23,7 @@ from wsl._space._axes import (
     find_slots as find_slots,
     Slot as Slot,
 )
-from wsl._space._layout import Layout as Layout
+from wsl._space._layout import fold as fold, Layout as Layout, unfold as unfold
 from wsl._space._leaf import is_weight as is_weight, Leaf as Leaf, read as read
 from wsl._space._random import numpy_generator as numpy_generator
 from wsl._space._sizes import check_positive as check_positive

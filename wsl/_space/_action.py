@@ -98,7 +98,7 @@ def permute_leaf(
 ) -> Any:
     """Acts on the leading axes of an array; what follows them goes along."""
     sizes = [factor.size for factors in axes for factor in factors]
-    factors = array.reshape(*sizes, *array.shape[len(axes) :])
+    factors = array.reshape((*sizes, *array.shape[len(axes) :]))
     return permute_factors(factors, slots, element).reshape(array.shape)
 
 

@@ -1,6 +1,7 @@
 """How layers look at weight features: what may move first, all the rest in channels."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from jaxtyping import Array, Float
@@ -50,10 +51,7 @@ class Layout(NamedTuple):
         Returns:
             Features of shape `(*slot_sizes, fixed * channels)`.
         """
-        channels = features.shape[-1]
-        factors = features.reshape(*self.sizes, channels)
-        factors = factors.transpose(*self.order, len(self.sizes))
-        return factors.reshape(*self.slot_sizes, self.fixed * channels)
+        return fold(features, self.sizes, self.order, self.slot_sizes, self.fixed)
 
     def unfold(self, folded: Float[Array, "..."]) -> Float[Array, "*shape channels"]:
         """Undoes [`fold`][wsl._space.Layout.fold].
@@ -64,8 +62,31 @@ class Layout(NamedTuple):
         Returns:
             Features of the leaf's shape, with one more axis, last.
         """
-        channels = folded.shape[-1] // self.fixed
-        factors = folded.reshape(*(self.sizes[d] for d in self.order), channels)
-        back = sorted(range(len(self.order)), key=self.order.__getitem__)
-        factors = factors.transpose(*back, len(self.sizes))
-        return factors.reshape(*self.shape, channels)
+        return unfold(folded, self.sizes, self.order, self.shape, self.fixed)
+
+
+def fold(
+    features: Array,
+    sizes: Sequence[int],
+    order: Sequence[int],
+    front: Sequence[int],
+    width: int,
+) -> Array:
+    """Brings the factors of a leaf into an order, as `(*front, width * channels)`."""
+    channels = features.shape[-1]
+    factors = features.reshape(*sizes, channels).transpose(*order, len(sizes))
+    return factors.reshape(*front, width * channels)
+
+
+def unfold(
+    folded: Array,
+    sizes: Sequence[int],
+    order: Sequence[int],
+    shape: Sequence[int],
+    width: int,
+) -> Array:
+    """Undoes `fold`."""
+    channels = folded.shape[-1] // width
+    factors = folded.reshape(*(sizes[d] for d in order), channels)
+    back = sorted(range(len(order)), key=order.__getitem__)
+    return factors.transpose(*back, len(sizes)).reshape(*shape, channels)

@@ -129,7 +129,7 @@ def soft_permute(
     _check(space, soft_element)
     arrays = space.weight_leaves(weights)
     mixed = [
-        _mix(leaf, array, soft_element)
+        _mix(leaf, jnp.asarray(array), soft_element)
         for leaf, array in zip(space.leaves, arrays, strict=True)
     ]
     return eqx.combine(jax.tree.unflatten(space.treedef, mixed), weights)

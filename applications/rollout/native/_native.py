@@ -172,7 +172,7 @@ class NativeRollout:
             self._threads,
         )
 
-        def join(*parts: np.ndarray) -> Array:
+        def join(*parts: Array) -> Array:
             whole = np.concatenate(parts)[:size]
             return jnp.asarray(whole.reshape(count, self._episodes, *whole.shape[1:]))
 
@@ -189,12 +189,13 @@ class NativeRollout:
         form = tuple(leaf.shape for leaf in jax.tree.leaves(population))
         if form in self._compiled:
             return
-        rows = RowFunctions(self._task, self._make_policy, population)
-        self._draw = jax.jit(
-            functools.partial(rows.draw, episodes=self._episodes), static_argnums=3
-        )
-        self._first = jax.jit(lambda *arguments: rows.first(*arguments))
-        self._next = jax.jit(lambda *arguments: rows.next(*arguments))
+        if not self._compiled:
+            rows = RowFunctions(self._task, self._make_policy, population)
+            self._draw = jax.jit(
+                functools.partial(rows.draw, episodes=self._episodes), static_argnums=3
+            )
+            self._first = jax.jit(lambda *arguments: rows.first(*arguments))
+            self._next = jax.jit(lambda *arguments: rows.next(*arguments))
         whole = self._count(population) * self._episodes
         size = block_size(whole, self._threads, self._block)
         policies, keys, qpos, qvel = self._draw(population, jr.key(0), 0, size)
@@ -221,7 +222,7 @@ class NativeRollout:
         """Runs the episodes from number `first` on, each to its end."""
         block = Block(self._task, size)
         policies, keys, qpos, qvel = self._draw(population, key, first, size)
-        block.start(slice(None), qpos, qvel)
+        block.start(slice(None), np.asarray(qpos), np.asarray(qvel))
         rows, start = self._first(policies, keys, *block.read(slice(None)))
         result = jax.tree.map(np.array, rows.tally)
         # Which simulation each row is of; some at the end may be there to fill up.
@@ -238,7 +239,7 @@ class NativeRollout:
             living = np.flatnonzero(alive)
             if not len(living):
                 store(rows)
-                return result.episode(np.asarray(start))
+                return jax.tree.map(jnp.asarray, result).episode(start)
             kept = smaller(alive)
             if kept is not None:
                 store(rows)

@@ -6,14 +6,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, PyTree
 
 from applications.envs.native import NativeTask, Physics
 from applications.rollout._policies import PolicyRows
 from applications.rollout.engine import MakePolicy, Population
 from applications.rollout.episode import all_finite, EpisodeTally
 from applications.rollout.transitions import (
-    Attempt,
+    Decision,
     episode_key,
     FinishedEpisodes,
     judge,
@@ -73,7 +73,7 @@ class RowFunctions(eqx.Module):
         size: int,
         *,
         episodes: int,
-    ) -> tuple[PyTree[Array], PRNGKeyArray, Array, Array]:
+    ) -> tuple[PyTree[Array], Key[Array, " rows"], Array, Array]:
         """Policies, keys and start states of the episodes from number `first` on."""
         # What is beyond the last one fills up.
         last = jax.tree.leaves(population)[0].shape[0] * episodes - 1
@@ -90,7 +90,7 @@ class RowFunctions(eqx.Module):
     def first(
         self,
         policies: PyTree[Array],
-        keys: PRNGKeyArray,
+        keys: Key[Array, " rows"],
         qpos: Float[Array, "rows positions"],
         qvel: Float[Array, "rows velocities"],
         derived: dict[str, Float[Array, "rows ..."]],
@@ -99,18 +99,18 @@ class RowFunctions(eqx.Module):
         ctrl = jnp.zeros((len(qpos), self.task.model.nu), qpos.dtype)
         physics = Physics(qpos, qvel, ctrl, jnp.zeros_like(qvel), derived)
         length = jnp.zeros(len(qpos), jnp.int32)
-        attempt, ctrl, finite = self.act(policies, keys, length, physics)
+        decision, ctrl, finite = self.act(policies, keys, length, physics)
 
         def of_one(start: Array) -> EpisodeTally:
             return EpisodeTally.start(start, self.task.horizon).see(start)
 
-        tally = jax.vmap(of_one)(attempt.observation)
-        return Rows(physics, attempt.action, ctrl, finite, tally), attempt.observation
+        tally = jax.vmap(of_one)(decision.observation)
+        return Rows(physics, decision.action, ctrl, finite, tally), decision.observation
 
     def next(
         self,
         policies: PyTree[Array],
-        keys: PRNGKeyArray,
+        keys: Key[Array, " rows"],
         rows: Rows,
         qpos: Float[Array, "rows positions"],
         qvel: Float[Array, "rows velocities"],
@@ -126,27 +126,27 @@ class RowFunctions(eqx.Module):
             reward, terminated=ended, finite=finite
         )
         tally = jax.vmap(add)(rows.tally, reward, ended, finite)
-        attempt, ctrl, finite = self.act(policies, keys, tally.length, after)
-        tally = jax.vmap(EpisodeTally.see)(tally, attempt.observation)
-        return Rows(after, attempt.action, ctrl, finite, tally)
+        decision, ctrl, finite = self.act(policies, keys, tally.length, after)
+        tally = jax.vmap(EpisodeTally.see)(tally, decision.observation)
+        return Rows(after, decision.action, ctrl, finite, tally)
 
     def act(
         self,
         policies: PyTree[Array],
-        keys: PRNGKeyArray,
+        keys: Key[Array, " rows"],
         length: Int[Array, " rows"],
         physics: Physics,
-    ) -> tuple[Attempt, Float[Array, "rows controls"], Bool[Array, " rows"]]:
+    ) -> tuple[Decision, Float[Array, "rows controls"], Bool[Array, " rows"]]:
         """What policies do, controls, and whether outputs are finite."""
         definition = self.task.definition
 
         def of_one(policy, key, length, physics):
             observation = definition.observe(physics)
-            attempt = self.policies.act_one(policy, key, length, observation)
-            finite = all_finite(attempt.output)
+            decision = self.policies.act_one(policy, key, length, observation)
+            finite = all_finite(decision.output)
             # MuJoCo would print what it thinks of other controls.
-            ctrl = jnp.where(finite, definition.control(attempt.action), 0.0)
-            return attempt, ctrl, finite
+            ctrl = jnp.where(finite, definition.control(decision.action), 0.0)
+            return decision, ctrl, finite
 
         return jax.vmap(of_one)(policies, keys, length, physics)
 
@@ -155,7 +155,7 @@ class RowFunctions(eqx.Module):
     def judge(
         self,
         tally: EpisodeTally,
-        attempt: Attempt,
+        decision: Decision,
         finite: Bool[Array, " rows"],
         before: Physics,
         after: Physics,
@@ -164,11 +164,11 @@ class RowFunctions(eqx.Module):
         """Counts the step just made, and starts the next episodes where some ended."""
         definition = self.task.definition
 
-        def of_one(tally, attempt, finite, before, after, policy):
-            reward = definition.reward(before, after, attempt.action)
+        def of_one(tally, decision, finite, before, after, policy):
+            reward = definition.reward(before, after, decision.action)
             return judge(
                 tally,
-                attempt,
+                decision,
                 reward=reward,
                 next_observation=definition.observe(after),
                 terminated=definition.terminated(after),
@@ -176,7 +176,7 @@ class RowFunctions(eqx.Module):
                 policy=policy,
             )
 
-        return jax.vmap(of_one)(tally, attempt, finite, before, after, policy)
+        return jax.vmap(of_one)(tally, decision, finite, before, after, policy)
 
 
 def start(
@@ -184,7 +184,7 @@ def start(
     key: PRNGKeyArray,
     environments: Int[Array, " rows"],
     episodes: Int[Array, " rows"],
-) -> tuple[PRNGKeyArray, Array, Array]:
+) -> tuple[Key[Array, " rows"], Array, Array]:
     """Keys and start states of episodes of environments."""
 
     def of_one(environment, episode):

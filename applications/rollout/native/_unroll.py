@@ -96,7 +96,7 @@ class NativeUnroll(AbstractUnroll):
     def __call__(
         self,
         population: Population,
-        rows: Int[Array, " environments"],
+        rows: Int[Array | np.ndarray, " environments"],
         state: NativeUnrollState,
     ) -> tuple[Unrolled, NativeUnrollState]:
         """As of `AbstractUnroll`."""
@@ -180,16 +180,16 @@ class NativeUnroll(AbstractUnroll):
         physics = _physics(block, qpos, qvel, derived)
         happened = []
         for _ in range(self._steps if steps is None else steps):
-            attempt, ctrl, finite = self._act(policies, keys, tally.length, physics)
+            decision, ctrl, finite = self._act(policies, keys, tally.length, physics)
             block.step(ids, np.asarray(ctrl))
             after = _physics(block, *block.read(slice(None)))
             tally, finished, transitions = self._judge(
-                tally, attempt, finite, physics, after, own
+                tally, decision, finite, physics, after, own
             )
             happened.append((finished, transitions))
             ended = np.flatnonzero(finished.ended)
             if len(ended):
-                episode[ended] += 1
+                episode = episode + np.asarray(finished.ended)
                 keys, qpos, qvel = self._start(state.key, numbers, episode)
                 block.start(ended, np.asarray(qpos)[ended], np.asarray(qvel)[ended])
                 after = _physics(block, *block.read(slice(None)))

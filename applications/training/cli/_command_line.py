@@ -71,9 +71,10 @@ class CommandLine(Generic[Config]):
             default.name.replace("-", "_"): default.algorithm,
             "launch": default.launch,
         }
+        unchecked = {name: _unchecked(part) for name, part in parts.items()}
         fields: list[Any] = [
             (name, type(part), dataclasses.field(default=part))
-            for name, part in parts.items()
+            for name, part in unchecked.items()
         ]
         if self.selector is not None:
             name = self._name_of(default)
@@ -89,7 +90,9 @@ class CommandLine(Generic[Config]):
             description=(inspect.getdoc(type(default.algorithm)) or "").split("\n")[0],
             args=arguments,
         )
-        task, algorithm, launch = (getattr(parsed, name) for name in parts)
+        task, algorithm, launch = (
+            type(part)(**vars(getattr(parsed, name))) for name, part in parts.items()
+        )
         settings = RunSettings(default.name, task, algorithm, launch, default.preset)
         self.check(settings)
         return settings
@@ -144,3 +147,14 @@ class CommandLine(Generic[Config]):
 
     def _name_of(self, settings: RunSettings[Config]) -> str | None:
         return settings.preset if self.selector == "preset" else settings.name
+
+
+def _unchecked(part: Any) -> Any:
+    """The same settings in a class that checks nothing.
+
+    In a class that does, tyro would end the program with a message of its own.
+    """
+    kind = type(part)
+    body = {"__post_init__": lambda self: None, "__doc__": kind.__doc__}
+    free: Any = dataclasses.dataclass(frozen=True)(type(kind.__name__, (kind,), body))
+    return free(**vars(part))

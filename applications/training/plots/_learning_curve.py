@@ -39,4 +39,4 @@ def plot_returns(rows: list[Row], path: Path, *, title: str) -> None:
 
 def _column(rows: list[Row], name: str) -> list[float]:
     values = (row.get(name) for row in rows)
-    return [float("nan") if value is None else value for value in values]
+    return [float("nan") if value is None else float(value) for value in values]

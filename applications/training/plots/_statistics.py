@@ -89,7 +89,7 @@ def bootstrap_interval(
         its own value.
     """
     if len(values) == 1:
-        return values[0], values[0]
+        return np.asarray(values[0]), np.asarray(values[0])
     # Slow to import.
     from scipy.stats import bootstrap
 

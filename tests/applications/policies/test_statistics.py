@@ -9,6 +9,7 @@ from applications.envs import make
 from applications.policies import MLPPolicy, RunningStatistics, standardised
 
 
+@jax.jit
 def _of(sample):
     return jax.lax.scan(
         lambda statistics, x: (statistics.add(x), None),
@@ -42,12 +43,13 @@ def test_samples_join():
     parts = [sample[:7], sample[7:7], sample[7:30], sample[30:]]
     separate = [_of(jnp.asarray(part)) for part in parts]
     others = jax.tree.map(lambda *x: jnp.stack(x), *separate[1:])
-    joined = separate[0].join(others)
+    join = jax.jit(RunningStatistics.join)
+    joined = join(separate[0], others)
     assert joined.count == 60
     np.testing.assert_allclose(joined.mean, sample.mean(0), rtol=1e-6)
     np.testing.assert_allclose(joined.std, sample.std(0), rtol=1e-5)
     empty = RunningStatistics.empty(2)
-    nothing = empty.join(jax.tree.map(lambda x: x[None], empty))
+    nothing = join(empty, jax.tree.map(lambda x: x[None], empty))
     assert nothing.count == 0 and np.array_equal(nothing.std, [1, 1])
 
 

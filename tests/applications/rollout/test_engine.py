@@ -10,6 +10,7 @@ import pytest
 from applications.envs import AbstractEnvironment, AbstractTask, Continuous, make
 from applications.policies import FlatView, MLPPolicy
 from applications.rollout import (
+    AbstractEngine,
     count_cores,
     engine_for,
     JAXEngine,
@@ -17,6 +18,10 @@ from applications.rollout import (
     register_engine,
 )
 from applications.rollout.native import NativeEngine
+
+
+# All of them; tests see one unless they ask for more.
+_DEVICES = tuple(jax.devices())
 
 
 class _Elsewhere(AbstractEnvironment):
@@ -29,11 +34,20 @@ class _Elsewhere(AbstractEnvironment):
     horizon: int = eqx.field(static=True, init=False, default=1)
 
 
-class _Engine:
+class _Engine(AbstractEngine):
     """Stands for somebody else's."""
 
     def __init__(self, task):
         self.task = task
+
+    def compile_rollout(self, make_policy, **options):
+        raise NotImplementedError
+
+    def compile_iteration(self, propose, learn, make_policy, state, **options):
+        raise NotImplementedError
+
+    def compile_unroll(self, make_policy, **options):
+        raise NotImplementedError
 
 
 def test_the_engine_of_a_task():
@@ -93,7 +107,7 @@ def test_an_iteration_is_the_same_on_any_devices():
         return step(jax.tree.map(lambda leaf: leaf.copy(), state))
 
     (weights, _), metrics = run(None)
-    devices = jax.devices()[:3]
+    devices = _DEVICES[:3]
     assert len(devices) == 3
     (shared, key), others = run(devices, chunk=2)
     assert len(shared.devices()) == 3
@@ -105,17 +119,13 @@ def test_an_iteration_is_the_same_on_any_devices():
     )
 
 
-def test_a_pinned_device_is_the_only_one():
-    # Tests pin the first one; users do not, and get all.
-    assert len(jax.devices()) > 1 and mesh_of() is None
-    pinned = jax.config.jax_default_device
-    jax.config.update("jax_default_device", None)
-    try:
-        mesh = mesh_of()
-    finally:
-        jax.config.update("jax_default_device", pinned)
-    assert mesh is not None and mesh.size == len(jax.devices())
-    assert mesh_of(jax.devices()[1:2]).size == 1
+def test_all_devices_unless_some_are_named(use_devices):
+    assert mesh_of() is None  # of tests, who have one
+    use_devices(3)
+    mesh = mesh_of()
+    assert mesh is not None and mesh.size == 3
+    single = mesh_of(_DEVICES[1:2])
+    assert single is not None and single.size == 1
 
 
 # Cores.

@@ -54,8 +54,13 @@ class _Simulations:
         self.closed = True
 
 
-def _constant(weights):
-    return lambda observation, *, key: weights
+class _Constant(eqx.Module):
+    """A policy that ignores what it sees."""
+
+    output: jax.Array
+
+    def __call__(self, observation, *, key):
+        return self.output
 
 
 def _by_hand(start, move, horizon=4):
@@ -76,7 +81,7 @@ _MOVES = np.array([1.0, 0.5, -1.5, 2.0, np.nan], np.float32)
 @pytest.mark.parametrize("chunk", [None, 2])
 def test_whole_episodes(chunk):
     engine = HostEngine(_Walk(), simulations=_Simulations)
-    run = engine.compile_rollout(_constant, episodes=3, chunk=chunk)
+    run = engine.compile_rollout(_Constant, episodes=3, chunk=chunk)
     key = jr.key(0)
     made = _Simulations.made
     episodes = run(jnp.asarray(_MOVES)[:, None], key=key)
@@ -111,7 +116,7 @@ def test_an_iteration():
 
     engine = HostEngine(_Walk(), simulations=_Simulations)
     state = jnp.array([1.0, 3.0, 0.0])
-    step = engine.compile_iteration(propose, learn, _constant, state, episodes=1)
+    step = engine.compile_iteration(propose, learn, _Constant, state, episodes=1)
     after, metrics = step(state)
     np.testing.assert_array_equal(after, np.zeros(3))
     assert metrics["length"][1] == 1 and metrics["length"][2] == 4
@@ -119,7 +124,7 @@ def test_an_iteration():
 
 def test_an_unroll():
     engine = HostEngine(_Walk(), simulations=_Simulations)
-    unroll = engine.compile_unroll(_constant, steps=3)
+    unroll = engine.compile_unroll(_Constant, steps=3)
     population, rows = jnp.asarray(_MOVES)[:, None], np.array([0, 2, 4])
     first = unroll.init(3, key=jr.key(1))
     one, second = unroll(population, rows, first)

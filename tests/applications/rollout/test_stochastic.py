@@ -1,5 +1,8 @@
 """Keys of stochastic policies: their own at every step, the same at every replay."""
 
+from typing import Any
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -29,6 +32,15 @@ class _Noisy(AbstractPolicy):
         return self
 
 
+class _Steady(eqx.Module):
+    """A policy that is not an `AbstractPolicy`, and ignores everything."""
+
+    output: jax.Array
+
+    def __call__(self, observation, *, key):
+        return self.output
+
+
 @pytest.fixture(scope="module", params=["mujoco", "mjx"])
 def task(request):
     # On the engine in JAX a task in closed form, which compiles faster.
@@ -48,7 +60,6 @@ def test_every_step_has_its_own_key(task):
         return unroll(population, np.arange(2), state)[0]
 
     steps = run(key).transitions
-    assert steps is not None
     noise = np.asarray(steps.extras["noise"])[..., 0]
     np.testing.assert_allclose(steps.action[..., 0] - noise, [[0, 0.5]] * 6, atol=1e-6)
     assert len(np.unique(noise)) == noise.size
@@ -75,12 +86,11 @@ def test_rollouts_replay_and_start_as_those_of_deterministic_policies(task):
         return step(population, key=key)
 
     noisy = lambda mean: _Noisy(mean, task.action_space)
-    steady = lambda mean: lambda observation, *, key: mean
     first = run(noisy, jr.key(0))
     again = run(noisy, jr.key(0))
     np.testing.assert_array_equal(first.observations.mean, again.observations.mean)
     # What is drawn by a policy changes no start state, but where it leads.
-    calm = run(steady, jr.key(0))
+    calm = run(_Steady, jr.key(0))
     np.testing.assert_array_equal(calm.start, first.start)
     moved = np.abs(first.observations.mean - calm.observations.mean).max(-1)
     assert (moved > 1e-6).all()
@@ -89,12 +99,11 @@ def test_rollouts_replay_and_start_as_those_of_deterministic_policies(task):
 
 def test_policies_without_a_key_cost_none():
     task = make("mountain_car_continuous", horizon=3)
-    steady = lambda mean: lambda observation, *, key: mean
     noisy = lambda mean: _Noisy(mean, task.action_space)
 
     def hashes(make_policy):
         """Calls of the random generator in the loop of a rollout."""
-        text = (
+        text: Any = (
             jax.jit(lambda x, key: rollout(task, make_policy, x, key=key))
             .lower(jnp.zeros((2, 1)), jr.key(0))
             .compile()
@@ -102,4 +111,4 @@ def test_policies_without_a_key_cost_none():
         )
         return text.count("threefry")
 
-    assert hashes(noisy) > hashes(steady)
+    assert hashes(noisy) > hashes(_Steady)

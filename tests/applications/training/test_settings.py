@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from applications.envs._settings import TaskSettings
+from applications.envs import TaskSettings
 from applications.settings import Count, UserError
 from applications.training import (
     asked_otherwise,

@@ -202,7 +202,9 @@ def test_soft_match_agrees_with_the_exact_one():
     losses = np.asarray(match.losses)
     assert (losses[:, -1] < 0.1 * losses[:, 0]).all()
     for i in range(4):
-        one = lambda tree, i=i: jax.tree.map(lambda leaf: np.asarray(leaf)[i], tree)
+        one = lambda tree, i=i: jax.tree.map(
+            lambda leaf: jnp.asarray(np.asarray(leaf)[i]), tree
+        )
         hard = matching.harden(space, one(match.soft_element))
         exact = wsl.match_weights(space, one(a), one(b), key=_KEY).element
         for group in element:
@@ -237,12 +239,12 @@ def test_a_learned_loss():
         at = lambda w: jax.vmap(eqx.combine(w, rest))(xs)
         return jnp.mean((at(middle) - at(a)) ** 2)
 
-    scores = {group: np.zeros((n, n), "f4") for group, n in space.groups.items()}
+    scores = {group: jnp.zeros((n, n)) for group, n in space.groups.items()}
     values = []
     for _ in range(100):
         value, gradient = loss(scores)
         values.append(value)
-        scores = {g: s - 3 * np.asarray(gradient[g]) for g, s in scores.items()}
+        scores = jax.tree.map(lambda s, g: s - 3.0 * g, scores, gradient)
     assert values[-1] < 0.5 * values[0]
 
 

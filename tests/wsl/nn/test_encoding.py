@@ -45,7 +45,7 @@ def test_learned_goes_where_the_names_are():
     np.testing.assert_array_equal(y["b2"], x["b2"] + layer.tables[2][0])
     np.testing.assert_array_equal(y["w0"], x["w0"] + layer.tables[3][0][None])
     np.testing.assert_array_equal(y["w2"], x["w2"] + layer.tables[5][0][:, None])
-    assert layer.out_channels == dict.fromkeys(MLP.paths, 2)
+    assert layer.out_channels == dict.fromkeys([x.path for x in MLP.leaves], 2)
 
 
 def _sinusoids(n, bands=2, highest=5.0):
@@ -59,7 +59,7 @@ def _sinusoids(n, bands=2, highest=5.0):
 def test_sinusoids_go_where_the_names_are():
     layer, x = _index(kind="sinusoidal"), draw_features(MLP, 2, 0)
     y = call(layer, x)
-    assert layer.out_channels == dict.fromkeys(MLP.paths, 2 + 5 + 5)
+    assert layer.out_channels == dict.fromkeys([x.path for x in MLP.leaves], 2 + 5 + 5)
     inputs, outputs = _sinusoids(3), _sinusoids(2)
     expected = {name: np.zeros((*leaf.shape[:-1], 10)) for name, leaf in x.items()}
     expected["w0"][..., :5] += inputs
@@ -155,13 +155,13 @@ def test_layer_encodings_by_hand():
         )
     assert len({float(t[0]) for t in layer.tables}) == 5
     layer = LayerEncoding(RECURRENT, 2, "sinusoidal", num_bands=2)
-    assert layer.out_channels == dict.fromkeys(RECURRENT.paths, 7)
+    assert layer.out_channels == dict.fromkeys([x.path for x in RECURRENT.leaves], 7)
     for i, (a, b) in enumerate(zip(x.values(), call(layer, x).values(), strict=True)):
         np.testing.assert_array_equal(np.asarray(b)[..., :2], a)
         expected = np.broadcast_to(_sinusoids(5)[i], (*a.shape[:-1], 5))
         np.testing.assert_allclose(np.asarray(b)[..., 2:], expected, atol=1e-5)
     # Positions of one's own: two leaves of one layer alike.
-    positions = dict.fromkeys(RECURRENT.paths, 0.5)
+    positions = dict.fromkeys([x.path for x in RECURRENT.leaves], 0.5)
     layer = LayerEncoding(RECURRENT, 2, "sinusoidal", positions=positions)
     y = jax.tree.map(np.asarray, call(layer, x))
     assert y["b"][0, -1] == y["w"][0, 0, -1] == 0.5

@@ -269,7 +269,7 @@ def test_larger_groups_are_not_respected():
     }
     weights = {
         path.strip("[']"): jax.ShapeDtypeStruct(shape, jnp.float32)
-        for path, shape in zip(RECURRENT.paths, RECURRENT.shapes, strict=True)
+        for path, shape in ((x.path, x.shape) for x in RECURRENT.leaves)
     }
     uncoupled = WeightSpace.from_spec(weights, spec)
     features = draw_features(RECURRENT, 1, 0)
@@ -356,4 +356,8 @@ def test_errors():
         GraphNetwork(MLP, 1, 1, num_layers=-1, key=jr.key(0))
     network = GraphNetwork(MLP, 1, 1, num_layers=0, key=jr.key(0))
     with pytest.raises(ValueError, match="w1"):
-        network(draw_features(MLP, {p: 1 + (p == "['w1']") for p in MLP.paths}, 0))
+        network(
+            draw_features(
+                MLP, {x.path: 1 + (x.path == "['w1']") for x in MLP.leaves}, 0
+            )
+        )

@@ -146,7 +146,7 @@ def test_counts():
         assert InvariantPool(space, 3).num_features == 3 * count
     assert InvariantPool(RECURRENT, 1).num_features == 1 + 1 + 1 + 2 + 2
     # A pair of units: of different heads, of one head, or one unit.
-    leaf = {"pair": NESTED.shapes[2]}
+    leaf = {"pair": NESTED.leaves[2].shape}
     assert leaf == {"pair": (6, 6)}
     pair = WeightSpace.from_spec(
         {"pair": jnp.zeros((6, 6))},

@@ -331,7 +331,7 @@ def test_input_by_hand():
     lift = ScaleGraphInput(symmetry, 1, 2, key=jr.key(0))
     features = draw_features(_NAMELESS, 1, 0)
     graph = call(lift, features)
-    w = dict(zip(_NAMELESS.paths, lift.weights, strict=True))
+    w = dict(zip([x.path for x in _NAMELESS.leaves], lift.weights, strict=True))
     np.testing.assert_allclose(
         graph.nodes["h0"],
         np.asarray(features["b0"]) @ w["['b0']"]
@@ -350,7 +350,7 @@ def test_input_by_hand():
         atol=SAME,
     )
     lower = ScaleGraphOutput(symmetry, 2, 1, key=jr.key(1))
-    v = dict(zip(_NAMELESS.paths, lower.weights, strict=True))
+    v = dict(zip([x.path for x in _NAMELESS.leaves], lower.weights, strict=True))
     np.testing.assert_allclose(
         np.asarray(call(lower, graph)["w2"])[..., 0],
         (np.asarray(graph.duals["h1"]) @ np.asarray(v["['w2']"])).T,
@@ -430,5 +430,7 @@ def test_errors():
         ScaleMessagePassing(symmetry, 2, floor=-1.0, key=jr.key(0))
     with pytest.raises(ValueError, match="w1"):
         ScaleGraphInput(symmetry, 1, 2, key=jr.key(0))(
-            draw_features(MLP, {p: 1 + (p == "['w1']") for p in MLP.paths}, 0)
+            draw_features(
+                MLP, {x.path: 1 + (x.path == "['w1']") for x in MLP.leaves}, 0
+            )
         )

@@ -223,13 +223,14 @@ def test_folding_features():
     # A leaf with every kind of part: 2 fixed, a group of 3, 2 fixed; one fixed axis.
     space = make_space({"w": (12, 2)}, {"w": ((2, "g", 2), None)})
     layout = space.leaves[0].layout
-    features = np.arange(12 * 2 * 5, dtype=np.float32).reshape(12, 2, 5)
-    folded = layout.fold(features)
+    features = jnp.arange(12 * 2 * 5.0).reshape(12, 2, 5)
+    folded = np.asarray(layout.fold(features))
     assert folded.shape == (3, 2 * 2 * 2 * 5)
+    known = np.asarray(features)
     for a, i, b, c, d in [(0, 2, 1, 0, 4), (1, 0, 0, 1, 3), (1, 1, 1, 1, 0)]:
         position = ((a * 2 + b) * 2 + c) * 5 + d
-        assert folded[i, position] == features[(a * 3 + i) * 2 + b, c, d]
-    np.testing.assert_array_equal(layout.unfold(folded), features)
+        assert folded[i, position] == known[(a * 3 + i) * 2 + b, c, d]
+    np.testing.assert_array_equal(layout.unfold(layout.fold(features)), features)
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,11 @@ from wsl._space import (
     ancestors,
     Factor,
     find_slots,
+    fold,
     GroupElement,
     Leaf,
     permute_leaf,
+    unfold,
     WeightSpace,
 )
 
@@ -86,10 +88,7 @@ class Incidence(NamedTuple):
         Returns:
             One axis for each end, and a last one over nameless factors and channels.
         """
-        channels = features.shape[-1]
-        x = features.reshape(*self.factors, channels)
-        x = x.transpose(*self.order, len(self.factors))
-        return x.reshape(*self.sizes, self.width * channels)
+        return fold(features, self.factors, self.order, self.sizes, self.width)
 
     def unfold(self, folded: Float[Array, "..."]) -> Float[Array, "*shape channels"]:
         """Undoes [`fold`][wsl.nn.Incidence.fold].
@@ -100,10 +99,7 @@ class Incidence(NamedTuple):
         Returns:
             Features of the leaf's shape, with one more axis, last.
         """
-        channels = folded.shape[-1] // self.width
-        x = folded.reshape(*(self.factors[d] for d in self.order), channels)
-        back = sorted(range(len(self.order)), key=self.order.__getitem__)
-        return x.transpose(*back, len(self.factors)).reshape(*self.shape, channels)
+        return unfold(folded, self.factors, self.order, self.shape, self.width)
 
 
 class Containment(NamedTuple):

@@ -10,10 +10,10 @@ from wsl._infer._store import IndexSets, Reason
 
 
 @dataclasses.dataclass(eq=False, slots=True)
-class TracedFactor:
-    """A factor of an axis: a free or fixed index set, or one of two without a name.
+class Part:
+    """A part of an axis: a free or fixed index set, or one of two without a name.
 
-    With an index set, a permutation of it permutes the factor. Without one nothing
+    With an index set, a permutation of it permutes the part. Without one nothing
     permutes it, either because it is *fixed*, for a reason, or because the array is
     *uniform* along it: the same numbers at every index, whatever the weights.
 
@@ -21,16 +21,16 @@ class TracedFactor:
         size: How many indices it has.
         index_set: What they are.
         reason: Why it is fixed, where it has no index set.
-        block: Where the index set is taken to be nested in another: the factor of the
+        block: Where the index set is taken to be nested in another: the part of the
             same array that holds the index of its block.
-        joined: The factor of the result into which an operation joined this one.
+        joined: The part of the result into which an operation joined this one.
     """
 
     size: int
     index_set: int | None = None
     reason: Reason | None = None
-    block: "TracedFactor | None" = None
-    joined: "TracedFactor | None" = None
+    block: "Part | None" = None
+    joined: "Part | None" = None
 
     @property
     def uniform(self) -> bool:
@@ -38,18 +38,18 @@ class TracedFactor:
         return self.index_set is None and self.reason is None
 
 
-Axis: TypeAlias = list[TracedFactor]
-"""Factors in row-major order; none for an axis of length 1."""
+Axis: TypeAlias = list[Part]
+"""Parts in row-major order; none for an axis of length 1."""
 
 
 class Value(NamedTuple):
-    """An intermediate array, as an inference sees it: the factors of every axis."""
+    """An intermediate array, as an inference sees it: the parts of every axis."""
 
     axes: tuple[Axis, ...]
 
-    def factors(self) -> Iterator[TracedFactor]:
-        """The factors of all axes, in order."""
-        return (factor for axis in self.axes for factor in axis)
+    def parts(self) -> Iterator[Part]:
+        """The parts of all axes, in order."""
+        return (part for axis in self.axes for part in axis)
 
 
 _MISALIGNED = Reason("axes that factor differently")
@@ -76,21 +76,21 @@ class Tracker:
 
     def fixed(self, size: int, reason: Reason) -> Axis:
         """An axis that nothing permutes."""
-        return [TracedFactor(size, None, reason)] if size > 1 else []
+        return [Part(size, None, reason)] if size > 1 else []
 
     def uniform(self, size: int) -> Axis:
         """An axis along which an array is constant."""
-        return [TracedFactor(size)] if size > 1 else []
+        return [Part(size)] if size > 1 else []
 
     def is_uniform(self, axis: Axis) -> bool:
         """Whether an array is constant along an axis."""
-        return all(factor.uniform for factor in axis)
+        return all(part.uniform for part in axis)
 
-    def freeze(self, axis: Iterable[TracedFactor], reason: Reason) -> None:
+    def freeze(self, axis: Iterable[Part], reason: Reason) -> None:
         """Fixes all index sets of an axis."""
-        for factor in axis:
-            if factor.index_set is not None:
-                self.sets.freeze(factor.index_set, reason)
+        for part in axis:
+            if part.index_set is not None:
+                self.sets.freeze(part.index_set, reason)
 
     def fix(self, axis: Axis, size: int, reason: Reason) -> Axis:
         """Fixes an axis, and gives what an operation that mixes its indices leaves."""
@@ -116,10 +116,8 @@ class Tracker:
                 self.sets.ties.append(operation)
         return self.align(*axes)
 
-    def _is_free(self, factor: TracedFactor) -> bool:
-        return (
-            factor.index_set is not None and self.sets.reason(factor.index_set) is None
-        )
+    def _is_free(self, part: Part) -> bool:
+        return part.index_set is not None and self.sets.reason(part.index_set) is None
 
     def align_arrays(self, values: Sequence[Value]) -> Value:
         """Brings arrays of one shape in line, axis by axis."""
@@ -132,26 +130,26 @@ class Tracker:
         cut: list[Axis] = [[] for _ in sizes]
         for at in range(len(sizes)):
             while needed[at] > 1:
-                factor = self._pop(queue)
-                if needed[at] % factor.size == 0:
-                    cut[at].append(factor)
-                    needed[at] //= factor.size
-                elif factor.size % needed[at] == 0:
-                    queue.extendleft(reversed(self._split(factor, needed[at])))
+                part = self._pop(queue)
+                if needed[at] % part.size == 0:
+                    cut[at].append(part)
+                    needed[at] //= part.size
+                elif part.size % needed[at] == 0:
+                    queue.extendleft(reversed(self._split(part, needed[at])))
                 else:
-                    self._give_up(factor, queue, cut, needed, at)
+                    self._give_up(part, queue, cut, needed, at)
         return cut
 
     def _give_up(
         self,
-        factor: TracedFactor,
-        queue: deque[TracedFactor],
+        part: Part,
+        queue: deque[Part],
         cut: list[Axis],
         needed: list[int],
         at: int,
     ) -> None:
-        """Fixes factors that no cut agrees with, up to where one does."""
-        taken, last = [factor], at
+        """Fixes parts that no cut agrees with, up to where one does."""
+        taken, last = [part], at
         while (have := math.prod(s.size for s in taken)) != (
             want := math.prod(needed[at : last + 1])
         ):
@@ -194,72 +192,65 @@ class Tracker:
             raise AssertionError("Axes of different lengths cannot be aligned.")
         return aligned
 
-    def _join(self, x: TracedFactor, y: TracedFactor) -> TracedFactor:
+    def _join(self, x: Part, y: Part) -> Part:
         if x.index_set is not None and y.index_set is not None:
-            joined = TracedFactor(x.size, self.sets.unify(x.index_set, y.index_set))
+            joined = Part(x.size, self.sets.unify(x.index_set, y.index_set))
         else:
-            # A fixed factor fixes an index set; a uniform one yields to anything.
+            # A fixed part fixes an index set; a uniform one yields to anything.
             reason = x.reason or y.reason
             index_set = x.index_set if x.index_set is not None else y.index_set
             if index_set is not None and reason is not None:
                 self.sets.freeze(index_set, reason)
-            joined = TracedFactor(
-                x.size, index_set, None if index_set is not None else reason
-            )
+            joined = Part(x.size, index_set, None if index_set is not None else reason)
         for end in (_end(x), _end(y)):
             if end is not joined:
                 end.joined = joined
         return joined
 
-    def _pop(self, queue: deque[TracedFactor]) -> TracedFactor:
-        """The next factor that is no product; others are split as they come."""
-        factor = queue.popleft()
-        if factor.index_set is None:
-            return factor
-        first, *rest = self.sets.resolve(factor.index_set)
+    def _pop(self, queue: deque[Part]) -> Part:
+        """The next part that is no product; others are split as they come."""
+        part = queue.popleft()
+        if part.index_set is None:
+            return part
+        first, *rest = self.sets.resolve(part.index_set)
         if not rest:
-            factor.index_set = first
-            return factor
-        queue.extendleft(TracedFactor(self.sets.size(s), s) for s in reversed(rest))
-        return TracedFactor(self.sets.size(first), first)
+            part.index_set = first
+            return part
+        queue.extendleft(Part(self.sets.size(s), s) for s in reversed(rest))
+        return Part(self.sets.size(first), first)
 
-    def _split(self, factor: TracedFactor, outer: int) -> list[TracedFactor]:
-        sizes = (outer, factor.size // outer)
-        if factor.index_set is None:
-            return [TracedFactor(size, None, factor.reason) for size in sizes]
-        parts = self.sets.split(factor.index_set, outer)
-        return [
-            TracedFactor(size, part) for size, part in zip(sizes, parts, strict=True)
-        ]
+    def _split(self, part: Part, outer: int) -> list[Part]:
+        sizes = (outer, part.size // outer)
+        if part.index_set is None:
+            return [Part(size, None, part.reason) for size in sizes]
+        return list(map(Part, sizes, self.sets.split(part.index_set, outer)))
 
     # Operations.
 
     def operand(self, value: Value) -> Value:
-        """A copy of an array's factors for one operation, products split."""
-        copies: dict[TracedFactor, TracedFactor] = {}
+        """A copy of an array's parts for one operation, products split."""
+        copies: dict[Part, Part] = {}
         axes: list[Axis] = []
         for axis in value.axes:
             queue, copied = deque(axis), []
             while queue:
-                factor = self._pop(queue)
+                part = self._pop(queue)
                 last = copied[-1] if copied else None
                 if (
                     last is not None
                     and last.index_set is None
-                    and factor.index_set is None
-                    and last.uniform == factor.uniform
+                    and part.index_set is None
+                    and last.uniform == part.uniform
                 ):
-                    last.size *= factor.size
+                    last.size *= part.size
                 else:
-                    copied.append(
-                        TracedFactor(factor.size, factor.index_set, factor.reason)
-                    )
-                    copies[factor] = copied[-1]
-                    copied[-1].block = factor.block
+                    copied.append(Part(part.size, part.index_set, part.reason))
+                    copies[part] = copied[-1]
+                    copied[-1].block = part.block
             axes.append(copied)
-        for factor in copies.values():
-            if factor.block is not None:
-                factor.block = copies.get(factor.block)
+        for part in copies.values():
+            if part.block is not None:
+                part.block = copies.get(part.block)
         return Value(tuple(axes))
 
     def results(
@@ -267,36 +258,36 @@ class Tracker:
     ) -> list[Value]:
         """Ends an operation: gives its results, and tests the nesting hypotheses.
 
-        Factors that the operation joined must lie in blocks that it joined too, and no
+        Parts that the operation joined must lie in blocks that it joined too, and no
         block may go before what lies in it.
 
         Args:
-            operands: Copies of the operands' factors.
+            operands: Copies of the operands' parts.
             results: What a rule made of them.
 
         Returns:
-            The results, each with factors of its own.
+            The results, each with parts of its own.
         """
-        blocks: dict[TracedFactor, TracedFactor] = {}
+        blocks: dict[Part, Part] = {}
         for value in operands:
-            for factor in value.factors():
-                if factor.index_set in self.nested:
-                    block = None if factor.block is None else _end(factor.block)
-                    if block is None or blocks.setdefault(_end(factor), block) != block:
-                        del self.nested[factor.index_set]
+            for part in value.parts():
+                if part.index_set in self.nested:
+                    block = None if part.block is None else _end(part.block)
+                    if block is None or blocks.setdefault(_end(part), block) != block:
+                        del self.nested[part.index_set]
         return [self._result(value, blocks) for value in results]
 
-    def _result(self, value: Value, blocks: dict[TracedFactor, TracedFactor]) -> Value:
-        made: dict[TracedFactor, list[TracedFactor]] = {}
+    def _result(self, value: Value, blocks: dict[Part, Part]) -> Value:
+        made: dict[Part, list[Part]] = {}
         axes = []
         for axis in value.axes:
-            axes.append([TracedFactor(s.size, s.index_set, s.reason) for s in axis])
-            for factor, copy in zip(axis, axes[-1], strict=True):
-                made.setdefault(_end(factor), []).append(copy)
-        for factor, copies in made.items():
+            axes.append([Part(s.size, s.index_set, s.reason) for s in axis])
+            for part, copy in zip(axis, axes[-1], strict=True):
+                made.setdefault(_end(part), []).append(copy)
+        for part, copies in made.items():
             for copy in copies:
                 if copy.index_set in self.nested:
-                    held = made.get(blocks[factor], []) if factor in blocks else []
+                    held = made.get(blocks[part], []) if part in blocks else []
                     if len(held) == 1:
                         copy.block = held[0]
                     else:
@@ -312,24 +303,24 @@ class Tracker:
     def signature(self, value: Value) -> tuple:
         """What tells values apart."""
         value = self.operand(value)
-        factors = list(value.factors())
+        parts = list(value.parts())
         return tuple(
             tuple(
                 (
-                    factor.size,
-                    factor.index_set,
-                    factor.uniform,
-                    factors.index(factor.block)
-                    if factor.block is not None and factor.index_set in self.nested
+                    part.size,
+                    part.index_set,
+                    part.uniform,
+                    parts.index(part.block)
+                    if part.block is not None and part.index_set in self.nested
                     else None,
                 )
-                for factor in axis
+                for part in axis
             )
             for axis in value.axes
         )
 
 
-def _end(factor: TracedFactor) -> TracedFactor:
-    while factor.joined is not None:
-        factor = factor.joined
-    return factor
+def _end(part: Part) -> Part:
+    while part.joined is not None:
+        part = part.joined
+    return part
