@@ -161,7 +161,10 @@ def test_only_the_head_learns_on_an_encoder_that_does_not(zoo):
         assert moved == learns
 
 
-@pytest.mark.parametrize("encoder", ["flat-augmented", "flat-matched"])
+@pytest.mark.parametrize(
+    "encoder",
+    ["flat-augmented", pytest.param("flat-matched", marks=pytest.mark.nightly)],
+)
 def test_run_reports_a_row(encoder, small_tasks):
     row = run("digits-inr", encoder, 0, QUICK)
     assert row["task"] == "digits-inr" and row["encoder"] == encoder
@@ -183,6 +186,7 @@ def test_aligned_networks_compute_the_same(zoo):
     assert gap[0] == 0 and gap[1] > 0 and gap[2] > 0
 
 
+@pytest.mark.nightly
 def test_real_pictures_tell_accuracy_by_hand(monkeypatch):
     settings = MLPSettings(10, (3,), 0, steps=20)
     zoo = make_digits_mlps(settings, cache=False)
@@ -221,7 +225,9 @@ def test_untrained_pictures_by_hand(zoo):
     assert np.all(dilated >= shown) and np.any(dilated > shown)
 
 
-@pytest.mark.parametrize("encoder", ["equivariant-np", "probing"])
+@pytest.mark.parametrize(
+    "encoder", [pytest.param("equivariant-np", marks=pytest.mark.nightly), "probing"]
+)
 def test_editors_learn(encoder, small_tasks):
     settings = dataclasses.replace(QUICK, learning_rate=1e-2, steps=60)
     unedited = run("dilation", "identity", 0, settings)
@@ -229,6 +235,7 @@ def test_editors_learn(encoder, small_tasks):
     assert edited["mse"] < unedited["mse"] and edited["parameters"] > 0
 
 
+@pytest.mark.nightly
 def test_editors_leave_alone_what_was_measured(zoo):
     at = Setting.of(TASKS["dilation"], zoo.networks)
     for name, learns in (("random-probes", False), ("probing", True)):

@@ -204,6 +204,6 @@ def _can_be_cut(key: PRNGKeyArray) -> bool:
     )
 
 
-def _to_device(numbers: Array | np.ndarray) -> Array:
+def _to_device(numbers: Any) -> Array:
     # `jnp.asarray` compiles a copy for each shape.
-    return jax.device_put(numbers) if isinstance(numbers, np.ndarray) else numbers
+    return numbers if isinstance(numbers, Array) else jax.device_put(numbers)

@@ -90,6 +90,17 @@ DEEP = _space(
 )
 # The least that repeats an axis, for what compiles long.
 SMALL = _space({"b": (3,), "w": (3, 3)}, {"b": ("h",), "w": ("h", "h")})
+# The least of the others, likewise: one hidden layer between named ends, and blocks.
+SHALLOW = _space(
+    {"b": (3,), "v": (2, 3), "w": (3, 2)},
+    {"b": ("h",), "v": ("out", "h"), "w": ("h", "in")},
+    fixed=["in", "out"],
+)
+BLOCKS = _space(
+    {"o": (3, 4), "scale": (2,)},
+    {"o": ("model", ("heads", "units")), "scale": ("heads",)},
+    nested={"units": "heads"},
+)
 FROZEN = _space({"a": (2, 3), "s": ()}, {"a": (None, None), "s": ()})
 
 SPACES = {

@@ -260,7 +260,7 @@ def test_nested_group_by_one_head():
     width = 2
     over_heads = np.arange(3 * width)
     kept = lambda w: (np.arange(len(w)) >= width)[:, None]
-    silent = jax.tree.map(lambda w: array(w * kept(w)), layer.outputs)
+    silent = jax.tree.map(lambda w: array(np.asarray(w) * kept(w)), layer.outputs)
     layer = eqx.tree_at(lambda l: l.outputs, layer, silent)
     plain = eqx.tree_at(
         lambda l: (l.inputs, l.summaries, l.outputs),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import wsl
+from tests.wsl.helpers import array, draw_network
 from wsl.nn._draw import constant, fan_in, gru_cell, linear, mlp, normal, split, uniform
 
 
@@ -105,30 +106,30 @@ jax.monitoring.register_event_duration_secs_listener(
 
 
 def _compilations(make):
-    jax.clear_caches()
     before = len(_COMPILED)
     make()
     return len(_COMPILED) - before
 
 
-def test_constructors_compile_a_handful_of_programs(getkey):
-    model = eqx.nn.MLP(3, 2, 4, 2, key=getkey())
-    weights = eqx.filter(model, eqx.is_array)
-    space = wsl.infer_weight_space(model, jnp.zeros(3))
+def test_constructors_compile_a_handful_of_programs():
+    # Of sizes that nothing else has, so that no program of their own is there yet.
+    shapes = eqx.filter_eval_shape(eqx.nn.MLP, 3, 2, 11, 2, key=jr.key(0))
+    model = draw_network(shapes)
+    space = wsl.infer_weight_space(model, array(np.zeros(3)))
     symmetry = wsl.nn.ScaleSymmetry.from_space(space, "sign")
-    key, encoders = getkey(), wsl.encoders
+    key, encoders, size = jr.key(0), wsl.encoders, {"channels": 6}
     for make in (
-        lambda: wsl.nn.EquivariantLinear(space, 1, 2, key=key),
-        lambda: wsl.nn.ScaleGraphNetwork(symmetry, 1, 1, key=key),
-        lambda: encoders.Equivariant(space, 4, reduction="attention", key=key),
-        lambda: encoders.Transformer(space, 4, key=key),
-        lambda: encoders.Graph(space, 4, key=key),
-        lambda: encoders.ScaleEquivariantGraph(symmetry, 4, key=key),
-        lambda: encoders.ForwardGraph(symmetry, 4, key=key),
-        lambda: encoders.InteractiveProbing(3, 2, 2, 2, key=key),
-        lambda: encoders.EncodedMLP(encoders.Flat(space), (2,), 1, 8, 2, key=key),
+        lambda: wsl.nn.EquivariantLinear(space, 1, 6, key=key),
+        lambda: wsl.nn.ScaleGraphNetwork(symmetry, 1, 1, hidden_channels=6, key=key),
+        lambda: encoders.Equivariant(space, 9, reduction="attention", key=key, **size),
+        lambda: encoders.Transformer(space, 9, key=key, **size),
+        lambda: encoders.Graph(space, 9, key=key, **size),
+        lambda: encoders.ScaleEquivariantGraph(symmetry, 9, key=key, **size),
+        lambda: encoders.ForwardGraph(symmetry, 9, key=key, **size),
+        lambda: encoders.InteractiveProbing(3, 2, 2, 2, state_size=9, key=key),
+        lambda: encoders.EncodedMLP(encoders.Flat(space), (2,), 1, 9, 2, key=key),
     ):
         assert _compilations(make) <= 6
     # The count sees programs: one for each shape that JAX draws itself.
-    shapes = [x.shape for x in jax.tree.leaves(weights)]
-    assert _compilations(lambda: [jr.normal(key, shape) for shape in shapes]) >= 5
+    several = {x.shape for x in jax.tree.leaves(eqx.filter(model, eqx.is_array))}
+    assert _compilations(lambda: [jr.normal(key, shape) for shape in several]) >= 5

@@ -20,6 +20,7 @@ from tests.wsl.nn.helpers import (
     MOVED,
     RECURRENT,
     SAME,
+    SHALLOW,
     without_type_checks,
 )
 from wsl import WeightSpace
@@ -111,13 +112,18 @@ def _broken(layer, symmetry, features, seeds=range(2)):
 @pytest.mark.parametrize(
     ("name", "kind", "bidirectional"),
     [
-        ("mlp", "scale", False),
         ("mlp", "scale", True),
-        ("mlp", "sign", True),
-        ("nameless", "scale", True),
         ("nameless", "sign", False),
-        ("recurrent", "scale", True),
         ("recurrent", "nonzero", True),
+        *(
+            pytest.param(*case, marks=pytest.mark.nightly)
+            for case in (
+                ("mlp", "scale", False),
+                ("mlp", "sign", True),
+                ("nameless", "scale", True),
+                ("recurrent", "scale", True),
+            )
+        ),
     ],
 )
 def test_networks_commute(name, kind, bidirectional):
@@ -158,27 +164,29 @@ def test_pools_are_invariant():
     other = call(encoder, draw_features(MLP, 1, 1))
     assert distance(call(encoder, features), other) > MOVED
     free = MLP.unfix("in", "out")
-    assert broken_by_most(encoder, MLP, features, group=free, seeds=[0]) > MOVED
+    assert broken_by_most(encoder, MLP, features, group=free, seeds=range(4)) > MOVED
 
 
 def test_plain_message_passing_does_not_rescale():
-    network = GraphNetwork(MLP, 2, 2, hidden_channels=3, num_layers=1, key=jr.key(0))
-    features = draw_features(MLP, 2, 0)
+    network = GraphNetwork(
+        SHALLOW, 2, 2, hidden_channels=3, num_layers=1, key=jr.key(0)
+    )
+    features = draw_features(SHALLOW, 2, 0)
     for kind in ("scale", "sign"):
-        symmetry = ScaleSymmetry.from_space(MLP, kind)
+        symmetry = ScaleSymmetry.from_space(SHALLOW, kind)
         assert _broken(network, symmetry, features) > MOVED
 
 
 def test_encodings_must_be_products():
-    network = _network(MLP, "scale")
+    network = _network(SHALLOW, "scale")
     symmetry = network.lift.symmetry
-    features = draw_features(MLP, 2, 0)
-    encoding = ScaleEncoding(MLP, 2, key=jr.key(1))
+    features = draw_features(SHALLOW, 2, 0)
+    encoding = ScaleEncoding(SHALLOW, 2, key=jr.key(1))
     both = eqx.nn.Sequential([encoding, network])
     assert _broken(both, symmetry, features) < SAME
     assert distance(call(both, features), features) > MOVED
     summed = lambda x: network(
-        jax.tree.map(lambda leaf, e: leaf + (e - 1), x, encoding(_ones(MLP, 2)))
+        jax.tree.map(lambda leaf, e: leaf + (e - 1), x, encoding(_ones(SHALLOW, 2)))
     )
     assert _broken(summed, symmetry, features) > MOVED
 
@@ -188,18 +196,18 @@ def _ones(space, channels):
 
 
 def test_embeddings_of_hidden_neurons_break_it():
-    network = _network(MLP, "scale")
+    network = _network(SHALLOW, "scale")
     lift = network.lift
     nodes, duals = lift.embeddings
     assert nodes.keys() == duals.keys() == {"in", "out"}
 
     def embedded(features):
         graph = lift(features)
-        moved = graph.nodes | {"h0": graph.nodes["h0"] + 1.0}
+        moved = graph.nodes | {"h": graph.nodes["h"] + 1.0}
         graph = eqx.tree_at(lambda g: g.nodes, graph, moved)
         return network.lower(network.layers[0](graph))
 
-    assert _broken(embedded, lift.symmetry, draw_features(MLP, 2, 0)) > MOVED
+    assert _broken(embedded, lift.symmetry, draw_features(SHALLOW, 2, 0)) > MOVED
 
 
 # By hand: one node, one edge at a time.
@@ -311,8 +319,8 @@ _TINY = WeightSpace.from_spec(
     ("space", "kind", "bidirectional"),
     [
         (_TINY, "scale", False),
-        (_TINY, "sign", True),
-        (MLP, "scale", True),
+        (SHALLOW, "sign", True),
+        pytest.param(MLP, "scale", True, marks=pytest.mark.nightly),
     ],
 )
 def test_one_round_by_hand(space, kind, bidirectional):
@@ -362,17 +370,17 @@ def test_input_by_hand():
 
 
 def test_only_bidirectional_layers_carry_backward():
-    symmetry = ScaleSymmetry.from_space(MLP, "scale")
+    symmetry = ScaleSymmetry.from_space(SHALLOW, "scale")
     lift = ScaleGraphInput(symmetry, 1, 2, key=jr.key(0))
-    features = draw_features(MLP, 1, 0)
+    features = draw_features(SHALLOW, 1, 0)
+    other = features | {"v": array(1 + np.asarray(features["v"]))}
 
     def reach(bidirectional):
         layer = ScaleMessagePassing(
             symmetry, 2, bidirectional=bidirectional, key=jr.key(1)
         )
-        run = eqx.filter_jit(lambda x: layer(lift(x)))
-        graphs = run(features), run(features | {"w2": 1 + features["w2"]})
-        return distance(*((graph.nodes["h1"], graph.duals["h1"]) for graph in graphs))
+        graphs = (call(layer, call(lift, x)) for x in (features, other))
+        return distance(*((graph.nodes["h"], graph.duals["h"]) for graph in graphs))
 
     assert reach(False) == 0
     assert reach(True) > MOVED
@@ -385,13 +393,13 @@ def _zeroed(x, at):
 
 
 def test_zero_weights():
-    network = _network(MLP, "scale")
-    features = draw_features(MLP, 2, 0)
+    network = _network(SHALLOW, "scale")
+    features = draw_features(SHALLOW, 2, 0)
     # One edge, one bias, then a whole matrix and all weights.
     pruned = [
-        features | {"w1": _zeroed(features["w1"], (0, 1))},
-        features | {"b0": _zeroed(features["b0"], 2)},
-        features | {"w1": _zeroed(features["w1"], ...)},
+        features | {"w": _zeroed(features["w"], (0, 1))},
+        features | {"b": _zeroed(features["b"], 2)},
+        features | {"w": _zeroed(features["w"], ...)},
         jax.tree.map(lambda x: _zeroed(x, ...), features),
     ]
 
@@ -409,14 +417,14 @@ def test_zero_weights():
     symmetry = network.lift.symmetry
     layer = network.layers[0]
     graph = call(network.lift, pruned[0])
-    assert not np.any(np.asarray(graph.edges["['w1']"])[0, 1])
+    assert not np.any(np.asarray(graph.edges["['w']"])[0, 1])
     found = call(layer, graph)
     assert distance(found, _reference(layer, graph)) < 5 * SAME
     assert _broken(network, symmetry, pruned[0]) < SAME
 
 
 def test_is_healthy():
-    assert_healthy(_network(RECURRENT, "sign"), RECURRENT, 2)
+    assert_healthy(_network(SHALLOW, "sign"), SHALLOW, 2)
 
 
 def test_errors():

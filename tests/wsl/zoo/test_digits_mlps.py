@@ -81,6 +81,7 @@ def test_labels_are_those_of_the_networks(zoo):
     assert zoo.labels["accuracy"].max() > 0.3
 
 
+@pytest.mark.nightly
 def test_no_weight_is_beyond_the_limit():
     settings = dataclasses.replace(SMALL, largest_weight=0.7)
     zoo = make_digits_mlps(settings, cache=False)
@@ -97,6 +98,7 @@ def test_no_weight_is_beyond_the_limit():
         place += number
 
 
+@pytest.mark.nightly
 def test_same_seed_same_bits(zoo):
     again = make_digits_mlps(SMALL, cache=False)
     for x, y in zip(

@@ -38,6 +38,7 @@ def test_errors_are_those_of_the_networks(zoo):
     assert np.median(error / (a[:, 0] ** 2 / 2)) < 0.9
 
 
+@pytest.mark.nightly
 def test_same_seed_same_bits(zoo):
     settings = Settings(40, 0, steps=20, num_points=64)
     again = make_sine_inrs(settings, cache=False)
