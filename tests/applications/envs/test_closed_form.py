@@ -9,11 +9,15 @@ import pytest
 from applications.envs import make
 
 
+@eqx.filter_jit
+def _step(task, state, action):
+    return task.step(state, action)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_mountain_car_equals_gymnasiums(seed, gymnasium_env):
     env = gymnasium_env("MountainCarContinuous-v0")
     task = make("mountain_car_continuous")
-    step = eqx.filter_jit(type(task).step)
     random = np.random.default_rng(seed)
     env.reset(seed=0)
     state = jnp.array([random.uniform(-0.6, -0.4), 0.0], jnp.float32)
@@ -24,7 +28,7 @@ def test_mountain_car_equals_gymnasiums(seed, gymnasium_env):
         push = 1.5 * np.sign(env.state[1]) + random.normal(0, 0.3)
         action = np.array([push], np.float32)
         observation, reward, ended, _, _ = env.step(action)
-        state, mine, terminated = step(task, state, jnp.asarray(action))
+        state, mine, terminated = _step(task, state, jnp.asarray(action))
         np.testing.assert_allclose(state, observation, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(mine, reward, rtol=1e-5)
         assert bool(terminated) == ended
@@ -37,11 +41,11 @@ def test_mountain_car_equals_gymnasiums(seed, gymnasium_env):
 
 def test_mountain_car_stops_at_the_wall():
     task = make("mountain_car_continuous")
-    after, reward, ended = task.step(jnp.array([-1.19, -0.07]), jnp.array([0.5]))
+    after, reward, ended = _step(task, jnp.array([-1.19, -0.07]), jnp.array([0.5]))
     np.testing.assert_allclose(after, [-1.2, 0.0])
     assert float(reward) == pytest.approx(-0.025) and not ended
     # Control: not at the wall, not stopped.
-    after, _, _ = task.step(jnp.array([-1.1, -0.07]), jnp.array([0.5]))
+    after, _, _ = _step(task, jnp.array([-1.1, -0.07]), jnp.array([0.5]))
     assert after[1] < -0.05
 
 
@@ -57,8 +61,8 @@ def test_lqr_by_hand():
     task = make("lqr")
     state = task.reset(key=jax.random.key(0))
     np.testing.assert_array_equal(task.observe(state), [1.0])
-    after, reward, ended = task.step(state, jnp.array([-0.25]))
+    after, reward, ended = _step(task, state, jnp.array([-0.25]))
     assert float(after[0]) == 0.75 and float(reward) == -1.0625 and not ended
     # The state is kept within 2, the action within 4.
-    after, reward, _ = task.step(after, jnp.array([9.0]))
+    after, reward, _ = _step(task, after, jnp.array([9.0]))
     assert float(after[0]) == 2.0 and float(reward) == -(0.75**2) - 16.0
