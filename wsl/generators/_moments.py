@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import scipy.special
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from wsl.nn._dtypes import wide
 
@@ -115,7 +115,7 @@ def initial_moments(make_leaves: Sampler, sizes: Sequence[int]) -> Moments:
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _split(key: PRNGKeyArray, num: int) -> PRNGKeyArray:
+def _split(key: PRNGKeyArray, num: int) -> Key[Array, " num"]:
     return jr.split(key, num)
 
 

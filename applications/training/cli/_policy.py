@@ -42,7 +42,8 @@ def save_policy(
             task=task.env,
             task_options=task.options,
             factory=getattr(settings.algorithm, "policy", "mlp"),
-            hidden=settings.algorithm.hidden,
+            # Linear where there is no such setting.
+            hidden=getattr(settings.algorithm, "hidden", ()),
         ),
     )
 

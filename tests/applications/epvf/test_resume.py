@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from applications.epvf.train import main
-
 
 _ROOT = Path(__file__).parents[3]
 _ITERATIONS = 120
@@ -27,6 +25,7 @@ def _start(*flags: str) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "applications.epvf.train", *flags],
         cwd=_ROOT,
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -63,7 +62,7 @@ def assert_same_run(assert_same_bits) -> Callable[[Path, Path], None]:
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory) -> Path:
     directory = tmp_path_factory.mktemp("runs") / "uninterrupted"
-    assert main(["--run-dir", str(directory), *_FLAGS]) == 0
+    _finish("--run-dir", str(directory), *_FLAGS)
     return directory
 
 
@@ -96,7 +95,7 @@ def test_killed_and_resumed(tmp_path, uninterrupted, assert_same_run):
     _kill_at_random(_start("--run-dir", str(run), *_FLAGS), run, 0.1)
     newest = max((run / "checkpoints").glob("*.ckpt"), default=None)
     assert newest is None or int(newest.stem) < _ITERATIONS
-    assert main(["--resume", str(run)]) == 0
+    _finish("--resume", str(run))
     assert_same_run(run, uninterrupted)
 
 

@@ -114,7 +114,7 @@ def test_latents_make_several_policies_for_a_command(run, tmp_path):
     [
         ("--eval-episodes 1", "--eval-episodes must be at least 2"),
         ("--low 10 --high 5", "--low 10.0 must be below --high 5.0"),
-        ("--env lqr --command-kind speed", "speed is not for lqr"),
+        ("--env lqr --command-kind speed", "speed is not for this task"),
         ("--representation interactive-probing --num-probes 30", "cannot be shared"),
         (
             "--preset sequential --probe-rounds 3 --representation interactive-probing",

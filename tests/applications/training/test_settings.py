@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from applications.envs import TaskSettings
-from applications.settings import Count, UserError
+from applications.settings import check_settings, Count, UserError
 from applications.training import (
     asked_otherwise,
     checkpoint_settings,
@@ -30,6 +30,9 @@ class _Toy:
 
     rate: float = 0.5
     """How fast."""
+
+    def __post_init__(self):
+        check_settings(self)
 
 
 @dataclasses.dataclass(frozen=True)
