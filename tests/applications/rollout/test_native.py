@@ -11,7 +11,7 @@ import pytest
 from applications.envs import make
 from applications.envs.native import NativeTask
 from applications.policies import FlatView, MLPPolicy
-from applications.rollout import evaluate, rollout
+from applications.rollout import evaluate
 from applications.rollout.native import NativeEngine, NativeRollout
 from applications.rollout.native._blocks import block_size
 from applications.rollout.transitions import episode_key
@@ -49,7 +49,8 @@ def test_episodes_equal_a_loop(name, horizon):
     task = _task(name, horizon=horizon)
     view, population = _population(task, 3)
     key = jax.random.key(4)
-    found = NativeRollout(task, view.to_policy, episodes=2)(population, key=key)
+    run = NativeRollout(task, view.to_policy, episodes=2)
+    found = run(population, key=key)
     assert found.total_reward.shape == (3, 2) and found.valid.all()
     for i, weights in enumerate(population):
         for j, one in enumerate(jax.random.split(jax.random.fold_in(key, i), 2)):
@@ -59,7 +60,7 @@ def test_episodes_equal_a_loop(name, horizon):
             start = task.observe(task.reset(key=one))
             np.testing.assert_allclose(found.start[i, j], start, atol=1e-6)
     # Control: other policies, other returns.
-    other = NativeRollout(task, view.to_policy)(population[::-1], key=key)
+    other = run(population[::-1], key=key)
     assert np.abs(other.total_reward[0] - found.total_reward[0]).max() > 1e-2
     lengths = {int(length) for length in found.length.ravel()}
     assert lengths == {horizon} if name == "reacher" else len(lengths) > 1
@@ -70,21 +71,20 @@ def test_threads_and_neighbours_make_no_difference():
     view, population = _population(task, 70)
     key = jax.random.key(0)
 
-    def run(weights, **options):
-        return NativeRollout(task, view.to_policy, **options)(weights, key=key)
-
-    whole = run(population, threads=1, block=20)
-    threaded = run(population, threads=3, block=20)
+    alone = NativeRollout(task, view.to_policy, threads=1, block=20)
+    whole = alone(population, key=key)
+    several = NativeRollout(task, view.to_policy, threads=3, block=20)
+    threaded = several(population, key=key)
     assert jax.tree.all(jax.tree.map(np.array_equal, whole, threaded))
     # Lengths so different that blocks shrink on the way.
     assert whole.length.min() < 20 and whole.length.max() > 2 * whole.length.min()
-    # Other sizes of blocks: XLA may round otherwise, which contacts magnify.
-    for block in (7, 70):
-        other = run(population, threads=1, block=block)
-        same = np.isclose(other.total_reward, whole.total_reward, rtol=1e-3)
-        assert same.mean() > 0.7
+    # Another size of blocks: XLA may round otherwise, which contacts magnify.
+    smaller = NativeRollout(task, view.to_policy, threads=1, block=7)
+    other = smaller(population, key=key)
+    same = np.isclose(other.total_reward, whole.total_reward, rtol=1e-3)
+    assert same.mean() > 0.7
     # The neighbours of a policy may be any; the first ones have the same starts.
-    changed = run(population.at[1:20].set(0.1), threads=1, block=20)
+    changed = alone(population.at[1:20].set(0.1), key=key)
     same = np.isclose(changed.total_reward, whole.total_reward, rtol=1e-3)[:, 0]
     assert same[20:].all() and not same[1:20].any()
 
@@ -171,21 +171,6 @@ def test_what_is_not_finite_ends_an_unrolls_episode():
     # With sound weights the environment goes on.
     sound, _ = unroll(population, np.arange(2), state)
     assert sound.transitions.valid.all()
-
-
-def test_starts_are_those_of_the_other_engine():
-    options: Any = {"integrator": "euler", "horizon": 5}
-    native = _task("inverted_pendulum", **options)
-    pure = make("inverted_pendulum", physics="mjx", **options)
-    view, population = _population(native, 3)
-    key = jax.random.key(2)
-    mine = NativeRollout(native, view.to_policy, episodes=2)(population, key=key)
-    theirs = eqx.filter_jit(rollout)(
-        pure, view.to_policy, population, episodes=2, key=key
-    )
-    np.testing.assert_array_equal(mine.start, theirs.start)
-    np.testing.assert_allclose(mine.total_reward, theirs.total_reward, rtol=1e-4)
-    np.testing.assert_array_equal(mine.length, theirs.length)
 
 
 def test_what_is_not_finite_ends_its_own_episode():

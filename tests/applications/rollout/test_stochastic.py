@@ -81,20 +81,18 @@ def test_every_step_has_its_own_key(task):
 def test_rollouts_replay_and_start_as_those_of_deterministic_policies(task):
     population = jnp.array([[0.0], [0.0], [0.5]])
 
-    def run(make_policy, key):
-        step = engine_for(task).compile_rollout(make_policy, episodes=2)
-        return step(population, key=key)
-
-    noisy = lambda mean: _Noisy(mean, task.action_space)
-    first = run(noisy, jr.key(0))
-    again = run(noisy, jr.key(0))
+    engine = engine_for(task)
+    noisy = engine.compile_rollout(
+        lambda mean: _Noisy(mean, task.action_space), episodes=2
+    )
+    first, again = (noisy(population, key=jr.key(0)) for _ in range(2))
     np.testing.assert_array_equal(first.observations.mean, again.observations.mean)
     # What is drawn by a policy changes no start state, but where it leads.
-    calm = run(_Steady, jr.key(0))
+    calm = engine.compile_rollout(_Steady, episodes=2)(population, key=jr.key(0))
     np.testing.assert_array_equal(calm.start, first.start)
     moved = np.abs(first.observations.mean - calm.observations.mean).max(-1)
     assert (moved > 1e-6).all()
-    assert not np.array_equal(run(noisy, jr.key(1)).start, first.start)
+    assert not np.array_equal(noisy(population, key=jr.key(1)).start, first.start)
 
 
 def test_policies_without_a_key_cost_none():
