@@ -22,7 +22,7 @@ class IndexEncoding(eqx.Module):
     """Tells the indices of fixed axes apart: which input, which output.
 
     Needed where a layer works on a larger group than the model has, as do layers built
-    on [`release`][wsl.WeightSpace.release]-d spaces: they treat all inputs alike, and
+    on spaces from [`unfix`][wsl.WeightSpace.unfix]: they treat all inputs alike, and
     all outputs, until an encoding marks them. It goes along every part of an axis that
     has one of the names, on whatever leaf, so on a first layer along its columns and on
     a last one along its rows and its bias.
