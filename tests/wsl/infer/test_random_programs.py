@@ -4,8 +4,9 @@ import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 
+from tests.helpers import examples
 from tests.wsl.infer.helpers import act, draw_element
 from tests.wsl.infer.programs import evaluated, GENTLE, leaf_shapes, OPERATIONS, traced
 from wsl import infer_weight_space, WeightSpace
@@ -40,13 +41,13 @@ def residual(program, space: WeightSpace, seed) -> float:
     return worst
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(_programs(OPERATIONS), st.integers(0, 2**31))
 def test_group_of_a_random_program_preserves_it(program, seed):
     assert residual(program, infer(program), seed) < 1e-6
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(_programs(GENTLE), st.integers(0, 2**31))
 def test_group_of_a_gentle_program_preserves_it(program, seed):
     space = infer(program)
