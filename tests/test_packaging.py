@@ -145,7 +145,11 @@ def test_a_room_with_a_page_is_documented_in_full():
     public = set().union(
         *(public_names(ROOT / "applications" / room) for room in rooms)
     )
-    assert public - shown == set()
+    # The rooms inside of training have one door.
+    inner = {
+        name for name in public if re.match(r"applications\.training\.\w+\.", name)
+    }
+    assert public - inner - shown == set()
 
 
 def test_an_undocumented_name_is_noticed():

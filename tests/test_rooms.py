@@ -21,7 +21,7 @@ ORDER = [
     {"commands"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
-COMMANDS = {"train", "evaluate", "generate", "ablate", "runs"}
+COMMANDS = {"train", "evaluate", "generate", "ablate", "_runs"}
 # What only `training` and the commands may need.
 OUTSIDE = {"tyro", "rich", "tensorboardX", "matplotlib"}
 

@@ -16,13 +16,13 @@ import tyro
 from jaxtyping import Array, Float
 from scipy.stats import spearmanr
 
-from applications.gogepo.algorithm import GoGePo, Model, State
-from applications.gogepo.runs import (
+from applications.gogepo._runs import (
     draw_commands,
     draw_policies,
     open_run,
     snapshots,
 )
+from applications.gogepo.algorithm import GoGePo, Model, State
 from applications.rollout import compile_rollout
 from applications.settings import AtLeast, check_settings, Count, Seed, UserError
 from applications.training import (

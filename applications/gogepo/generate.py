@@ -10,8 +10,8 @@ from typing import Annotated
 import jax.numpy as jnp
 import tyro
 
+from applications.gogepo._runs import last_snapshot, open_run
 from applications.gogepo.algorithm import GoGePo, Model
-from applications.gogepo.runs import last_snapshot, open_run
 from applications.settings import check_settings, Seed, UserError
 from applications.training import exit_on_user_error, key_for, Purpose, save_policy
 

@@ -7,8 +7,8 @@ from typing import Any
 import equinox as eqx
 import jax
 
+from applications.gogepo._runs import COMMAND_LINE, keep_snapshot
 from applications.gogepo.algorithm import GoGePo, State
-from applications.gogepo.runs import COMMAND_LINE, keep_snapshot
 from applications.training import (
     exit_on_user_error,
     keep_compiled,

@@ -26,7 +26,6 @@ _SMALL: dict[str, Any] = {
     "policy_updates": 2,
     "critic_width": 8,
     "eval_episodes": 2,
-    "horizon": 6,
 }
 
 
@@ -159,8 +158,7 @@ def test_resized_policies_do_the_same():
 
 def test_observations_are_standardised():
     task = make("mountain_car_continuous", horizon=30)
-    small: dict[str, Any] = _SMALL | {"horizon": 30}
-    algorithm = EPVF(task, Config(normalise=True, **small))
+    algorithm = EPVF(task, Config(normalise=True, **_SMALL))
     state = algorithm.init(key=jr.key(0))
     # Before anything was seen, policies act as they are.
     trial = algorithm.before_rollout(state)

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 
+from applications.gogepo._runs._command_line import COMMAND_LINE
 from applications.gogepo.algorithm import GoGePo, Model, State
 from applications.gogepo.config import Config
-from applications.gogepo.runs._command_line import COMMAND_LINE
 from applications.settings import UserError
 from applications.training import (
     checkpoint_settings,
