@@ -1,6 +1,6 @@
 """What tests of several packages look at in a run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -8,20 +8,29 @@ import numpy as np
 import pytest
 
 
-@pytest.fixture(autouse=True)
+_DEVICES = tuple(jax.devices())
+
+
+def _show_devices(patch: pytest.MonkeyPatch, number: int) -> None:
+    assert number <= len(_DEVICES)
+    for name in ("devices", "local_devices"):
+        patch.setattr(jax, name, lambda *args, **kwargs: list(_DEVICES[:number]))
+    for name in ("device_count", "local_device_count"):
+        patch.setattr(jax, name, lambda *args, **kwargs: number)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_device() -> Iterator[None]:
+    """Shows one of the four devices, to fixtures of modules too."""
+    with pytest.MonkeyPatch.context() as patch:
+        _show_devices(patch, 1)
+        yield
+
+
+@pytest.fixture
 def use_devices(monkeypatch) -> Callable[[int], None]:
-    """Says how many of the four devices there are: one, unless a test asks for more."""
-    devices = jax.devices()
-
-    def use(number: int) -> None:
-        assert number <= len(devices)
-        for name in ("devices", "local_devices"):
-            monkeypatch.setattr(jax, name, lambda *args, **kwargs: devices[:number])
-        for name in ("device_count", "local_device_count"):
-            monkeypatch.setattr(jax, name, lambda *args, **kwargs: number)
-
-    use(1)
-    return use
+    """Says how many of the four devices a test has."""
+    return lambda number: _show_devices(monkeypatch, number)
 
 
 @pytest.fixture(scope="session")

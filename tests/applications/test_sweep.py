@@ -36,6 +36,7 @@ def in_process(monkeypatch):
     return trained
 
 
+@pytest.mark.nightly
 def test_ablations_run_once_and_draw(tmp_path, capsys, in_process):
     asked = [
         *("--directory", str(tmp_path), "--seeds", "0", "--iterations", "2"),

@@ -36,6 +36,7 @@ from benchmarks.zoo._encoders import Setting
 from benchmarks.zoo._fit import fit
 from benchmarks.zoo._predict import train_predictor
 from benchmarks.zoo._run import align
+from tests.helpers import nightly
 from wsl.encoders import Probing
 from wsl.zoo import Siren
 from wsl.zoo._digits_inrs import make_digits_inrs, Settings as ZooSettings
@@ -134,7 +135,9 @@ def _network(task):
     return Siren(task.in_size, 1, width, 2, first_frequency=10.0, key=jr.key(0))
 
 
-@pytest.mark.parametrize("name", ["digits-inr", "sine", "digits-mlp"])
+@pytest.mark.parametrize(
+    "name", nightly(["digits-inr", "sine", "digits-mlp"], ["digits-inr", "digits-mlp"])
+)
 def test_every_encoder_reads_the_networks_of_a_task(name):
     task = TASKS[name]
     network = _network(task)
@@ -148,6 +151,7 @@ def test_every_encoder_reads_the_networks_of_a_task(name):
         assert vector.shape == (made.num_features,), encoder_name
 
 
+@pytest.mark.nightly
 def test_only_the_head_learns_on_an_encoder_that_does_not(zoo):
     task = TASKS["digits-inr"]
     at = Setting.of(task, zoo.networks)

@@ -16,6 +16,7 @@ pytest.importorskip("brax")
 from applications.baselines import _brax, PPOConfig, train
 from applications.envs import make
 from applications.envs.adapters import quiet_import, to_brax
+from tests.helpers import nightly
 
 
 with quiet_import():
@@ -34,7 +35,12 @@ def _keys(count):
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("inverted_pendulum", {"integrator": "euler"}), ("cartpole", {})],
+    [
+        pytest.param(
+            "inverted_pendulum", {"integrator": "euler"}, marks=pytest.mark.nightly
+        ),
+        ("cartpole", {}),
+    ],
 )
 def test_an_episode_is_the_tasks_own_until_it_starts_again(name, options):
     task = make(name, physics="mjx", **options)
@@ -92,7 +98,7 @@ def test_only_tasks_in_jax():
         to_brax(make("hopper", physics="mujoco"))
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "sac"])
+@pytest.mark.parametrize("algorithm", nightly(["ppo", "sac"], ["ppo"]))
 def test_a_policy_of_brax_does_the_same_in_our_form(algorithm):
     task = make("reacher", physics="mujoco")
     networks = _brax.ppo_networks if algorithm == "ppo" else _brax.sac_networks
@@ -123,7 +129,7 @@ _TINY = {
 }
 
 
-@pytest.mark.parametrize("algorithm", _TINY)
+@pytest.mark.parametrize("algorithm", nightly(_TINY, ["ppo", "sac"]))
 def test_a_run(algorithm, tmp_path):
     run = tmp_path / "run"
     flags = f"--algorithm {algorithm} --env lqr --horizon 20 --steps 640 --iterations 2"

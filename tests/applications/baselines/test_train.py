@@ -91,6 +91,7 @@ def test_more_steps_on_resume_end_where_one_run_does(run, tmp_path):
     assert (parted / "policy.eqx").read_bytes() != (run / "policy.eqx").read_bytes()
 
 
+@pytest.mark.nightly
 def test_openes_on_the_c_engine_and_beside_ars(run, tmp_path, capsys):
     other = tmp_path / "openes"
     flags = "--algorithm openes --env inverted_pendulum --physics mujoco --hidden 4"

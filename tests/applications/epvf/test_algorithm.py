@@ -130,6 +130,7 @@ def test_with_the_opposite_reward_it_goes_elsewhere():
     assert algorithm.policy(state)(_ONE)[0] < -0.8
 
 
+@pytest.mark.nightly
 def test_start_states_explain_the_returns():
     """V(θ) sees returns of mean 0 whatever the policy; V(s, θ) sees their sign."""
     correlations = {}

@@ -15,6 +15,7 @@ from applications.epvf.config import Config
 from applications.policies import MLPPolicy
 from applications.settings import UserError
 from applications.values import EncoderOptions, make_encoder, REPRESENTATIONS
+from tests.helpers import nightly
 
 
 _SMALL: dict[str, Any] = {
@@ -29,7 +30,10 @@ _SMALL: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", REPRESENTATIONS)
+@pytest.mark.parametrize(
+    "name",
+    nightly(REPRESENTATIONS, ["transformer", "scale-graph", "generated-probing"]),
+)
 def test_every_representation_reads_policies(name):
     task = make("cartpole")
     policy = MLPPolicy(task, (3, 3), key=jr.key(0))

@@ -333,6 +333,7 @@ def _train_on_mjx(run: Path, *flags: str) -> None:
     assert [json.loads(line)["nan_episodes"] for line in lines] == [0, 0]
 
 
+@pytest.mark.nightly
 def test_inverted_pendulum_with_probing(tmp_path):
     flags = ("--env", "inverted_pendulum", "--representation", "probing")
     _train_on_mjx(tmp_path / "run", *flags)

@@ -153,6 +153,7 @@ def test_it_learns_and_not_from_returns_of_others(name):
     assert max(_learn(algorithm, 40, deal=deal)[-5:]) < -10
 
 
+@pytest.mark.nightly
 def test_it_learns_on_the_c_engine_with_observations_standardised():
     config = ARSConfig(
         num_envs=32,

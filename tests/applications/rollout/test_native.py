@@ -66,6 +66,7 @@ def test_episodes_equal_a_loop(name, horizon):
     assert lengths == {horizon} if name == "reacher" else len(lengths) > 1
 
 
+@pytest.mark.nightly
 def test_threads_and_neighbours_make_no_difference():
     task = _task("hopper", horizon=200)
     view, population = _population(task, 70)

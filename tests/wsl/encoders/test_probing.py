@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 
-from tests.helpers import examples
+from tests.helpers import examples, nightly
 from tests.wsl.helpers import act_on_network, array, call, draw_network
 from wsl import WeightSpace
 from wsl.encoders import (
@@ -200,7 +200,7 @@ def test_answers_that_are_not_one_array(kind):
 # First probes.
 
 
-@pytest.mark.parametrize("depth", [1, 4])
+@pytest.mark.parametrize("depth", nightly([1, 4], [4]))
 def test_generated_probes_have_the_variance_of_their_codes(depth):
     # Growing sizes: each matrix keeps every vector's mean square, to rounding.
     encoder = GeneratedProbing(
@@ -363,7 +363,10 @@ def _check_slope(function, at):
 
 
 @pytest.mark.parametrize(
-    ("kind", "count"), [("learned", 1), ("generated", 4), ("interactive", 6)]
+    ("kind", "count"),
+    nightly(
+        [("learned", 1), ("generated", 4), ("interactive", 6)], [("interactive", 6)]
+    ),
 )
 def test_gradients_to_parameters_and_network(kind, count):
     encoder, network = _encoder(kind), _mlp(4, 1)
@@ -380,6 +383,7 @@ def test_gradients_to_parameters_and_network(kind, count):
     assert all(np.abs(leaf).max() > 1e-6 for leaf in jax.tree.leaves(gradient))
 
 
+@pytest.mark.nightly
 def test_the_cell_learns_through_answers():
     encoder, network = _encoder("interactive"), _mlp(4, 1)
 

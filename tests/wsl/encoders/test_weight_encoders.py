@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given, strategies as st
 
 import wsl
-from tests.helpers import examples
+from tests.helpers import examples, nightly
 from tests.wsl.helpers import act_on_network, array, call, draw_element, draw_network
 from tests.wsl.nn.helpers import NESTED, RECURRENT, SMALL, without_type_checks
 from wsl import WeightSpace
@@ -255,7 +255,7 @@ _ALIVE = {
 }
 
 
-@pytest.mark.parametrize("kind", _KINDS)
+@pytest.mark.parametrize("kind", nightly(_KINDS, ["scale", "transformer"]))
 def test_jit_vmap_and_gradients(kind):
     encoder, networks = _make(kind), [_draw(seed=seed) for seed in range(3)]
     assert encoder.num_features == 6

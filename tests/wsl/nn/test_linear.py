@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from tests.helpers import examples
+from tests.helpers import examples, nightly
 from tests.wsl.helpers import array, call, draw_element
 from tests.wsl.nn.helpers import without_type_checks
 from wsl import WeightSpace
@@ -126,10 +126,14 @@ def _apart(a, b):
 # Equivariance.
 
 
+# Of which a cheaper one of the kind is there.
+_SLOW = [("three times", "full"), ("free perceptron", "full"), ("nested twice", "full")]
+
+
 @pytest.mark.parametrize(
     ("name", "basis"),
     [
-        *((name, "full") for name in _SPACES),
+        *nightly(((name, "full") for name in _SPACES), _SLOW),
         *itertools.product(
             ["perceptron", "nested and repeated", "factors"],
             ["near-neighbour", "layer-tied"],
@@ -290,7 +294,7 @@ def _rank(matrix):
     return int(np.linalg.matrix_rank(matrix, tol=1e-4 * np.linalg.norm(matrix, 2)))
 
 
-@pytest.mark.parametrize("name", _SPACES)
+@pytest.mark.parametrize("name", nightly(_SPACES, ["three times", "factors", "nested"]))
 def test_all_equivariant_maps_are_there(name):
     space = _SPACES[name]
     ones = (1,) * len(space.leaves)
@@ -362,6 +366,7 @@ def test_all_equivariant_constants_are_there(name):
 # The tied form.
 
 
+@pytest.mark.nightly
 def test_parameters_of_the_tied_form_do_not_grow_with_depth():
     def count(depth, basis, *, free):
         space = _perceptron([3, *[4] * depth, 2], free=free)

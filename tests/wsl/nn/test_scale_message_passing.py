@@ -392,6 +392,7 @@ def _zeroed(x, at):
     return array(x)
 
 
+@pytest.mark.nightly
 def test_zero_weights():
     network = _network(SHALLOW, "scale")
     features = draw_features(SHALLOW, 2, 0)
