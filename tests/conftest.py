@@ -61,6 +61,15 @@ hypothesis.settings.load_profile(os.environ.get("WSL_TEST_PROFILE", "fast"))
 _MAPPINGS = 30_000
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the cases that `nightly.txt` lists, beside those marked where they stand."""
+    listed = set((Path(__file__).parent / "nightly.txt").read_text().splitlines())
+    for item in items:
+        if item.nodeid in listed:
+            item.add_marker(pytest.mark.nightly)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _free_what_was_compiled() -> Iterator[None]:
     """Lets go of compiled functions before they hold too many memory mappings.

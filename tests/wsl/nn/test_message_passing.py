@@ -264,7 +264,7 @@ def test_weights_for_positions_break_it(monkeypatch):
 
     features = draw_features(SHALLOW, 1, 0)
     network = GraphNetwork(
-        SHALLOW, 1, 1, hidden_channels=4, num_layers=1, key=jr.key(0)
+        SHALLOW, 1, 1, hidden_channels=4, num_layers=2, key=jr.key(0)
     )
     monkeypatch.setattr(MessagePassing, "_pool", weighted)
     # Not the function that other tests have compiled.
