@@ -63,7 +63,7 @@ _MAPPINGS = 30_000
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the cases that `nightly.txt` lists, beside those marked where they stand."""
+    """Marks the cases that `nightly.txt` lists; others are marked where they stand."""
     listed = set((Path(__file__).parent / "nightly.txt").read_text().splitlines())
     for item in items:
         if item.nodeid in listed:
