@@ -154,7 +154,9 @@ def test_an_embedding_writes_its_slice_and_nothing_else():
     moved = eqx.tree_at(
         lambda g: g.body.embeddings[2],
         generator,
-        replace_fn=lambda e: array(e + np.float32(np.arange(6) == at)[:, None]),
+        replace_fn=lambda e: array(
+            e + np.asarray(np.arange(6) == at, np.float32)[:, None]
+        ),
     )
     before, after = call(generator, context), call(moved, context)
     weights = (np.asarray(network.layers[1].weight) for network in (before, after))
