@@ -6,11 +6,16 @@ Value Functions", on the start-state value function of Faccio et al. (2021),
 
 1. θ̃ᵢ = θ + σ εᵢ for i = 1..N, and one return Gᵢ for each, all in parallel;
 2. (θ̃ᵢ, Gᵢ) go into the archive;
-3. V is fitted to the archive by mean squared error;
-4. θ takes gradient steps up V(θ), and is clipped to a box after each.
+3. V is fitted to the archive;
+4. θ ascends V(θ).
+
+What differs from the paper by default: V reads what policies answer in states that were
+observed, it is a Gaussian process fitted to ranks, and a step goes as far as these
+answers may change. `--preset paper` has V read weights, fits a perceptron by gradient
+steps, and clips θ to a box after each of Adam's steps.
 """
 
-from typing import final, NamedTuple
+from typing import Any, final, NamedTuple
 
 import equinox as eqx
 import jax
@@ -26,32 +31,44 @@ from applications.policies import (
     FlatView,
     make_policy,
     MLPPolicy,
+    RunningStatistics,
+    standardise,
 )
 from applications.rollout import Episode
 from applications.search import (
     AbstractPolicySearch,
     draw_noise,
     Metrics,
+    noise_units,
     Outcome,
     Proposal,
     SearchState,
 )
-from applications.stores import Archive, Record
+from applications.stores import Archive, Record, StatePool
 from applications.values import (
+    AbstractCritic,
+    bounded_answer,
     correlation,
-    fit,
+    Fitted,
+    KernelCritic,
     labels,
     make_encoder,
+    observed_states,
+    PerceptronCritic,
     predict,
     schedule,
+    surrounded,
+    Surroundings,
+    trust_step,
     update_of,
-    value_function,
+    Value,
 )
-from wsl.encoders import EncodedMLP
 
 
 # With many policies, start states over which each gradient of V(s, θ) is averaged.
 _STARTS_FOR_MANY = 64
+# Standard deviation of the perturbations, before scaling.
+_DEVIATION = {"gaussian": 1.0, "uniform": 3**-0.5}
 
 
 class Learned(eqx.Module):
@@ -59,17 +76,18 @@ class Learned(eqx.Module):
 
     Attributes:
         policies: Weights θ of the unperturbed policies, one a row.
-        policy_optimiser: Adam's moments for them.
-        value: The value function.
-        value_optimiser: Adam's moments for it.
-        archive: Perturbed policies and their returns.
+        policy_optimiser: Adam's moments for them; empty with trusted steps.
+        critic: The value function and what belongs to it.
+        archive: Perturbed policies, as they acted on observations as they are, and
+            their returns.
+        states: Observations of the last iterations; None where nothing reads them.
     """
 
     policies: Float[Array, "policies weights"]
     policy_optimiser: optax.OptState
-    value: EncodedMLP
-    value_optimiser: optax.OptState
+    critic: Fitted
     archive: Archive[Record]
+    states: StatePool | None
 
 
 class Keys(NamedTuple):
@@ -90,11 +108,13 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         task: What the policies act in.
         config: The settings.
         view: From vectors θ to policies and back.
+        critic: Fits V.
     """
 
     task: AbstractEnvironment
     config: Config = eqx.field(static=True)
     view: FlatView[AbstractPolicy]
+    critic: AbstractCritic
 
     def __init__(self, task: AbstractEnvironment, config: Config):
         """Prepares the algorithm.
@@ -108,18 +128,18 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         self.view = FlatView(
             make_policy(config.policy, task, config.hidden, key=jr.key(0))
         )
+        self.critic = _make_critic(task, config, self.view)
 
     def init(self, *, key: PRNGKeyArray) -> SearchState[Learned]:
         """Draws policies and value function; the archive is empty."""
         policy_key, value_key, run_key = jr.split(key, 3)
         policies = self._draw_policies(key=policy_key)
-        value = self._make_value(key=value_key)
         learned = Learned(
             policies,
-            self._policy_optimiser.init(policies),
-            value,
-            self._value_optimiser.init(eqx.filter(value, eqx.is_inexact_array)),
+            () if self.config.step == "trust" else self._optimiser.init(policies),
+            self.critic.init(key=value_key),
             self._empty_archive(policies.shape[1]),
+            self._empty_states(),
         )
         return self.start(learned, key=run_key)
 
@@ -130,12 +150,12 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
     def propose(self, state: SearchState[Learned], keys: Keys) -> Proposal:
         """Step 1: θ̃ᵢ = θ + σ εᵢ; beside them θ itself, to see how it stands."""
         config, policies = self.config, state.learned.policies
-        scale_at = schedule(
-            config.noise_scale, config.noise_schedule, config.iterations
-        )
         size = (config.num_envs, policies.shape[1])
-        noise = draw_noise(config.noise, *size, key=keys.noise)
-        candidates = policies + scale_at(state.iteration) * noise * self._weight_mask
+        noise = draw_noise(
+            config.noise, *size, antithetic=config.antithetic, key=keys.noise
+        )
+        noise = noise * self._units(policies)
+        candidates = policies + self._noise_scale(state) * noise * self._weight_mask
         if config.clip == "perturbed":
             candidates = jnp.clip(candidates, -config.weight_clip, config.weight_clip)
         # The one policy again and again, or the first ones of many.
@@ -151,35 +171,37 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
     ) -> tuple[Learned, Metrics]:
         """Steps 2 to 4: store (θ̃ᵢ, Gᵢ), fit V to the archive, ascend V(θ)."""
         config, learned = self.config, state.learned
-        fresh = _record(proposal.candidates, outcome.candidates)
-        returns, valid = labels(learned.value, fresh)
-        predictions = predict(learned.value, self.view.to_policy, fresh)
-        archive = learned.archive.add(fresh)
-        value, value_optimiser, targets, loss = fit(
-            learned.value,
-            self._value_optimiser,
-            learned.value_optimiser,
-            archive,
-            self.view.to_policy,
-            kind=config.targets,
-            batch_size=config.resolved_batch_size,
-            updates=config.critic_updates,
-            key=keys.fit,
+        returns, valid, predictions = self._predict(
+            learned.critic.value, proposal.candidates, outcome.candidates
         )
-        starts = fresh.starts[: config.eval_episodes, 0]
-        values = self._policy_values(value, learned.policies, starts)
-        policies, policy_optimiser = self._ascend(
-            learned, value, archive, key=keys.ascent
+        fit_key, states_key = keys.fit, jr.fold_in(keys.fit, 0)
+
+        archive = learned.archive.add(_record(outcome.acting, outcome.candidates))
+        pool = _with_visits(learned.states, outcome)
+        # From here on policies are for observations by the latest statistics.
+        seen, now = self._as_of(archive, outcome.observations), outcome.observations
+        surroundings = self._surroundings(
+            state, seen, self._draw_states(pool, now, key=states_key)
         )
+        critic, targets, loss = self.critic.fit(
+            learned.critic, seen, surroundings, key=fit_key
+        )
+
+        starts = _starts(outcome.candidates)[: config.eval_episodes, 0]
+        values = self._policy_values(critic.value, learned.policies, starts)
+        policies, optimiser = self._ascend(
+            state, critic.value, seen, surroundings, key=keys.ascent
+        )
+        step = jnp.sqrt(jnp.mean(jnp.square(policies - learned.policies)))
         metrics = {
             "critic_correlation": correlation(predictions, returns, valid),
             "value_policy": jnp.mean(targets.inverse(values)),
             "critic_loss": loss,
             "weight_norm": jnp.mean(jnp.linalg.norm(policies, axis=1)),
+            "weight_step": step / self._deviation(state),
             "share_at_clip": jnp.mean(jnp.abs(policies) >= config.weight_clip),
         }
-        learned = Learned(policies, policy_optimiser, value, value_optimiser, archive)
-        return learned, metrics
+        return Learned(policies, optimiser, critic, archive, pool), metrics
 
     def policy(self, state: SearchState[Learned]) -> AbstractPolicy:
         """Returns the unperturbed policy; of many, the one with the highest value.
@@ -190,7 +212,8 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         if self.config.policies == "many":
             count = min(self.config.num_envs, _STARTS_FOR_MANY)
             starts = learned.archive.entries.starts[:count, 0]
-            values = self._policy_values(learned.value, learned.policies, starts)
+            value = learned.critic.value
+            values = self._policy_values(value, learned.policies, starts)
             best = jnp.argmax(values).item()
         chosen = learned.policies[best][None]
         acting = self.fold_normalisation(chosen, state.observations)[0]
@@ -226,78 +249,230 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         )
         return Archive.empty(record, config.archive)
 
+    def _empty_states(self) -> StatePool | None:
+        config = self.config
+        if not config.observes:
+            return None
+        episodes = (config.num_envs + config.eval_episodes) * config.episodes
+        return StatePool.empty(
+            episodes * config.visits,
+            config.state_iterations,
+            self.task.observation_size,
+        )
+
+    # Perturbations.
+
+    def _noise_scale(self, state: SearchState[Learned]) -> Float[Array, ""]:
+        """σ, by which noise is scaled."""
+        config = self.config
+        scale = schedule(config.noise_scale, config.noise_schedule, config.iterations)
+        return jnp.asarray(scale(state.iteration), jnp.float32)
+
+    def _deviation(self, state: SearchState[Learned]) -> Float[Array, ""]:
+        """Standard deviation of the perturbations of a weight."""
+        # A schedule ends at 0.
+        return jnp.maximum(self._noise_scale(state), 1e-6) * _DEVIATION[
+            self.config.noise
+        ]
+
+    def _units(
+        self, policies: Float[Array, "policies weights"]
+    ) -> Float[Array, "policies weights"]:
+        """In what units the weights of each policy are perturbed."""
+
+        def of_one(weights):
+            units = noise_units(self.view.to_policy(weights), self.config.noise_shape)
+            return self.view.to_vector(units)
+
+        return jax.vmap(of_one)(policies)
+
     # The critic.
 
-    def _make_value(self, *, key: PRNGKeyArray) -> EncodedMLP:
-        config = self.config
-        encoder_key, head_key = jr.split(key)
-        encoder = make_encoder(
-            config.representation,
-            self.task,
-            self.view.like,
-            config.encoder_options,
-            key=encoder_key,
+    def _predict(
+        self,
+        value: Value,
+        candidates: Float[Array, "envs weights"],
+        episodes: Episode,
+    ) -> tuple[Array, Array, Array]:
+        """Returns, which are there, and what V said before it saw them."""
+        fresh = _record(candidates, episodes)
+        returns, valid = labels(value, fresh)
+        return returns, valid, predict(value, self.view.to_policy, fresh)
+
+    def _as_of(
+        self, archive: Archive[Record], observations: RunningStatistics
+    ) -> Archive[Record]:
+        """The same policies, for observations standardised by some statistics."""
+        return eqx.tree_at(
+            lambda archive: archive.entries.weights,
+            archive,
+            self.unfold_normalisation(archive.entries.weights, observations),
         )
-        return value_function(
-            encoder,
-            config.critic_width,
-            config.critic_depth,
-            state_size=self.task.observation_size if config.start_states else 0,
-            key=head_key,
+
+    def _draw_states(
+        self,
+        pool: StatePool | None,
+        observations: RunningStatistics,
+        *,
+        key: PRNGKeyArray,
+    ) -> Float[Array, "states observation"]:
+        """Observed states, standardised as policies are shown them."""
+        config = self.config
+        if pool is None:
+            return jnp.zeros((config.num_states, self.task.observation_size))
+        states = pool.sample(config.num_states, key=key)
+        return standardise(states, observations) if config.normalise else states
+
+    def _surroundings(
+        self,
+        state: SearchState[Learned],
+        archive: Archive[Record],
+        states: Float[Array, "states observation"],
+    ) -> Surroundings:
+        """What V's inputs are standardised by."""
+        weights, there = archive.entries.weights, archive.filled[:, None]
+        mean = jnp.mean(weights, axis=0, where=there)
+        std = jnp.std(weights, axis=0, where=there)
+        to_policies = jax.vmap(self.view.to_policy)
+        # The last batch in the archive.
+        newest = (archive.added - archive.batch) % archive.capacity
+        fresh = jax.lax.dynamic_slice_in_dim(weights, newest, archive.batch)
+        return Surroundings(
+            centre=self.view.to_policy(jnp.mean(state.learned.policies, axis=0)),
+            noise_scale=self._deviation(state),
+            weight_mean=self.view.to_policy(mean),
+            weight_std=self.view.to_policy(jnp.where(std > 0, std, 1.0)),
+            fresh=to_policies(fresh),
+            known=to_policies(jnp.where(there, weights, mean)),
+            states=states,
         )
 
     # The policy.
 
     def _policy_values(
         self,
-        value: EncodedMLP,
+        value: Value,
         policies: Float[Array, "policies weights"],
         starts: Float[Array, "starts observation"],
+        *,
+        deviation: bool = False,
     ) -> Float[Array, " policies"]:
-        """V of each policy; V(s, θ) averaged over start states."""
+        """V of each policy, or its deviation; V(s, θ) averaged over start states."""
+        say: Any = getattr(value, "deviation") if deviation else value
 
         def of_policy(weights):
             policy = self.view.to_policy(weights)
             if not value.condition_sizes:
-                return value(policy)
-            return jnp.mean(jax.vmap(lambda start: value(policy, start))(starts))
+                return say(policy)
+            return jnp.mean(jax.vmap(lambda start: say(policy, start))(starts))
 
         return jax.vmap(of_policy)(policies)
 
     def _ascend(
         self,
-        learned: Learned,
-        value: EncodedMLP,
+        state: SearchState[Learned],
+        value: Value,
         archive: Archive[Record],
+        surroundings: Surroundings,
         *,
         key: PRNGKeyArray,
     ) -> tuple[Float[Array, "policies weights"], optax.OptState]:
-        """Gradient steps up the value, each followed by the clip."""
+        """Step 4, clipped to the box where the settings say so."""
         config = self.config
         count = config.resolved_batch_size
         if config.policies == "many":
             count = min(count, _STARTS_FOR_MANY)
+        if config.step == "trust":
+            starts = archive.sample(count, key=key).starts[:, 0]
+            policies = self._trusted(state, value, starts, surroundings)
+            return self._clipped(policies), ()
 
-        def total_value(policies, starts):
-            return jnp.sum(self._policy_values(value, policies, starts))
+        def total(policies, starts):
+            return jnp.sum(self._objective(value, policies, starts))
 
         def update(carry, key):
             policies, optimiser = carry
             starts = archive.sample(count, key=key).starts[:, 0]
-            gradient = jax.grad(total_value)(policies, starts)
+            gradient = jax.grad(total)(policies, starts)
             gradient = gradient * self._weight_mask
-            change, optimiser = update_of(self._policy_optimiser, -gradient, optimiser)
-            policies = eqx.apply_updates(policies, change)
-            if config.clip != "none":
-                policies = jnp.clip(policies, -config.weight_clip, config.weight_clip)
+            change, optimiser = update_of(self._optimiser, -gradient, optimiser)
+            policies = self._clipped(eqx.apply_updates(policies, change))
             return (policies, optimiser), None
 
         (policies, optimiser), _ = jax.lax.scan(
             update,
-            (learned.policies, learned.policy_optimiser),
+            (state.learned.policies, state.learned.policy_optimiser),
             jr.split(key, config.policy_updates),
         )
         return policies, optimiser
+
+    def _trusted(
+        self,
+        state: SearchState[Learned],
+        value: Value,
+        starts: Float[Array, "starts observation"],
+        surroundings: Surroundings,
+    ) -> Float[Array, "policies weights"]:
+        """Takes each policy as far up as its answers may change."""
+        config, policies = self.config, state.learned.policies
+        bounded = bounded_answer(self.task)
+        answers = surrounded(
+            observed_states(self.task, config.num_states, bounded), surroundings
+        )
+        fresh = eqx.filter_vmap(answers)(surroundings.fresh)
+        own = jax.vmap(lambda weights: answers(self.view.to_policy(weights)))(policies)
+        changes = (fresh.reshape(-1, *own.shape) - own) ** 2
+        spread = jnp.sqrt(jnp.sum(jnp.mean(changes, axis=(0, 1))))
+        deviation = self._deviation(state)
+
+        def ascend(weights, mask):
+            return trust_step(
+                lambda there: self._objective(value, there[None], starts)[0],
+                lambda there: answers(self.view.to_policy(there)),
+                weights,
+                mask,
+                direction=config.direction,
+                radius=config.trust_radius * spread,
+                limit=config.step_limit * deviation,
+                noise_scale=deviation,
+                is_known=lambda there: self._is_known(value, there, starts),
+            )
+
+        return jax.vmap(ascend)(policies, self._weight_mask)
+
+    def _objective(
+        self,
+        value: Value,
+        policies: Float[Array, "policies weights"],
+        starts: Float[Array, "starts observation"],
+    ) -> Float[Array, " policies"]:
+        """V of each policy, and how unsure V is of it as far as that is wanted."""
+        values = self._policy_values(value, policies, starts)
+        if not self.config.optimism:
+            return values
+        deviations = self._policy_values(value, policies, starts, deviation=True)
+        return values + self.config.optimism * deviations
+
+    def _is_known(
+        self,
+        value: Value,
+        weights: Float[Array, " weights"],
+        starts: Float[Array, "starts observation"],
+    ) -> Array:
+        """Whether V is as sure of a policy as the settings ask for."""
+        largest = self.config.largest_deviation
+        if largest is None:
+            return jnp.ones((), bool)
+        of = weights[None]
+        return self._policy_values(value, of, starts, deviation=True)[0] <= largest
+
+    def _clipped(
+        self, policies: Float[Array, "policies weights"]
+    ) -> Float[Array, "policies weights"]:
+        config = self.config
+        if config.clip == "none":
+            return policies
+        return jnp.clip(policies, -config.weight_clip, config.weight_clip)
 
     @property
     def _weight_mask(self) -> Float[Array, "policies weights"]:
@@ -310,24 +485,62 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         masks = jnp.stack([self.view.to_vector(_wide(p, config)) for p in narrow])
         return masks[jnp.arange(config.num_policies) % len(masks)]
 
-    # The optimisers.
-
     @property
-    def _policy_optimiser(self) -> optax.GradientTransformation:
+    def _optimiser(self) -> optax.GradientTransformation:
         config = self.config
         steps = config.iterations * config.policy_updates
         return optax.adam(schedule(config.policy_lr, config.policy_lr_schedule, steps))
 
-    @property
-    def _value_optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.config.critic_lr)
+
+def _make_critic(
+    task: AbstractEnvironment, config: Config, view: FlatView[AbstractPolicy]
+) -> AbstractCritic:
+    def draw_encoder(*, key):
+        options = config.encoder_options
+        return make_encoder(config.representation, task, view.like, options, key=key)
+
+    if config.critic == "kernel":
+        return KernelCritic(
+            draw_encoder,
+            view.to_policy,
+            points=min(config.kernel_points, config.archive * config.num_envs),
+            targets=config.targets,
+            scale=config.kernel_scale,
+            noise=config.kernel_noise,
+        )
+    return PerceptronCritic(
+        draw_encoder,
+        view.to_policy,
+        state_size=task.observation_size if config.start_states else 0,
+        width=config.critic_width,
+        depth=config.critic_depth,
+        learning_rate=config.critic_lr,
+        updates=config.critic_updates,
+        batch_size=config.resolved_batch_size,
+        targets=config.targets,
+        start=config.critic_start,
+        ensemble=config.ensemble,
+    )
 
 
-def _record(candidates: Float[Array, "envs weights"], episodes: Episode) -> Record:
-    """Makes of candidates and their episodes what the archive keeps."""
+def _record(weights: Float[Array, "envs weights"], episodes: Episode) -> Record:
+    """Makes of policies and their episodes what the archive keeps."""
+    return Record(weights, episodes.total_reward, _starts(episodes), episodes.valid)
+
+
+def _starts(episodes: Episode) -> Float[Array, "envs episodes observation"]:
     # Even a masked NaN would reach the gradient.
-    starts = jnp.where(jnp.isfinite(episodes.start), episodes.start, 0.0)
-    return Record(candidates, episodes.total_reward, starts, episodes.valid)
+    return jnp.where(jnp.isfinite(episodes.start), episodes.start, 0.0)
+
+
+def _with_visits(pool: StatePool | None, outcome: Outcome) -> StatePool | None:
+    """The pool with what the policies of an iteration saw."""
+    if pool is None:
+        return None
+    join = lambda *leaves: jnp.concatenate([x.reshape(-1, *x.shape[3:]) for x in leaves])
+    tried, watched = outcome.candidates.visits, outcome.evaluation.visits
+    assert tried is not None and watched is not None
+    return pool.add(jax.tree.map(join, tried, watched))
 
 
 def _wide(policy: AbstractPolicy, config: Config) -> AbstractPolicy:

@@ -1,47 +1,74 @@
-"""Settings of the algorithm; the docstrings of fields are the help of their flags."""
+"""Settings of the algorithm; the docstrings of fields are the help of their flags.
+
+Defaults are one recipe for all tasks. `PRESETS` holds the settings of the paper.
+"""
 
 import dataclasses
 from typing import Annotated, Literal
 
 from applications.policies import check_policy
-from applications.search import NoiseLaw
+from applications.search import NoiseLaw, NoiseShape
 from applications.settings import (
     AtLeast,
     check_settings,
     Count,
     OptionalCount,
+    OptionalRate,
     Rate,
     UserError,
     Widths,
 )
 from applications.values import (
     check_representation,
+    CriticKind,
+    CriticStart,
+    Direction,
     EncoderOptions,
+    InputScale,
+    parts_of,
     Representation,
     Schedule,
     TargetKind,
 )
 
 
+# Observations that an iteration hands back, about; there is at least one of an episode.
+_VISITS = 1024
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Trains a value function over policies, V(θ), and a policy that ascends it.
 
-    The defaults are for cartpole on a CPU. A run is a directory; its path is printed
-    at the end.
+    The defaults are one recipe for all tasks on a CPU. A run is a directory; its path
+    is printed at the end.
     """
 
-    num_envs: Count = 128
+    num_envs: Count = 32
     """Parallel environments: policies tried in each iteration."""
 
     iterations: Count = 100
     """Iterations of the whole run. May be raised when a run is resumed."""
 
-    representation: Representation = "flat"
-    """What the critic reads: weights (flat, statistics, equivariant, transformer,
-    graph, scale-graph, forward-graph), answers to probing states (probing,
-    generated-probing, interactive-probing), or what an encoder of your own makes of the
-    policy (package.module:Factory)."""
+    representation: Representation = "answers"
+    """What the critic reads: what the policy does in states that were observed
+    (answers) or in learned ones (probing, generated-probing, interactive-probing), its
+    weights (flat, statistics, equivariant, transformer, graph, scale-graph,
+    forward-graph), or what an encoder of your own makes of the policy
+    (package.module:Factory). Several are put together by a plus: answers+flat."""
+
+    inputs: InputScale = "noise"
+    """What the critic's inputs are standardised by: the unperturbed policy and the
+    perturbations, mean and deviation of the archive, or nothing (raw)."""
+
+    bounded_answers: bool = True
+    """Read probabilities of discrete actions, and not preferences."""
+
+    num_states: Count = 96
+    """Observed states that the policy is shown."""
+
+    state_iterations: Count = 4
+    """Of how many of the last iterations these are."""
 
     policy: str = "mlp"
     """What policies are: mlp, a perceptron with hidden units of tanh, or one of your
@@ -56,6 +83,29 @@ class Config:
     policies: Literal["one", "many"] = "one"
     """Improve one policy, or as many differently initialised ones as environments."""
 
+    step: Literal["trust", "adam"] = "trust"
+    """How the policy ascends V: until what it does has changed by --trust-radius, or by
+    gradient steps of Adam, --policy-updates in each iteration, as in the paper."""
+
+    direction: Direction = "raw"
+    """Where a trusted step goes: along the gradient, by steps of Adam that starts anew,
+    or along the natural gradient."""
+
+    trust_radius: Rate = 0.6
+    """How far a trusted step goes: change of what the policy does, in units of the
+    change that a perturbation makes."""
+
+    step_limit: Rate = 0.5
+    """How far it may go at most: root mean square change of a weight, in units of the
+    perturbation."""
+
+    optimism: Annotated[float, AtLeast(0)] = 0.0
+    """Ascend V + optimism x deviation, where V says how sure it is: with a kernel or an
+    ensemble."""
+
+    largest_deviation: OptionalRate = None
+    """A trusted step stops where V's deviation, of 1 at most, is larger."""
+
     policy_lr: Rate = 1e-2
     """Adam's learning rate for the policy, at the start."""
 
@@ -65,17 +115,27 @@ class Config:
     policy_updates: Count = 10
     """Gradient steps up V in each iteration."""
 
-    clip: Literal["policy", "perturbed", "none"] = "policy"
+    clip: Literal["policy", "perturbed", "none"] = "none"
     """What to clip: weights after each policy step, perturbed ones too, or nothing."""
 
     weight_clip: Rate = 1.0
     """Largest magnitude that a clipped weight keeps."""
 
-    noise: NoiseLaw = "uniform"
+    noise: NoiseLaw = "gaussian"
     """Law of the perturbations, on [-1, 1] or standard normal, before scaling."""
 
-    noise_scale: Rate = 0.3
+    noise_scale: Rate = 0.1
     """Scale of the perturbations, at the start."""
+
+    noise_shape: NoiseShape = "common"
+    """Whether that scale is the same for all weights, or in units of each weight's
+    magnitude, or of the root mean square of the weights of each array."""
+
+    antithetic: bool = True
+    """Perturb in pairs, of which the second is the opposite of the first."""
+
+    common_starts: bool = False
+    """Let all policies of an iteration start from the same states."""
 
     noise_schedule: Schedule = "constant"
     """How that scale goes to zero over the run; constant keeps it."""
@@ -92,11 +152,32 @@ class Config:
     chunk: OptionalCount = None
     """Policies simulated at once, to bound the memory. All of them unless given."""
 
-    archive: Count = 4
+    archive: Count = 16
     """Size of the archive as a multiple of the number of environments."""
 
     batch_size: OptionalCount = None
     """Batch of the critic. The number of environments unless given."""
+
+    critic: CriticKind = "kernel"
+    """How V is fitted: by gradient steps on a perceptron, or in closed form, as a
+    Gaussian process."""
+
+    kernel_points: Count = 1024
+    """Policies of the archive that the kernel reads, at most."""
+
+    kernel_scale: OptionalRate = 1.0
+    """Scale of the kernel, in units of the spread of perturbations. That with the least
+    leave-one-out error if None."""
+
+    kernel_noise: OptionalRate = 0.5
+    """Variance of the noise in the targets, whose own is 1. That with the least
+    leave-one-out error if None."""
+
+    critic_start: CriticStart = "warm"
+    """Whether the perceptron's fit goes on from the last one or from a new draw."""
+
+    ensemble: Count = 1
+    """Differently drawn perceptrons, of whose values the mean is taken."""
 
     critic_width: Count = 256
     """Width of the critic's hidden layers."""
@@ -110,7 +191,7 @@ class Config:
     critic_updates: Count = 20
     """Gradient steps on the critic in each iteration."""
 
-    targets: TargetKind = "standard"
+    targets: TargetKind = "rank"
     """What the critic learns: standardised returns, or their ranks in the archive."""
 
     start_states: bool = False
@@ -141,10 +222,10 @@ class Config:
             UserError: With the flag, its value and what it may be.
         """
         check_settings(self)
-        check_representation(self.representation)
+        check_representation(self.representation, observes=True)
         check_policy(self.policy)
         if (
-            self.representation == "interactive-probing"
+            "interactive-probing" in parts_of(self.representation)
             and self.num_probes % self.probe_rounds
         ):
             raise UserError(
@@ -166,6 +247,51 @@ class Config:
                 f"--batch-size {self.batch_size} is more than the {capacity} policies "
                 "that the archive can hold. Lower it, or raise --archive."
             )
+        self._check_critic()
+
+    def _check_critic(self) -> None:
+        if self.critic == "kernel" and self.start_states:
+            raise UserError(
+                "--critic kernel is V of policies alone: drop --start-states, or add "
+                "--critic perceptron."
+            )
+        if self.critic == "kernel" and self.ensemble > 1:
+            raise UserError(
+                "--ensemble is of perceptrons: drop it, or add --critic perceptron."
+            )
+        is_sure = self.critic == "kernel" or self.ensemble > 1
+        if not is_sure and (self.optimism or self.largest_deviation is not None):
+            raise UserError(
+                "--optimism and --largest-deviation need a V that says how sure it is: "
+                "add --critic kernel or --ensemble 5."
+            )
+        if self.largest_deviation is not None and self.step != "trust":
+            raise UserError(
+                "--largest-deviation stops trusted steps: drop it, or add --step trust."
+            )
+        if self.policies == "many" and self.scales_weights and self.inputs == "noise":
+            raise UserError(
+                "--inputs noise compares weights with those of one policy: add "
+                "--inputs archive, or drop --policies many."
+            )
+
+    @property
+    def scales_weights(self) -> bool:
+        """Whether the critic reads weights."""
+        parts = parts_of(self.representation)
+        return any(x != "answers" and "probing" not in x for x in parts)
+
+    @property
+    def visits(self) -> int:
+        """Observations that are handed back of each episode."""
+        if not self.observes:
+            return 0
+        return max(_VISITS // (self.num_envs * self.episodes), 1)
+
+    @property
+    def observes(self) -> bool:
+        """Whether anything depends on observed states."""
+        return self.step == "trust" or "answers" in parts_of(self.representation)
 
     @property
     def num_policies(self) -> int:
@@ -189,9 +315,34 @@ class Config:
             probes=self.num_probes,
             rounds=self.probe_rounds,
             probe_scale=self.probe_scale,
+            states=self.num_states,
+            inputs=self.inputs,
+            bounded=self.bounded_answers,
         )
 
     @property
     def resolved_batch_size(self) -> int:
         """Batch of the critic."""
         return self.num_envs if self.batch_size is None else self.batch_size
+
+
+# What Bohlinger and Peters (2025) describe, at the sizes of a CPU.
+_PAPER = Config(
+    num_envs=128,
+    representation="flat",
+    inputs="raw",
+    bounded_answers=False,
+    step="adam",
+    clip="policy",
+    noise="uniform",
+    noise_scale=0.3,
+    antithetic=False,
+    archive=4,
+    critic="perceptron",
+    targets="standard",
+)
+
+PRESETS = {
+    "recipe": Config(),
+    "paper": _PAPER,
+}

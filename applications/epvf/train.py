@@ -8,7 +8,7 @@ import jax
 
 from applications.envs import TaskSettings
 from applications.epvf.algorithm import EPVF, Learned
-from applications.epvf.config import Config
+from applications.epvf.config import PRESETS
 from applications.search import SearchState
 from applications.training import (
     CommandLine,
@@ -24,7 +24,11 @@ from applications.training import (
 
 COMMAND_LINE = CommandLine(
     "python -m applications.epvf.train",
-    {"epvf": RunSettings("epvf", TaskSettings(), Config())},
+    {
+        name: RunSettings("epvf", TaskSettings(), config, preset=name)
+        for name, config in PRESETS.items()
+    },
+    selector="preset",
 )
 
 
@@ -55,7 +59,7 @@ def _summarise_start(search: EPVF, state: SearchState[Learned]) -> str:
     count, size = state.learned.policies.shape
     critic = sum(
         leaf.size
-        for leaf in jax.tree.leaves(eqx.filter(state.learned.value, eqx.is_array))
+        for leaf in jax.tree.leaves(eqx.filter(state.learned.critic.value, eqx.is_array))
     )
     return (
         f"{count} {'policy' if count == 1 else 'policies'} of {size} weights, critic "

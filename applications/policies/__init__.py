@@ -13,6 +13,8 @@ from applications.policies._mlp import Activation as Activation, MLPPolicy as ML
 from applications.policies._policy import (
     AbstractPolicy as AbstractPolicy,
     act as act,
+    standardise as standardise,
     standardised as standardised,
+    unstandardised as unstandardised,
 )
 from applications.policies._statistics import RunningStatistics as RunningStatistics

@@ -90,7 +90,43 @@ def standardised(policy: Policy, statistics: RunningStatistics) -> Policy:
     Returns:
         The policy for raw observations, of the same architecture.
     """
+    return policy.fold_standardisation(*_mean_and_std(statistics))
+
+
+def unstandardised(policy: Policy, statistics: RunningStatistics) -> Policy:
+    """Undoes `standardised`.
+
+    Args:
+        policy: A policy for raw observations.
+        statistics: Statistics of the raw observations.
+
+    Returns:
+        The policy of the same architecture that does the same when it is shown
+        standardised observations.
+    """
+    mean, std = _mean_and_std(statistics)
+    # Raw observations are standardised ones, standardised by what undoes it.
+    return policy.fold_standardisation(-mean / std, 1 / std)
+
+
+def standardise(
+    observations: Float[Array, "*batch observation"], statistics: RunningStatistics
+) -> Float[Array, "*batch observation"]:
+    """Standardises observations as `standardised` does inside a policy.
+
+    Args:
+        observations: Raw observations.
+        statistics: Their statistics.
+
+    Returns:
+        The observations, with mean 0 and variance 1 over those of the statistics.
+    """
+    mean, std = _mean_and_std(statistics)
+    return (observations - mean) / std
+
+
+def _mean_and_std(statistics: RunningStatistics) -> tuple[Array, Array]:
+    """Mean and deviation; 0 and 1 of fewer than two vectors."""
     enough = statistics.count > 1
     std = jnp.where(enough, statistics.std, 1.0)
-    mean = jnp.where(enough, statistics.mean, 0.0)
-    return policy.fold_standardisation(mean, std)
+    return jnp.where(enough, statistics.mean, 0.0), std

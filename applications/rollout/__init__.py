@@ -32,3 +32,4 @@ from applications.rollout.transitions import (
     Transitions as Transitions,
     Unrolled as Unrolled,
 )
+from applications.rollout.visits import Visits as Visits

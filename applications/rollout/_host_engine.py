@@ -6,7 +6,6 @@ from typing import Any, final
 
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray, PyTree
 
@@ -26,8 +25,10 @@ from applications.rollout.episode import (
     all_finite,
     empty_episodes,
     Episode,
+    episode_keys,
     EpisodeTally,
 )
+from applications.rollout.visits import visit_times, VisitLog
 
 
 # Most environments that there are at once, unless a chunk is asked for.
@@ -56,11 +57,26 @@ class HostEngine(AbstractEngine):
         self._make = _gymnasium if simulations is None else simulations
 
     def compile_rollout(
-        self, make_policy: MakePolicy, *, episodes: int, chunk: int | None = None
+        self,
+        make_policy: MakePolicy,
+        *,
+        episodes: int,
+        chunk: int | None = None,
+        visits: int = 0,
+        common_starts: bool = False,
     ) -> "HostRollout":
         """As of `AbstractEngine`."""
         at_least_1(episodes=episodes, chunk=chunk)
-        return HostRollout(self._task, make_policy, episodes, chunk, (0, 1), self._make)
+        return HostRollout(
+            self._task,
+            make_policy,
+            episodes=episodes,
+            chunk=chunk,
+            visits=visits,
+            common_starts=common_starts,
+            part=(0, 1),
+            simulations=self._make,
+        )
 
     def compile_iteration(
         self,
@@ -71,11 +87,21 @@ class HostEngine(AbstractEngine):
         *,
         episodes: int,
         chunk: int | None = None,
+        visits: int = 0,
+        common_starts: bool = False,
     ) -> Callable[[State], tuple[State, Metrics]]:
         """As of `AbstractEngine`; everything but the environments is compiled."""
         at_least_1(episodes=episodes, chunk=chunk)
-        part = (jax.process_index(), jax.process_count())
-        run = HostRollout(self._task, make_policy, episodes, chunk, part, self._make)
+        run = HostRollout(
+            self._task,
+            make_policy,
+            episodes=episodes,
+            chunk=chunk,
+            visits=visits,
+            common_starts=common_starts,
+            part=(jax.process_index(), jax.process_count()),
+            simulations=self._make,
+        )
         return compile_on_host(run, propose, learn, state)
 
     def compile_unroll(
@@ -98,8 +124,11 @@ class HostRollout:
         self,
         task: Any,
         make_policy: MakePolicy,
+        *,
         episodes: int,
         chunk: int | None,
+        visits: int,
+        common_starts: bool,
         part: tuple[int, int],
         simulations: Callable[[Any, int], Simulations],
     ):
@@ -110,6 +139,8 @@ class HostRollout:
             make_policy: From weights to a policy.
             episodes: Episodes of each policy.
             chunk: How many policies act at once, at most.
+            visits: How many observations of each episode are handed back, at most.
+            common_starts: Whether all policies start from the same states.
             part: Which part of a population to run, and of how many.
             simulations: Makes environments.
         """
@@ -117,6 +148,8 @@ class HostRollout:
         self._make_policy = make_policy
         self._episodes = episodes
         self._largest = _LARGEST if chunk is None else chunk * episodes
+        self._visits = visits
+        self._common_starts = common_starts
         self._part = part
         self._make = simulations
         self._simulations: Simulations | None = None
@@ -160,8 +193,8 @@ class HostRollout:
             # What is beyond the last one fills up.
             last = jax.tree.leaves(population)[0].shape[0] * self._episodes - 1
             number = jnp.minimum(first + jnp.arange(self._lanes(population)), last)
-            of_one = lambda policy, episode: jr.split(
-                jr.fold_in(key, policy), self._episodes
+            of_one = lambda policy, episode: episode_keys(
+                key, policy, self._episodes, self._common_starts
             )[episode]
             policy, episode = number // self._episodes, number % self._episodes
             keys = jax.vmap(of_one)(policy, episode)
@@ -202,7 +235,7 @@ class HostRollout:
     def shape(self, population: Population) -> Episode:
         """The form of what a whole population gives, without running it."""
         batch = (jax.tree.leaves(population)[0].shape[0], self._episodes)
-        return empty_episodes(batch, self._task.observation_size)
+        return empty_episodes(batch, self._task.observation_size, self._visits)
 
     def _count(self, population: Population) -> int:
         """Policies of the part."""
@@ -229,7 +262,17 @@ class HostRollout:
         # Of rows that have ended, what is passed on has no effect.
         observation, reward = start.copy(), np.zeros(size, np.float32)
         terminated, truncated = np.zeros(size, bool), np.zeros(size, bool)
+        log = None
+        if self._visits:
+            times = visit_times(
+                first + jnp.arange(size), self._visits, self._task.horizon
+            )
+            log = VisitLog(np.asarray(times), start.shape[1])
+        step = 0
         while len(alive := np.flatnonzero(tally.ongoing)):
+            if log is not None:
+                log.keep(step, alive, observation, alive)
+            step += 1
             found = simulations.step(alive, np.asarray(decision.action)[alive])
             for mine, theirs in zip(
                 (observation, reward, terminated, truncated), found, strict=True
@@ -241,7 +284,8 @@ class HostRollout:
             )
             # XLA may still read what is written next.
             jax.block_until_ready(tally)
-        return tally.episode(jnp.asarray(start))
+        visits = None if log is None else log.visits
+        return tally.episode(jnp.asarray(start), visits)
 
 
 def _gymnasium(task: Any, size: int) -> Simulations:

@@ -43,13 +43,25 @@ class JAXEngine(AbstractEngine):
         self._mesh = mesh_of(devices)
 
     def compile_rollout(
-        self, make_policy: MakePolicy, *, episodes: int, chunk: int | None = None
+        self,
+        make_policy: MakePolicy,
+        *,
+        episodes: int,
+        chunk: int | None = None,
+        visits: int = 0,
+        common_starts: bool = False,
     ) -> Callable[..., Episode]:
         """As of `AbstractEngine`; runs on one device."""
         at_least_1(episodes=episodes, chunk=chunk)
         run = eqx.filter_jit(rollout)
         return functools.partial(
-            run, self._task, make_policy, episodes=episodes, chunk=chunk
+            run,
+            self._task,
+            make_policy,
+            episodes=episodes,
+            chunk=chunk,
+            visits=visits,
+            common_starts=common_starts,
         )
 
     def compile_iteration(
@@ -61,10 +73,21 @@ class JAXEngine(AbstractEngine):
         *,
         episodes: int,
         chunk: int | None = None,
+        visits: int = 0,
+        common_starts: bool = False,
     ) -> Callable[[State], tuple[State, Metrics]]:
         """As of `AbstractEngine`; one program from a state to the next."""
         at_least_1(episodes=episodes, chunk=chunk)
-        step: Any = _Iteration(self._task, propose, learn, make_policy, episodes, chunk)
+        step: Any = _Iteration(
+            self._task,
+            propose,
+            learn,
+            make_policy,
+            episodes,
+            chunk,
+            visits,
+            common_starts,
+        )
         mesh = self._mesh
         # The task may hold arrays of its own (a physics model); only the state's
         # buffers are given away.
@@ -96,6 +119,8 @@ class _Iteration(eqx.Module):
     make_policy: MakePolicy
     episodes: int = eqx.field(static=True)
     chunk: int | None = eqx.field(static=True)
+    visits: int = eqx.field(static=True)
+    common_starts: bool = eqx.field(static=True)
 
     def __call__(self, state: Any, axis: str | None = None) -> tuple[Any, Metrics]:
         proposal = self.propose(state)
@@ -105,6 +130,8 @@ class _Iteration(eqx.Module):
             proposal.acting,
             episodes=self.episodes,
             chunk=self.chunk,
+            visits=self.visits,
+            common_starts=self.common_starts,
             axis=axis,
             key=proposal.key,
         )

@@ -3,7 +3,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Shaped
 
 from applications.envs import AbstractTask
@@ -12,18 +11,27 @@ from applications.rollout._devices import share_out
 from applications.rollout.episode import (
     all_finite,
     Episode,
+    episode_keys,
     EpisodeTally,
     step_key,
     where,
 )
+from applications.rollout.visits import empty_visits, keep_visit, visit_times, Visits
 
 
-def run_episode(task: AbstractTask, policy: Callable, *, key: PRNGKeyArray) -> Episode:
+def run_episode(
+    task: AbstractTask,
+    policy: Callable,
+    *,
+    visit_at: Int[Array, " visits"] | None = None,
+    key: PRNGKeyArray,
+) -> Episode:
     """Runs one policy for one episode.
 
     Args:
         task: The task.
         policy: An `AbstractPolicy`, or anything that is called like one.
+        visit_at: Control steps whose observations are handed back, from `visit_times`.
         key: Draws the start state, and what a stochastic policy draws.
 
     Returns:
@@ -33,9 +41,13 @@ def run_episode(task: AbstractTask, policy: Callable, *, key: PRNGKeyArray) -> E
     state = task.reset(key=key)
     start = task.observe(state)
 
-    def step(carry: tuple[Any, EpisodeTally]) -> tuple[Any, EpisodeTally]:
-        state, tally = carry
+    def step(
+        carry: tuple[Any, EpisodeTally, Visits | None],
+    ) -> tuple[Any, EpisodeTally, Visits | None]:
+        state, tally, visits = carry
         observation = task.observe(state)
+        if visits is not None:
+            visits = keep_visit(visits, visit_at, tally.length, observation)
         output, _ = act(policy, observation, key=step_key(key, tally.length))
         after, reward, terminated = task.step(state, task.action_space.select(output))
         finite = all_finite((output, after, reward))
@@ -43,11 +55,13 @@ def run_episode(task: AbstractTask, policy: Callable, *, key: PRNGKeyArray) -> E
         # iterates on NaN while the other episodes of a batch go on.
         state = where(finite, after, state)
         tally = tally.see(observation)
-        return state, tally.add(reward, terminated=terminated, finite=finite)
+        return state, tally.add(reward, terminated=terminated, finite=finite), visits
 
-    carry = (state, EpisodeTally.start(start, task.horizon))
-    _, tally = jax.lax.while_loop(lambda carry: carry[1].ongoing, step, carry)
-    return tally.episode(start)
+    count = 0 if visit_at is None else visit_at.size
+    visits = empty_visits((), start.size, count)
+    carry = (state, EpisodeTally.start(start, task.horizon), visits)
+    _, tally, visits = jax.lax.while_loop(lambda carry: carry[1].ongoing, step, carry)
+    return tally.episode(start, visits)
 
 
 def rollout(
@@ -57,6 +71,8 @@ def rollout(
     *,
     episodes: int = 1,
     chunk: int | None = None,
+    visits: int = 0,
+    common_starts: bool = False,
     axis: str | None = None,
     key: PRNGKeyArray,
 ) -> Episode:
@@ -73,6 +89,8 @@ def rollout(
         episodes: Episodes of each policy.
         chunk: How many policies a device simulates at once; bounds the memory. All of
             its own unless given.
+        visits: How many observations of each episode are handed back, at most.
+        common_starts: Whether all policies start from the same states.
         axis: Inside `jax.shard_map`, the axis of the mesh over which the population is
             shared out. Every device is given all of it, runs its part and is told how
             the others' went.
@@ -88,8 +106,14 @@ def rollout(
     def run_policy(row: tuple[PyTree[Array], Int[Array, ""]]) -> Episode:
         weights, index = row
         policy = make_policy(weights)
-        keys = jr.split(jr.fold_in(key, index), episodes)
-        return jax.vmap(lambda key: run_episode(task, policy, key=key))(keys)
+        keys = episode_keys(key, index, episodes, common_starts)
+        if not visits:
+            return jax.vmap(lambda key: run_episode(task, policy, key=key))(keys)
+        number = index * episodes + jnp.arange(episodes)
+        times = visit_times(number, visits, task.horizon)
+        return jax.vmap(
+            lambda key, times: run_episode(task, policy, visit_at=times, key=key)
+        )(keys, times)
 
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk is {chunk}; it must be at least 1 policy.")

@@ -91,7 +91,13 @@ class AbstractEngine(abc.ABC):
 
     @abc.abstractmethod
     def compile_rollout(
-        self, make_policy: MakePolicy, *, episodes: int, chunk: int | None = None
+        self,
+        make_policy: MakePolicy,
+        *,
+        episodes: int,
+        chunk: int | None = None,
+        visits: int = 0,
+        common_starts: bool = False,
     ) -> Callable[..., Episode]:
         """Prepares rollouts of whole episodes, in this process alone.
 
@@ -100,11 +106,14 @@ class AbstractEngine(abc.ABC):
                 for instance `FlatView.to_policy`.
             episodes: Episodes of each policy.
             chunk: How many policies are simulated at once, at most; bounds the memory.
+            visits: How many observations of each episode are handed back, at most.
+            common_starts: Whether all policies start from the same states.
 
         Returns:
             From a population, with the policies first, and a keyword `key` to episodes
             `(policies, episodes)`. It compiles at the first call with a population of
-            some size. Randomness is folded from the policy's row.
+            some size. Randomness is folded from the policy's row, unless start states
+            are common to all.
 
         Raises:
             ValueError: If a number is below 1.
@@ -120,6 +129,8 @@ class AbstractEngine(abc.ABC):
         *,
         episodes: int,
         chunk: int | None = None,
+        visits: int = 0,
+        common_starts: bool = False,
     ) -> Callable[[State], tuple[State, Metrics]]:
         """Compiles an iteration for all devices of all processes.
 
@@ -131,6 +142,8 @@ class AbstractEngine(abc.ABC):
             state: A state, for its form.
             episodes: Episodes of each policy.
             chunk: How many policies are simulated at once, at most; bounds the memory.
+            visits: How many observations of each episode are handed back, at most.
+            common_starts: Whether all policies start from the same states.
 
         Returns:
             One iteration. The state that it is given is used up.

@@ -6,9 +6,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, PyTree
 
 from applications.policies import RunningStatistics
+from applications.rollout.visits import empty_visits, Visits
 
 
 # Beyond any number of parts that a task splits its key into: a split is a fold of the
@@ -28,6 +29,7 @@ class Episode(eqx.Module):
         start: The first observation.
         observations: Statistics of the observations that the policy acted on.
         terminated: Whether the task ended it, and not the time limit.
+        visits: A sample of the observations that the policy acted on, if asked for.
     """
 
     total_reward: Float[Array, "*batch"]
@@ -36,6 +38,7 @@ class Episode(eqx.Module):
     start: Float[Array, "*batch observation"]
     observations: RunningStatistics
     terminated: Bool[Array, "*batch"]
+    visits: Visits | None = None
 
 
 @final
@@ -149,11 +152,14 @@ class EpisodeTally(eqx.Module):
             horizon=self.horizon,
         )
 
-    def episode(self, start: Float[Array, "*batch observation"]) -> Episode:
+    def episode(
+        self, start: Float[Array, "*batch observation"], visits: Visits | None = None
+    ) -> Episode:
         """The episode that has ended.
 
         Args:
             start: Its first observation.
+            visits: What is handed back of the observations.
 
         Returns:
             What is kept of it.
@@ -165,15 +171,19 @@ class EpisodeTally(eqx.Module):
             start=start,
             observations=self.observations,
             terminated=self.terminated,
+            visits=visits,
         )
 
 
-def empty_episodes(batch: tuple[int, ...], observation_size: int) -> Episode:
+def empty_episodes(
+    batch: tuple[int, ...], observation_size: int, visits: int = 0
+) -> Episode:
     """Makes episodes of zeros, for their form.
 
     Args:
         batch: Their batch shape.
         observation_size: Length of an observation.
+        visits: How many observations are handed back of each.
 
     Returns:
         The episodes, in single precision.
@@ -187,7 +197,25 @@ def empty_episodes(batch: tuple[int, ...], observation_size: int) -> Episode:
         start=observation,
         observations=RunningStatistics(zeros, observation, observation),
         terminated=no,
+        visits=empty_visits(batch, observation_size, visits),
     )
+
+
+def episode_keys(
+    key: PRNGKeyArray, policy: Int[Array, ""], episodes: int, common_starts: bool
+) -> Key[Array, " episodes"]:
+    """The keys of the episodes of one policy of a population.
+
+    Args:
+        key: Source of all randomness.
+        policy: Row of the policy.
+        episodes: Episodes of each policy.
+        common_starts: Whether those of all policies are the same.
+
+    Returns:
+        Keys that depend on nothing else.
+    """
+    return jr.split(key if common_starts else jr.fold_in(key, policy), episodes)
 
 
 def step_key(episode_key: PRNGKeyArray, length: Int[Array, ""]) -> PRNGKeyArray:

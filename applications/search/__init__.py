@@ -1,6 +1,11 @@
 """The base of all that tries populations of policies and learns from how they did."""
 
-from applications.search._noise import draw_noise as draw_noise, NoiseLaw as NoiseLaw
+from applications.search._noise import (
+    draw_noise as draw_noise,
+    noise_units as noise_units,
+    NoiseLaw as NoiseLaw,
+    NoiseShape as NoiseShape,
+)
 from applications.search._search import (
     AbstractPolicySearch as AbstractPolicySearch,
     Metrics as Metrics,

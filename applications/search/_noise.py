@@ -1,16 +1,30 @@
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
+import equinox as eqx
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 
 NoiseLaw: TypeAlias = Literal["uniform", "gaussian"]
+NoiseShape: TypeAlias = Literal["common", "weight", "array"]
+
+# Of the largest unit that an array or policy has, what the least may be: a weight of 0
+# is perturbed too.
+_LEAST_UNIT = 0.1
+
+Policy = TypeVar("Policy", bound=eqx.Module)
 
 
 def draw_noise(
-    law: NoiseLaw, count: int, size: int, *, key: PRNGKeyArray
+    law: NoiseLaw,
+    count: int,
+    size: int,
+    *,
+    antithetic: bool = False,
+    key: PRNGKeyArray,
 ) -> Float[Array, "count size"]:
     """Draws unscaled perturbations of policies.
 
@@ -18,6 +32,7 @@ def draw_noise(
         law: Uniform on [-1, 1] or standard normal.
         count: Number of policies.
         size: Number of weights of each.
+        antithetic: Whether rows come in pairs, of which the second is minus the first.
         key: Source of randomness. Row i depends on it and on i alone, so that no device
             has to draw another one's noise.
 
@@ -26,9 +41,43 @@ def draw_noise(
     """
 
     def draw(index):
+        if antithetic:
+            return (1 - 2 * (index % 2)).astype(jnp.float32) * draw_one(index // 2)
+        return draw_one(index)
+
+    def draw_one(index):
         own_key = jr.fold_in(key, index)
         if law == "uniform":
             return jr.uniform(own_key, (size,), minval=-1.0, maxval=1.0)
         return jr.normal(own_key, (size,))
 
     return jax.vmap(draw)(jnp.arange(count))
+
+
+def noise_units(policy: Policy, shape: NoiseShape) -> Policy:
+    """In what units weights are perturbed.
+
+    Args:
+        policy: The policy that is perturbed.
+        shape: The same for all weights; each weight's magnitude; or the root mean
+            square of the weights of each array.
+
+    Returns:
+        A unit for each weight, in the place of it, with mean square 1 over all weights.
+        None is much smaller than the largest, so that weights of 0 move too.
+    """
+    arrays, rest = eqx.partition(policy, eqx.is_inexact_array)
+    match shape:
+        case "common":
+            units = jax.tree.map(jnp.ones_like, arrays)
+        case "weight":
+            units = jax.tree.map(jnp.abs, arrays)
+        case "array":
+            size = lambda leaf: jnp.sqrt(jnp.mean(jnp.square(leaf)))
+            units = jax.tree.map(lambda leaf: jnp.full_like(leaf, size(leaf)), arrays)
+    flat, unravel = jax.flatten_util.ravel_pytree(units)
+    largest = jnp.max(flat)
+    flat = jnp.maximum(flat, _LEAST_UNIT * largest)
+    flat = jnp.where(largest > 0, flat, jnp.ones_like(flat))
+    flat = flat / jnp.sqrt(jnp.mean(jnp.square(flat)))
+    return eqx.combine(unravel(flat), rest)

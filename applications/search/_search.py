@@ -15,6 +15,7 @@ from applications.policies import (
     FlatView,
     RunningStatistics,
     standardised,
+    unstandardised,
 )
 from applications.rollout import engine_for, Episode, Metrics as Metrics, rollout
 
@@ -78,10 +79,15 @@ class Outcome(eqx.Module):
     Attributes:
         candidates: Episodes of the candidates, `(candidates, episodes)`.
         evaluation: Episodes of the evaluation policies, `(evaluation, episodes)`.
+        acting: Weights with which the candidates acted on observations as they are.
+        observations: Statistics of all observations so far, also of these episodes: by
+            them the policies of the next iteration are standardised.
     """
 
     candidates: Episode
     evaluation: Episode
+    acting: Float[Array, "candidates weights"]
+    observations: RunningStatistics
 
     @property
     def metrics(self) -> Metrics:
@@ -118,7 +124,11 @@ class Trial(eqx.Module):
 
 @runtime_checkable
 class SearchSettings(Protocol):
-    """What the base reads of an algorithm's settings."""
+    """What the base reads of an algorithm's settings.
+
+    They may also have `visits`, how many observations of each episode are wanted, and
+    `common_starts`, whether all policies start from the same states.
+    """
 
     @property
     def episodes(self) -> int:
@@ -262,12 +272,14 @@ class AbstractPolicySearch(eqx.Module, Generic[Learned, Keys]):
         """
         keys = self.split(state.key)
         count = len(trial.proposal.candidates)
+        observations = state.observations.join(episodes.observations)
         outcome = Outcome(
             jax.tree.map(lambda leaf: leaf[:count], episodes),
             jax.tree.map(lambda leaf: leaf[count:], episodes),
+            trial.acting[:count],
+            observations,
         )
         learned, metrics = self.learn(state, trial.proposal, outcome, keys)
-        observations = state.observations.join(episodes.observations)
         after = SearchState(learned, observations, state.iteration + 1, keys.next)
         return after, outcome.metrics | metrics
 
@@ -294,6 +306,39 @@ class AbstractPolicySearch(eqx.Module, Generic[Learned, Keys]):
 
         return jax.vmap(of_one)(population)
 
+    def unfold_normalisation(
+        self, acting: Float[Array, "policies weights"], observations: RunningStatistics
+    ) -> Float[Array, "policies weights"]:
+        """Undoes `fold_normalisation`, perhaps by other statistics.
+
+        Args:
+            acting: Weights with which policies act on observations as they are.
+            observations: Statistics of the observations.
+
+        Returns:
+            Weights for observations that are standardised by these statistics, if the
+            settings say so. The policies stay what they were.
+        """
+        if not self.config.normalise:
+            return acting
+
+        def of_one(weights):
+            policy = unstandardised(self.view.to_policy(weights), observations)
+            return self.view.to_vector(policy)
+
+        return jax.vmap(of_one)(acting)
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        """What the settings say of rollouts."""
+        config = self.config
+        return {
+            "episodes": config.episodes,
+            "chunk": config.chunk,
+            "visits": getattr(config, "visits", 0),
+            "common_starts": getattr(config, "common_starts", False),
+        }
+
     def step(
         self, state: SearchState[Learned], axis: str | None = None
     ) -> tuple[SearchState[Learned], Metrics]:
@@ -313,10 +358,9 @@ class AbstractPolicySearch(eqx.Module, Generic[Learned, Keys]):
             self.task,
             self.view.to_policy,
             trial.acting,
-            episodes=self.config.episodes,
-            chunk=self.config.chunk,
             axis=axis,
             key=trial.key,
+            **self._options,
         )
         return self.after_rollout(state, trial, episodes)
 
@@ -338,6 +382,5 @@ class AbstractPolicySearch(eqx.Module, Generic[Learned, Keys]):
             self.after_rollout,
             self.view.to_policy,
             state,
-            episodes=self.config.episodes,
-            chunk=self.config.chunk,
+            **self._options,
         )

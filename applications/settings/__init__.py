@@ -12,6 +12,7 @@ from applications.settings._settings import (
     Count as Count,
     flag as flag,
     OptionalCount as OptionalCount,
+    OptionalRate as OptionalRate,
     Positive as Positive,
     Rate as Rate,
     Seed as Seed,

@@ -45,6 +45,7 @@ Count: TypeAlias = typing.Annotated[int, AtLeast(1)]
 OptionalCount: TypeAlias = typing.Annotated[int | None, AtLeast(1)]
 Widths: TypeAlias = typing.Annotated[tuple[int, ...], AtLeast(1)]
 Rate: TypeAlias = typing.Annotated[float, Positive()]
+OptionalRate: TypeAlias = typing.Annotated[float | None, Positive()]
 Seed: TypeAlias = typing.Annotated[int, IsSeed()]
 
 

@@ -1,4 +1,5 @@
-"""The archive: what was tried and what it returned."""
+"""What was tried, what it returned, and what was seen on the way."""
 
 from applications.stores._archive import Archive as Archive
 from applications.stores._record import Record as Record
+from applications.stores._state_pool import StatePool as StatePool

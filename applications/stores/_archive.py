@@ -7,6 +7,9 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 
+# Up to this capacity a shuffle of everything costs nothing to speak of.
+_SHUFFLED = 1 << 16
+
 Entries = TypeVar("Entries")
 
 
@@ -94,10 +97,13 @@ class Archive(eqx.Module, Generic[Entries]):
         Returns:
             The drawn entries, stacked.
         """
-        order = jnp.where(self.filled, jr.uniform(key, (self.capacity,)), -1.0)
-        _, shuffled = jax.lax.top_k(order, min(count, self.capacity))
         there = jnp.clip(self.added, 1, self.capacity)
-        chosen = shuffled[jnp.arange(count) % there]
+        if self.capacity > _SHUFFLED:
+            chosen = _one_of_each_part(there, count, key=key)
+        else:
+            order = jnp.where(self.filled, jr.uniform(key, (self.capacity,)), -1.0)
+            _, shuffled = jax.lax.top_k(order, min(count, self.capacity))
+            chosen = shuffled[jnp.arange(count) % there]
         return jax.tree.map(lambda leaf: leaf[chosen], self.entries)
 
     def sample_recent(
@@ -120,8 +126,34 @@ class Archive(eqx.Module, Generic[Entries]):
         """
         batches = self.capacity // self.batch
         newest = self.added // self.batch - 1
-        age = (newest - jnp.arange(self.capacity) // self.batch) % batches + 1
-        weights = -exponent * jnp.log(age.astype(jnp.float32))
-        weights = jnp.where(self.filled, weights, -jnp.inf)
-        chosen = jr.categorical(key, weights, shape=(count,))
+        batch_key, entry_key = jr.split(key)
+        age = jnp.arange(1, batches + 1)
+        weights = age.astype(jnp.float32) ** -exponent
+        up_to = jnp.cumsum(jnp.where(age <= self.added // self.batch, weights, 0.0))
+        drawn = jr.uniform(batch_key, (count,), maxval=up_to[-1])
+        # By rounding, a number drawn may be the sum of all weights.
+        back = jnp.minimum(
+            jnp.searchsorted(up_to, drawn, side="right"), self.added // self.batch - 1
+        )
+        place = (newest - back) % batches * self.batch
+        chosen = place + jr.randint(entry_key, (count,), 0, self.batch)
         return jax.tree.map(lambda leaf: leaf[chosen], self.entries)
+
+
+def _one_of_each_part(
+    there: Int[Array, ""], count: int, *, key: PRNGKeyArray
+) -> Int[Array, " count"]:
+    """Draws different numbers below `there`; all of them in turn where it is less.
+
+    One number is drawn from each of so many equal parts, which begin anywhere: each
+    number is drawn equally often.
+    """
+    turn_key, own_key = jr.split(key)
+    parts = jnp.minimum(there, count)
+    part = jnp.arange(count) % parts
+    size, left = there // parts, there % parts
+    # The first ones are longer by one, where the numbers cannot be shared out.
+    begin = part * size + jnp.minimum(part, left)
+    inside = jr.randint(own_key, (count,), 0, size + (part < left))
+    turn = jr.randint(turn_key, (), 0, there)
+    return (begin + inside + turn) % there

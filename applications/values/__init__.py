@@ -1,17 +1,47 @@
 """Value functions over policies, V(θ) and V(s, θ), and their fit to an archive."""
 
+from applications.values._ascent import (
+    Direction as Direction,
+    trust_step as trust_step,
+)
+from applications.values._critics import (
+    AbstractCritic as AbstractCritic,
+    CriticKind as CriticKind,
+    CriticStart as CriticStart,
+    Ensemble as Ensemble,
+    Fitted as Fitted,
+    KernelCritic as KernelCritic,
+    PerceptronCritic as PerceptronCritic,
+)
 from applications.values._fit import (
     descend as descend,
     fit as fit,
     labels as labels,
     predict as predict,
     TargetKind as TargetKind,
+    Targets as Targets,
     update_of as update_of,
+    Value as Value,
+)
+from applications.values._inputs import (
+    bounded_answer as bounded_answer,
+    InputScale as InputScale,
+    observed_states as observed_states,
+    ObservedStates as ObservedStates,
+    ScaledFeatures as ScaledFeatures,
+    ScaledWeights as ScaledWeights,
+    surrounded as surrounded,
+    Surroundings as Surroundings,
+)
+from applications.values._kernel import (
+    fit_kernel as fit_kernel,
+    KernelValue as KernelValue,
 )
 from applications.values._representation import (
     check_representation as check_representation,
     EncoderOptions as EncoderOptions,
     make_encoder as make_encoder,
+    parts_of as parts_of,
     Representation as Representation,
     REPRESENTATIONS as REPRESENTATIONS,
 )

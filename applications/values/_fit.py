@@ -1,7 +1,7 @@
 """Fitting V to records of policies and their returns."""
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias, TypeVar
+from typing import Any, Literal, Protocol, runtime_checkable, TypeAlias, TypeVar
 
 import equinox as eqx
 import jax
@@ -12,16 +12,33 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from applications.stores import Archive, Record
 from applications.values._targets import RankTargets, StandardTargets
-from wsl.encoders import EncodedMLP
 
 
 MakePolicy: TypeAlias = Callable[[Float[Array, " weights"]], PyTree]
 Model = TypeVar("Model", bound=PyTree)
 TargetKind: TypeAlias = Literal["standard", "rank"]
+Targets: TypeAlias = StandardTargets | RankTargets
+
+
+@runtime_checkable
+class Value(Protocol):
+    """V(θ), or V(s, θ): called with a policy and, where it has conditions, a state."""
+
+    @property
+    def condition_sizes(self) -> tuple[int, ...]:
+        """Length of each condition; none for V(θ)."""
+        ...
+
+    def __call__(self, policy: PyTree, *conditions: Array) -> Any:
+        """The value, of shape `()`, in units of the targets."""
+        ...
+
+
+FittedValue = TypeVar("FittedValue", bound=Value)
 
 
 def predict(
-    value: EncodedMLP, make_policy: MakePolicy, records: Record
+    value: Value, make_policy: MakePolicy, records: Record
 ) -> Float[Array, "batch labels"]:
     """Values of the policies in records.
 
@@ -45,7 +62,7 @@ def predict(
 
 
 def labels(
-    value: EncodedMLP, records: Record
+    value: Value, records: Record
 ) -> tuple[Float[Array, "batch labels"], Bool[Array, "batch labels"]]:
     """What V is to say of the policies in records.
 
@@ -64,8 +81,24 @@ def labels(
     return jnp.where(any_valid, mean, jnp.zeros_like(mean)), any_valid
 
 
+def targets_of(kind: TargetKind, value: Value, archive: Archive[Record]) -> Targets:
+    """Makes targets of the returns in an archive.
+
+    Args:
+        kind: Whether V learns standardised returns or their ranks.
+        value: V(θ) or V(s, θ).
+        archive: Policies and their returns.
+
+    Returns:
+        The targets.
+    """
+    returns, valid = labels(value, archive.entries)
+    make_targets = StandardTargets if kind == "standard" else RankTargets
+    return make_targets(returns.ravel(), (valid & archive.filled[:, None]).ravel())
+
+
 def fit(
-    value: EncodedMLP,
+    value: FittedValue,
     optimiser: optax.GradientTransformation,
     optimiser_state: optax.OptState,
     archive: Archive[Record],
@@ -75,12 +108,7 @@ def fit(
     batch_size: int,
     updates: int,
     key: PRNGKeyArray,
-) -> tuple[
-    EncodedMLP,
-    optax.OptState,
-    StandardTargets | RankTargets,
-    Float[Array, ""],
-]:
+) -> tuple[FittedValue, optax.OptState, Targets, Float[Array, ""]]:
     """Gradient steps on the mean squared error over an archive.
 
     Args:
@@ -98,9 +126,7 @@ def fit(
         The value function, the optimiser's state, the targets, whose inverse takes
         values back to returns, and the mean loss over the steps.
     """
-    of_all, valid = labels(value, archive.entries)
-    make_targets = StandardTargets if kind == "standard" else RankTargets
-    targets = make_targets(of_all.ravel(), (valid & archive.filled[:, None]).ravel())
+    targets = targets_of(kind, value, archive)
 
     def loss_of(value, key):
         records = archive.sample(batch_size, key=key)

@@ -10,9 +10,18 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from applications.envs import AbstractEnvironment
 from applications.settings import call_factory, is_outside, UserError
+from applications.values._inputs import (
+    bounded_answer,
+    identity,
+    InputScale,
+    observed_states,
+    scaled_features,
+    scaled_weights,
+)
 from wsl import infer_weight_space, WeightSpace
 from wsl.encoders import (
     AbstractEncoder,
+    Concatenated,
     Equivariant,
     Flat,
     ForwardGraph,
@@ -27,7 +36,7 @@ from wsl.encoders import (
 from wsl.nn import ScaleSymmetry
 
 
-# A name of the list, or `package.module:Factory`.
+# A name of the list or `package.module:Factory`; or several, with a plus between.
 Representation: TypeAlias = str
 
 REPRESENTATIONS = (
@@ -41,24 +50,34 @@ REPRESENTATIONS = (
     "probing",
     "generated-probing",
     "interactive-probing",
+    "answers",
 )
 
 
-def check_representation(name: Representation) -> None:
+def parts_of(representation: Representation) -> tuple[str, ...]:
+    """The names that a representation is made of."""
+    return tuple(representation.split("+"))
+
+
+def check_representation(name: Representation, *, observes: bool = False) -> None:
     """Refuses a name that no representation has.
 
     Args:
         name: A name of `REPRESENTATIONS`, or `package.module:Factory`, which is not
-            imported here.
+            imported here; or several of them, with a plus between.
+        observes: Whether there are observed states, which `answers` needs.
 
     Raises:
         UserError: With the names that there are.
     """
-    if name not in REPRESENTATIONS and not is_outside(name):
-        raise UserError(
-            f"There is no representation {name!r}; there are "
-            f"{', '.join(REPRESENTATIONS)}, and package.module:Factory of your own."
-        )
+    known = [x for x in REPRESENTATIONS if observes or x != "answers"]
+    for part in parts_of(name):
+        if part not in known and not is_outside(part):
+            raise UserError(
+                f"There is no representation {part!r}; there are {', '.join(known)}, "
+                "and package.module:Factory of your own. Several are put together by "
+                "a plus: flat+probing."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +91,9 @@ class EncoderOptions:
         probes: How many states the policy is shown.
         rounds: In how many rounds, where probes depend on answers.
         probe_scale: Standard deviation of the states at the start.
+        states: How many observed states the policy is shown.
+        inputs: What weights and answers are standardised by.
+        bounded: Whether answers of policies with discrete actions are probabilities.
     """
 
     features: int = 64
@@ -80,6 +102,9 @@ class EncoderOptions:
     probes: int = 16
     rounds: int = 4
     probe_scale: float = 1.0
+    states: int = 96
+    inputs: InputScale = "raw"
+    bounded: bool = False
 
 
 def make_encoder(
@@ -95,7 +120,7 @@ def make_encoder(
     Args:
         name: A name of `REPRESENTATIONS`, or `package.module:Factory`. Such a factory
             is called as `factory(task, policy, key=key)` and returns an
-            `AbstractEncoder`.
+            `AbstractEncoder`. Or several of these, with a plus between.
         task: What the policies act in.
         policy: One of them.
         options: Sizes.
@@ -108,7 +133,15 @@ def make_encoder(
         UserError: If there is no such representation, it does not fit the policy, or
             the probes cannot be shared out among the rounds.
     """
-    check_representation(name)
+    check_representation(name, observes=True)
+    if len(parts := parts_of(name)) > 1:
+        keys = jax.random.split(key, len(parts))
+        return Concatenated(
+            *[
+                make_encoder(part, task, policy, options, key=own_key)
+                for part, own_key in zip(parts, keys, strict=True)
+            ]
+        )
     if is_outside(name):
         encoder = call_factory(name, task, policy, key=key)
         if not isinstance(encoder, AbstractEncoder):
@@ -120,6 +153,7 @@ def make_encoder(
     seen, acts = task.observation_size, task.action_space.output_size
     channels, layers = options.channels, options.layers
     initializer = jax.nn.initializers.normal(options.probe_scale)
+    map_answer = bounded_answer(task) if options.bounded else identity
 
     def space() -> WeightSpace:
         return infer_weight_space(policy, jnp.zeros(seen))
@@ -138,7 +172,14 @@ def make_encoder(
         )
 
     def asking(kind: Callable[..., AbstractEncoder]) -> AbstractEncoder:
-        return kind(seen, acts, options.probes, initializer=initializer, key=key)
+        return kind(
+            seen,
+            acts,
+            options.probes,
+            initializer=initializer,
+            map_answer=map_answer,
+            key=key,
+        )
 
     def interactive() -> AbstractEncoder:
         each, left = divmod(options.probes, options.rounds)
@@ -148,7 +189,13 @@ def make_encoder(
                 f"{options.rounds} rounds."
             )
         return InteractiveProbing(
-            seen, acts, options.rounds, each, initializer=initializer, key=key
+            seen,
+            acts,
+            options.rounds,
+            each,
+            initializer=initializer,
+            map_answer=map_answer,
+            key=key,
         )
 
     kinds: dict[str, Callable[[], AbstractEncoder]] = {
@@ -175,5 +222,9 @@ def make_encoder(
         "probing": lambda: asking(Probing),
         "generated-probing": lambda: asking(GeneratedProbing),
         "interactive-probing": interactive,
+        "answers": lambda: observed_states(task, options.states, map_answer),
     }
-    return kinds[name]()
+    encoder = kinds[name]()
+    if "probing" in name or name == "answers":
+        return scaled_features(encoder, options.inputs)
+    return scaled_weights(encoder, options.inputs, policy)

@@ -30,6 +30,7 @@ from applications.rollout.native._blocks import (
 )
 from applications.rollout.native._rows import RowFunctions, Rows
 from applications.rollout.native._unroll import NativeUnroll
+from applications.rollout.visits import visit_times, VisitLog
 
 
 @final
@@ -49,10 +50,18 @@ class NativeEngine(AbstractEngine):
         self._threads = count_cores() if threads is None else threads
 
     def compile_rollout(
-        self, make_policy: MakePolicy, *, episodes: int, chunk: int | None = None
+        self,
+        make_policy: MakePolicy,
+        *,
+        episodes: int,
+        chunk: int | None = None,
+        visits: int = 0,
+        common_starts: bool = False,
     ) -> "NativeRollout":
         """As of `AbstractEngine`."""
-        return self._rollout(make_policy, episodes, chunk, (0, 1))
+        return self._rollout(
+            make_policy, episodes, chunk, visits, common_starts, (0, 1)
+        )
 
     def compile_iteration(
         self,
@@ -63,6 +72,8 @@ class NativeEngine(AbstractEngine):
         *,
         episodes: int,
         chunk: int | None = None,
+        visits: int = 0,
+        common_starts: bool = False,
     ) -> Callable[[State], tuple[State, Metrics]]:
         """As of `AbstractEngine`.
 
@@ -70,7 +81,7 @@ class NativeEngine(AbstractEngine):
         population on its cores, and learns on its first device.
         """
         part = (jax.process_index(), jax.process_count())
-        run = self._rollout(make_policy, episodes, chunk, part)
+        run = self._rollout(make_policy, episodes, chunk, visits, common_starts, part)
         return compile_on_host(run, propose, learn, state)
 
     def compile_unroll(
@@ -85,6 +96,8 @@ class NativeEngine(AbstractEngine):
         make_policy: MakePolicy,
         episodes: int,
         chunk: int | None,
+        visits: int,
+        common_starts: bool,
         part: tuple[int, int],
     ) -> "NativeRollout":
         at_least_1(chunk=chunk)
@@ -94,6 +107,8 @@ class NativeEngine(AbstractEngine):
             episodes=episodes,
             block=None if chunk is None else chunk * episodes,
             threads=self._threads,
+            visits=visits,
+            common_starts=common_starts,
             part=part,
         )
 
@@ -116,6 +131,8 @@ class NativeRollout:
         episodes: int = 1,
         block: int | None = None,
         threads: int | None = None,
+        visits: int = 0,
+        common_starts: bool = False,
         part: tuple[int, int] = (0, 1),
     ):
         """Prepares rollouts; compiles at the first one.
@@ -128,6 +145,8 @@ class NativeRollout:
                 number of which all threads get equally many.
             threads: How many threads; unless given, one for each core that this
                 process may use.
+            visits: How many observations of each episode are handed back, at most.
+            common_starts: Whether all policies start from the same states.
             part: Which part of a population to run, counted from 0, and of how many
                 equal ones. The last one may be filled up.
 
@@ -143,6 +162,8 @@ class NativeRollout:
         self._episodes = episodes
         self._part = part
         self._block = block
+        self._visits = visits
+        self._common_starts = common_starts
         self._threads = threads
         self._compiled: set[Any] = set()
         self._draw: Any = None
@@ -192,7 +213,12 @@ class NativeRollout:
         if not self._compiled:
             rows = RowFunctions(self._task, self._make_policy, population)
             self._draw = jax.jit(
-                functools.partial(rows.draw, episodes=self._episodes), static_argnums=3
+                functools.partial(
+                    rows.draw,
+                    episodes=self._episodes,
+                    common_starts=self._common_starts,
+                ),
+                static_argnums=3,
             )
             self._first = jax.jit(lambda *arguments: rows.first(*arguments))
             self._next = jax.jit(lambda *arguments: rows.next(*arguments))
@@ -210,7 +236,7 @@ class NativeRollout:
     def shape(self, population: Population) -> Episode:
         """The form of what a whole population gives, without running it."""
         batch = (jax.tree.leaves(population)[0].shape[0], self._episodes)
-        return empty_episodes(batch, self._task.observation_size)
+        return empty_episodes(batch, self._task.observation_size, self._visits)
 
     def _count(self, population: Population) -> int:
         """Policies of the part."""
@@ -225,6 +251,12 @@ class NativeRollout:
         block.start(slice(None), np.asarray(qpos), np.asarray(qvel))
         rows, start = self._first(policies, keys, *block.read(slice(None)))
         result = jax.tree.map(np.array, rows.tally)
+        log = None
+        if self._visits:
+            times = visit_times(
+                first + jnp.arange(size), self._visits, self._task.horizon
+            )
+            log = VisitLog(np.asarray(times), self._task.observation_size)
         # Which simulation each row is of; some at the end may be there to fill up.
         simulations = np.arange(size)
 
@@ -234,17 +266,22 @@ class NativeRollout:
 
             jax.tree.map(put, result, rows.tally)
 
+        step = 0
         while True:
             alive = np.asarray(rows.tally.ongoing)
             living = np.flatnonzero(alive)
             if not len(living):
                 store(rows)
-                return jax.tree.map(jnp.asarray, result).episode(start)
+                visits = None if log is None else log.visits
+                return jax.tree.map(jnp.asarray, result).episode(start, visits)
             kept = smaller(alive)
             if kept is not None:
                 store(rows)
                 policies, keys, rows = self._take((policies, keys, rows), kept)
                 simulations = simulations[kept]
                 continue
+            if log is not None:
+                log.keep(step, simulations[living], rows.observation, living)
+            step += 1
             block.step(simulations[living], np.asarray(rows.ctrl)[living])
             rows = self._next(policies, keys, rows, *block.read(simulations))

@@ -5,13 +5,12 @@ from typing import Any, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, PyTree
 
 from applications.envs.native import NativeTask, Physics
 from applications.rollout._policies import PolicyRows
 from applications.rollout.engine import MakePolicy, Population
-from applications.rollout.episode import all_finite, EpisodeTally
+from applications.rollout.episode import all_finite, episode_keys, EpisodeTally
 from applications.rollout.transitions import (
     Decision,
     episode_key,
@@ -26,7 +25,8 @@ class Rows(eqx.Module):
     """Episodes under way, one a row, between acting and stepping.
 
     Attributes:
-        physics: What the policy saw last.
+        physics: Where the policy acts next.
+        observation: What it sees there.
         action: What it does there.
         ctrl: The control that this stands for.
         finite: Whether what the policy put out is finite.
@@ -34,6 +34,7 @@ class Rows(eqx.Module):
     """
 
     physics: Physics
+    observation: Float[Array, "rows observation"]
     action: Float[Array, "rows action"]
     ctrl: Float[Array, "rows controls"]
     finite: Bool[Array, " rows"]
@@ -73,6 +74,7 @@ class RowFunctions(eqx.Module):
         size: int,
         *,
         episodes: int,
+        common_starts: bool,
     ) -> tuple[PyTree[Array], Key[Array, " rows"], Array, Array]:
         """Policies, keys and start states of the episodes from number `first` on."""
         # What is beyond the last one fills up.
@@ -81,7 +83,7 @@ class RowFunctions(eqx.Module):
 
         def of_one(number):
             policy, episode = number // episodes, number % episodes
-            own_key = jr.split(jr.fold_in(key, policy), episodes)[episode]
+            own_key = episode_keys(key, policy, episodes, common_starts)[episode]
             return own_key, *self.task.definition.initial(key=own_key)
 
         policies = self.policies.policies(population, number // episodes)
@@ -105,7 +107,8 @@ class RowFunctions(eqx.Module):
             return EpisodeTally.start(start, self.task.horizon).see(start)
 
         tally = jax.vmap(of_one)(decision.observation)
-        return Rows(physics, decision.action, ctrl, finite, tally), decision.observation
+        seen = decision.observation
+        return Rows(physics, seen, decision.action, ctrl, finite, tally), seen
 
     def next(
         self,
@@ -128,7 +131,8 @@ class RowFunctions(eqx.Module):
         tally = jax.vmap(add)(rows.tally, reward, ended, finite)
         decision, ctrl, finite = self.act(policies, keys, tally.length, after)
         tally = jax.vmap(EpisodeTally.see)(tally, decision.observation)
-        return Rows(after, decision.action, ctrl, finite, tally)
+        seen = decision.observation
+        return Rows(after, seen, decision.action, ctrl, finite, tally)
 
     def act(
         self,
