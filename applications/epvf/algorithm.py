@@ -54,8 +54,10 @@ from applications.values import (
     labels,
     make_encoder,
     observed_states,
+    ObservedStates,
     PerceptronCritic,
     predict,
+    root_mean_square,
     schedule,
     surrounded,
     Surroundings,
@@ -201,6 +203,9 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
             "weight_step": step / self._deviation(state),
             "share_at_clip": jnp.mean(jnp.abs(policies) >= config.weight_clip),
         }
+        if pool is not None:
+            spread = self._answer_spread(learned.policies, surroundings)
+            metrics["answer_spread"] = spread
         return Learned(policies, optimiser, critic, archive, pool), metrics
 
     def policy(self, state: SearchState[Learned]) -> AbstractPolicy:
@@ -233,7 +238,10 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
                 make_policy(config.policy, self.task, hidden, key=own_key)
                 for hidden in config.all_hidden
             ]
-            vectors = [self.view.to_vector(_wide(policy, config)) for policy in drawn]
+            vectors = [
+                self.view.to_vector(_wide(_started(policy, config), config))
+                for policy in drawn
+            ]
             return jnp.stack(vectors)[index % len(vectors)]
 
         return jax.vmap(draw)(jnp.arange(config.num_policies))
@@ -271,9 +279,9 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
     def _deviation(self, state: SearchState[Learned]) -> Float[Array, ""]:
         """Standard deviation of the perturbations of a weight."""
         # A schedule ends at 0.
-        return jnp.maximum(self._noise_scale(state), 1e-6) * _DEVIATION[
-            self.config.noise
-        ]
+        return (
+            jnp.maximum(self._noise_scale(state), 1e-6) * _DEVIATION[self.config.noise]
+        )
 
     def _units(
         self, policies: Float[Array, "policies weights"]
@@ -343,7 +351,7 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
             weight_mean=self.view.to_policy(mean),
             weight_std=self.view.to_policy(jnp.where(std > 0, std, 1.0)),
             fresh=to_policies(fresh),
-            known=to_policies(jnp.where(there, weights, mean)),
+            known=to_policies(jnp.where(there, weights, mean[None])),
             states=states,
         )
 
@@ -358,7 +366,8 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         deviation: bool = False,
     ) -> Float[Array, " policies"]:
         """V of each policy, or its deviation; V(s, θ) averaged over start states."""
-        say: Any = getattr(value, "deviation") if deviation else value
+        either: Any = value
+        say = either.deviation if deviation else either
 
         def of_policy(weights):
             policy = self.view.to_policy(weights)
@@ -415,15 +424,14 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
     ) -> Float[Array, "policies weights"]:
         """Takes each policy as far up as its answers may change."""
         config, policies = self.config, state.learned.policies
-        bounded = bounded_answer(self.task)
-        answers = surrounded(
-            observed_states(self.task, config.num_states, bounded), surroundings
-        )
-        fresh = eqx.filter_vmap(answers)(surroundings.fresh)
-        own = jax.vmap(lambda weights: answers(self.view.to_policy(weights)))(policies)
-        changes = (fresh.reshape(-1, *own.shape) - own) ** 2
-        spread = jnp.sqrt(jnp.sum(jnp.mean(changes, axis=(0, 1))))
+        answers = self._answers(surroundings)
+        size = jnp.sqrt(jnp.asarray(float(answers.num_features)))
+        spread = self._answer_spread(policies, surroundings) * size
         deviation = self._deviation(state)
+        radius_at = schedule(
+            config.trust_radius, config.trust_schedule, config.iterations
+        )
+        radius = jnp.asarray(radius_at(state.iteration), jnp.float32)
 
         def ascend(weights, mask):
             return trust_step(
@@ -432,13 +440,29 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
                 weights,
                 mask,
                 direction=config.direction,
-                radius=config.trust_radius * spread,
+                radius=radius * spread,
                 limit=config.step_limit * deviation,
                 noise_scale=deviation,
                 is_known=lambda there: self._is_known(value, there, starts),
             )
 
         return jax.vmap(ascend)(policies, self._weight_mask)
+
+    def _answers(self, surroundings: Surroundings) -> ObservedStates:
+        """What policies answer in the states."""
+        bounded = bounded_answer(self.task)
+        answers = observed_states(self.task, self.config.num_states, bounded)
+        return surrounded(answers, surroundings)
+
+    def _answer_spread(
+        self, policies: Float[Array, "policies weights"], surroundings: Surroundings
+    ) -> Float[Array, ""]:
+        """Root mean square change of an answer by the last perturbations."""
+        answers = self._answers(surroundings)
+        fresh = eqx.filter_vmap(answers)(surroundings.fresh)
+        own = jax.vmap(lambda weights: answers(self.view.to_policy(weights)))(policies)
+        # Candidates perturb the policies in turn.
+        return root_mean_square(fresh.reshape(-1, *own.shape) - own[None])
 
     def _objective(
         self,
@@ -537,10 +561,18 @@ def _with_visits(pool: StatePool | None, outcome: Outcome) -> StatePool | None:
     """The pool with what the policies of an iteration saw."""
     if pool is None:
         return None
-    join = lambda *leaves: jnp.concatenate([x.reshape(-1, *x.shape[3:]) for x in leaves])
     tried, watched = outcome.candidates.visits, outcome.evaluation.visits
     assert tried is not None and watched is not None
+    join = lambda *leaves: jnp.concatenate(leaves)
     return pool.add(jax.tree.map(join, tried, watched))
+
+
+def _started(policy: AbstractPolicy, config: Config) -> AbstractPolicy:
+    """A policy as it starts."""
+    if config.start == "drawn" or not isinstance(policy, MLPPolicy):
+        return policy
+    last = lambda policy: policy.layers[-1]
+    return eqx.tree_at(last, policy, jax.tree.map(jnp.zeros_like, last(policy)))
 
 
 def _wide(policy: AbstractPolicy, config: Config) -> AbstractPolicy:

@@ -80,6 +80,10 @@ class Config:
     sizes: Widths = ()
     """Hidden widths of different policies, in turn, up to --hidden; with many."""
 
+    start: Literal["drawn", "zero"] = "zero"
+    """Whether the policy starts as drawn or with weights of 0 in its last layer, so
+    that it does the same in all states."""
+
     policies: Literal["one", "many"] = "one"
     """Improve one policy, or as many differently initialised ones as environments."""
 
@@ -94,6 +98,9 @@ class Config:
     trust_radius: Rate = 0.6
     """How far a trusted step goes: change of what the policy does, in units of the
     change that a perturbation makes."""
+
+    trust_schedule: Schedule = "constant"
+    """How that radius goes to zero over the run; constant keeps it."""
 
     step_limit: Rate = 0.5
     """How far it may go at most: root mean square change of a weight, in units of the
@@ -337,6 +344,7 @@ _PAPER = Config(
     noise="uniform",
     noise_scale=0.3,
     antithetic=False,
+    start="drawn",
     archive=4,
     critic="perceptron",
     targets="standard",

@@ -57,10 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _summarise_start(search: EPVF, state: SearchState[Learned]) -> str:
     config = search.config
     count, size = state.learned.policies.shape
-    critic = sum(
-        leaf.size
-        for leaf in jax.tree.leaves(eqx.filter(state.learned.critic.value, eqx.is_array))
-    )
+    value = eqx.filter(state.learned.critic.value, eqx.is_array)
+    critic = sum(leaf.size for leaf in jax.tree.leaves(value))
     return (
         f"{count} {'policy' if count == 1 else 'policies'} of {size} weights, critic "
         f"({config.representation}) of {critic:,}, {config.num_envs} environments, "

@@ -1,7 +1,7 @@
 """What evaluator and generator learn from the archive."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,8 @@ from wsl.encoders import EncodedMLP
 from wsl.generators import AbstractGenerator, AnswerDistance, LatentGenerator
 
 
+Draw: TypeAlias = Callable[[PRNGKeyArray], PolicyRecord]
+
 # Standard normal observations on which latent generators compare policies.
 _COMPARED = 64
 # Weight of the divergence in their evidence lower bound.
@@ -31,25 +33,23 @@ def targets_of(archive: Archive[PolicyRecord]) -> StandardTargets:
 
 
 def evaluator_loss(
-    config: Config,
     view: FlatView[AbstractPolicy],
     targets: StandardTargets,
-    archive: Archive[PolicyRecord],
+    draw: Draw,
 ) -> Callable[[EncodedMLP, PRNGKeyArray], Float[Array, ""]]:
     """The mean squared error of V over a batch of policies.
 
     Args:
-        config: The settings.
         view: From vectors of weights to policies.
         targets: What V is to say of outcomes.
-        archive: Policies and their outcomes.
+        draw: Draws the batch.
 
     Returns:
         The loss, from V and a key that draws the batch.
     """
 
     def loss_of(value, key):
-        drawn = _draw(config, archive, key)
+        drawn = draw(key)
 
         def error(weights, outcome):
             return jnp.mean((value(view.to_policy(weights)) - targets(outcome)) ** 2)
@@ -65,7 +65,7 @@ def generator_loss(
     view: FlatView[AbstractPolicy],
     value: EncodedMLP,
     targets: StandardTargets,
-    archive: Archive[PolicyRecord],
+    draw: Draw,
     context_of: Callable[[Float[Array, " outcomes"]], Float[Array, " outcomes"]],
     observation_size: int,
 ) -> Callable[[AbstractGenerator, PRNGKeyArray], Float[Array, ""]]:
@@ -79,7 +79,7 @@ def generator_loss(
         view: From vectors of weights to policies and back.
         value: V, which stays as it is.
         targets: What V is to say of outcomes.
-        archive: Policies and their outcomes.
+        draw: Draws the batch, policies and their outcomes.
         context_of: From a command to what the generator is given for it.
         observation_size: Length of what policies see.
 
@@ -109,19 +109,13 @@ def generator_loss(
 
     def loss_of(generator, key):
         draw_key, loss_key = jr.split(key)
-        drawn = _draw(config, archive, draw_key)
+        drawn = draw(draw_key)
         losses = jax.vmap(
             lambda attempt, key: loss_of_one(generator, attempt, key=key)
         )(drawn, jr.split(loss_key, len(drawn.valid)))
         return _mean_of_valid(losses, drawn.valid)
 
     return loss_of
-
-
-def _draw(
-    config: Config, archive: Archive[PolicyRecord], key: PRNGKeyArray
-) -> PolicyRecord:
-    return archive.sample_recent(config.batch_size, exponent=config.recency, key=key)
 
 
 def _mean_of_valid(

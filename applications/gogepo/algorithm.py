@@ -217,12 +217,20 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
     ) -> tuple[Learned, Metrics]:
         """Steps 3 to 5: store (θᵢ, oᵢ), fit V to the archive, and G to V."""
         config, learned = self.config, state.learned
-        fresh = self._attempts(proposal.candidates, outcome.candidates)
+        fresh = self._attempts(outcome.acting, outcome.candidates)
         archive = learned.archive.add(fresh)
         targets = targets_of(archive)
         outcomes = learned.outcomes.add(fresh)
+
+        def draw(key: PRNGKeyArray) -> PolicyRecord:
+            size, exponent = config.batch_size, config.recency
+            drawn = archive.sample_recent(size, exponent=exponent, key=key)
+            # They stay the policies that they were, whatever is observed since.
+            weights = self.unfold_normalisation(drawn.weights, outcome.observations)
+            return eqx.tree_at(lambda drawn: drawn.weights, drawn, weights)
+
         value, value_optimiser, critic_loss = descend(
-            evaluator_loss(config, self.view, targets, archive),
+            evaluator_loss(self.view, targets, draw),
             learned.value,
             self._value_optimiser,
             learned.value_optimiser,
@@ -235,7 +243,7 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
                 self.view,
                 value,
                 targets,
-                archive,
+                draw,
                 functools.partial(self._context_of, outcomes),
                 self.task.observation_size,
             ),

@@ -122,7 +122,8 @@ def standardise(
         The observations, with mean 0 and variance 1 over those of the statistics.
     """
     mean, std = _mean_and_std(statistics)
-    return (observations - mean) / std
+    shape = (1,) * (observations.ndim - 1) + mean.shape
+    return (observations - mean.reshape(shape)) / std.reshape(shape)
 
 
 def _mean_and_std(statistics: RunningStatistics) -> tuple[Array, Array]:

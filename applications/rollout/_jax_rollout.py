@@ -46,7 +46,7 @@ def run_episode(
     ) -> tuple[Any, EpisodeTally, Visits | None]:
         state, tally, visits = carry
         observation = task.observe(state)
-        if visits is not None:
+        if visits is not None and visit_at is not None:
             visits = keep_visit(visits, visit_at, tally.length, observation)
         output, _ = act(policy, observation, key=step_key(key, tally.length))
         after, reward, terminated = task.step(state, task.action_space.select(output))

@@ -210,7 +210,7 @@ def compile_rollout(
     make_policy: MakePolicy,
     *,
     episodes: int,
-    chunk: int | None = None,
+    **options: Any,
 ) -> Callable[..., Episode]:
     """Prepares rollouts on the engine of a task.
 
@@ -218,13 +218,13 @@ def compile_rollout(
         task: The task.
         make_policy: As of `AbstractEngine.compile_rollout`.
         episodes: As of `AbstractEngine.compile_rollout`.
-        chunk: As of `AbstractEngine.compile_rollout`.
+        **options: The rest, as of `AbstractEngine.compile_rollout`.
 
     Returns:
         As of `AbstractEngine.compile_rollout`.
     """
     engine = engine_for(task)
-    return engine.compile_rollout(make_policy, episodes=episodes, chunk=chunk)
+    return engine.compile_rollout(make_policy, episodes=episodes, **options)
 
 
 def evaluate(

@@ -52,7 +52,8 @@ def visit_times(
     # Multiples of the golden ratio, modulo 1, in 16 bits.
     part = (episode.astype(jnp.uint32) * jnp.uint32(2_654_435_769)) >> 16
     begin = ((part * jnp.uint32(between)) >> 16).astype(jnp.int32)
-    return begin[..., None] + between * jnp.arange(visits)
+    steps = between * jnp.arange(visits)
+    return begin[..., None] + steps.reshape((1,) * begin.ndim + (visits,))
 
 
 def keep_visit(

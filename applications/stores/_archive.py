@@ -154,6 +154,7 @@ def _one_of_each_part(
     size, left = there // parts, there % parts
     # The first ones are longer by one, where the numbers cannot be shared out.
     begin = part * size + jnp.minimum(part, left)
-    inside = jr.randint(own_key, (count,), 0, size + (part < left))
+    longer = (part < left).astype(size.dtype)
+    inside = jr.randint(own_key, (count,), 0, size + longer)
     turn = jr.randint(turn_key, (), 0, there)
     return (begin + inside + turn) % there

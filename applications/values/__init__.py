@@ -28,6 +28,7 @@ from applications.values._inputs import (
     InputScale as InputScale,
     observed_states as observed_states,
     ObservedStates as ObservedStates,
+    root_mean_square as root_mean_square,
     ScaledFeatures as ScaledFeatures,
     ScaledWeights as ScaledWeights,
     surrounded as surrounded,

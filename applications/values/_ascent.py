@@ -15,7 +15,9 @@ from applications.values._fit import update_of
 Direction: TypeAlias = Literal["raw", "adam", "natural"]
 Weights: TypeAlias = Float[Array, " weights"]
 
-_BISECTIONS = 12
+# Parts of the radius after each of which the gradient is taken anew.
+_PARTS = 10
+_BISECTIONS = 16
 # Adam's steps, in units of the perturbations, and how many there may be.
 _ADAM_RATE, _ADAM_STEPS = 0.1, 20
 # Of the natural direction: solver steps, and what is added to the metric, in units of
@@ -45,23 +47,26 @@ def trust_step(
         behaviour: f, from weights to answers.
         weights: θ.
         mask: 1 for each weight that may change, 0 for others.
-        direction: Along the gradient; by steps of Adam that starts anew; or along the
-            natural gradient, for which the metric of weights is that of the answers,
-            JᵀJ with J = df/dθ (Amari, 1998).
+        direction: Along the gradient, which is taken anew on the way; by steps of Adam
+            that starts anew; or along the natural gradient, for which the metric of
+            weights is that of the answers, JᵀJ with J = df/dθ (Amari, 1998).
         radius: The largest distance.
         limit: The largest root mean square change of a weight.
         noise_scale: Standard deviation of the perturbations of weights.
         is_known: Whether the value is to be trusted at some weights.
 
     Returns:
-        θ'. It is θ where there is no slope.
+        θ'. It is θ where there is no slope. But for the natural direction it ends where
+        the objective falls, before the radius.
     """
     before, count = behaviour(weights), jnp.maximum(jnp.sum(mask), 1.0)
 
     def inside(there):
         moved = jnp.linalg.norm(behaviour(there) - before)
         far = jnp.sqrt(jnp.sum((there - weights) ** 2) / count)
-        return (moved <= radius) & (far <= limit) & is_known(there)
+        # What rounding adds is no step too far.
+        near = (moved <= 1.001 * radius) & (far <= 1.001 * limit)
+        return near & is_known(there)
 
     def slope(there):
         gradient = jax.grad(objective)(there) * mask
@@ -69,10 +74,22 @@ def trust_step(
         return jnp.where(finite, gradient, jnp.zeros_like(gradient))
 
     if direction == "adam":
-        return _by_adam(slope, inside, weights, _ADAM_RATE * noise_scale)
-    along = slope(weights)
-    if direction == "natural":
-        along = _natural(behaviour, weights, along, radius, noise_scale) * mask
+        return _by_adam(slope, objective, inside, weights, _ADAM_RATE * noise_scale)
+    if direction == "raw":
+
+        def part_of(there):
+            along = slope(there)
+            _, change = jax.jvp(behaviour, (there,), (along,))
+            size = jnp.sqrt(jnp.sum(along**2) / count)
+            # As far as the first of both bounds is reached, and a part of that.
+            rate = jnp.minimum(
+                radius / jnp.maximum(jnp.linalg.norm(change), 1e-30),
+                limit / jnp.maximum(size, 1e-30),
+            )
+            return jnp.where(size > 0, rate * along, 0.0) / _PARTS
+
+        return _in_parts(part_of, objective, inside, weights)
+    along = _natural(behaviour, weights, slope(weights), radius, noise_scale) * mask
     size = jnp.sqrt(jnp.sum(along**2) / count)
     moves = size > 0
     unit = along / jnp.where(moves, size, 1.0)
@@ -88,8 +105,30 @@ def trust_step(
     return jnp.where(moves, weights + length * unit, weights)
 
 
+def _in_parts(
+    part_of: Callable[[Weights], Weights],
+    objective: Callable[[Weights], Float[Array, ""]],
+    inside: Callable[[Weights], Array],
+    weights: Weights,
+) -> Weights:
+    """Small steps, as long as they stay inside and the objective rises."""
+
+    def step(carry, _):
+        there, height, goes_on = carry
+        following = there + part_of(there)
+        higher = objective(following)
+        goes_on = goes_on & inside(following) & (higher >= height)
+        there = jnp.where(goes_on, following, there)
+        return (there, jnp.where(goes_on, higher, height), goes_on), None
+
+    start = (weights, objective(weights), jnp.ones((), bool))
+    (there, _, _), _ = jax.lax.scan(step, start, length=_PARTS)
+    return there
+
+
 def _by_adam(
     slope: Callable[[Weights], Weights],
+    objective: Callable[[Weights], Float[Array, ""]],
     inside: Callable[[Weights], Array],
     weights: Weights,
     rate: Float[Array, ""],
@@ -101,7 +140,8 @@ def _by_adam(
         there, state, goes_on = carry
         change, state = update_of(adam, slope(there), state)
         following = there + rate * change
-        goes_on = goes_on & inside(following)
+        rises = objective(following) >= objective(there)
+        goes_on = goes_on & inside(following) & rises
         return (jnp.where(goes_on, following, there), state, goes_on), None
 
     start = (weights, adam.init(weights), jnp.ones((), bool))

@@ -266,7 +266,7 @@ class KernelCritic(AbstractCritic):
             read(records.weights),
             targets(returns[:, 0]),
             there & valid[:, 0],
-            root_mean_square(fresh - around) * size,
+            root_mean_square(fresh - around[None]) * size,
             scale=self.scale,
             noise=self.noise,
         )

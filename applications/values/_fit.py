@@ -29,7 +29,7 @@ class Value(Protocol):
         """Length of each condition; none for V(θ)."""
         ...
 
-    def __call__(self, policy: PyTree, *conditions: Array) -> Any:
+    def __call__(self, policy: PyTree, /, *conditions: Array) -> Any:
         """The value, of shape `()`, in units of the targets."""
         ...
 

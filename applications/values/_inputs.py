@@ -52,6 +52,14 @@ class ObservedStates(AbstractEncoder):
 
     probing: Probing
 
+    def __init__(self, probing: Probing):
+        """Makes the encoder.
+
+        Args:
+            probing: Has the states as its probes.
+        """
+        self.probing = probing
+
     @property
     def num_features(self) -> int:
         """Length of the vector: states times numbers of an answer."""
@@ -95,6 +103,22 @@ class ScaledWeights(AbstractEncoder):
     kind: InputScale = eqx.field(static=True)
     centre: PyTree
     scale: PyTree
+
+    def __init__(
+        self, encoder: AbstractEncoder, kind: InputScale, centre: PyTree, scale: PyTree
+    ):
+        """Makes the encoder.
+
+        Args:
+            encoder: Encodes policies whose weights are z.
+            kind: What centre and scale are of.
+            centre: θ, as a policy.
+            scale: σ, as a policy.
+        """
+        self.encoder = encoder
+        self.kind = kind
+        self.centre = centre
+        self.scale = scale
 
     @property
     def num_features(self) -> int:
@@ -147,6 +171,26 @@ class ScaledFeatures(AbstractEncoder):
     kind: InputScale = eqx.field(static=True)
     centre: Float[Array, " features"]
     scale: Float[Array, ""]
+
+    def __init__(
+        self,
+        encoder: AbstractEncoder,
+        kind: InputScale,
+        centre: Float[Array, " features"],
+        scale: Float[Array, ""],
+    ):
+        """Makes the encoder.
+
+        Args:
+            encoder: The encoder.
+            kind: What centre and scale are of.
+            centre: What is taken off.
+            scale: What the rest is divided by.
+        """
+        self.encoder = encoder
+        self.kind = kind
+        self.centre = centre
+        self.scale = scale
 
     @property
     def num_features(self) -> int:
@@ -268,7 +312,7 @@ def surrounded(encoder: Tree, surroundings: Surroundings) -> Tree:
             else:
                 others = surroundings.known
                 centre = jnp.mean(eqx.filter_vmap(inner)(others), axis=0)
-            spread = root_mean_square(eqx.filter_vmap(inner)(others) - centre)
+            spread = root_mean_square(eqx.filter_vmap(inner)(others) - centre[None])
             found = ScaledFeatures(inner, encoder.kind, centre, spread)
     return found
 

@@ -32,6 +32,7 @@ class KernelValue(eqx.Module):
     Attributes:
         encoder: From a policy to a vector.
         points: Vectors of the policies that it knows.
+        there: Which of them there are.
         coefficients: (K + noise)⁻¹ y of their targets y; 0 where there is no policy.
         factor: Lower Cholesky factor of K + noise.
         length: l s.
@@ -40,6 +41,7 @@ class KernelValue(eqx.Module):
 
     encoder: AbstractEncoder
     points: Float[Array, "points features"]
+    there: Bool[Array, " points"]
     coefficients: Float[Array, " points"]
     factor: Float[Array, "points points"]
     length: Float[Array, ""]
@@ -59,6 +61,7 @@ class KernelValue(eqx.Module):
         return cls(
             encoder,
             jnp.zeros((points, encoder.num_features)),
+            jnp.zeros(points, bool),
             jnp.zeros(points),
             jnp.eye(points),
             jnp.ones(()),
@@ -70,8 +73,9 @@ class KernelValue(eqx.Module):
         """None: it is V(θ), and not V(s, θ)."""
         return ()
 
-    def __call__(self, policy: PyTree) -> Float[Array, ""]:
-        """The mean of the posterior at a policy."""
+    def __call__(self, policy: PyTree, /, *conditions: Array) -> Float[Array, ""]:
+        """The mean of the posterior at a policy; there are no conditions."""
+        assert not conditions
         return self._covariances(policy) @ self.coefficients
 
     def deviation(self, policy: PyTree) -> Float[Array, ""]:
@@ -83,8 +87,9 @@ class KernelValue(eqx.Module):
         return jnp.sqrt(jnp.maximum(1 - half @ half, 1e-6))
 
     def _covariances(self, policy: PyTree) -> Float[Array, " points"]:
-        away = self.points - self.encoder(policy)
-        return _covariance(jnp.sum(away**2, axis=1), self.length)
+        away = self.points - self.encoder(policy)[None]
+        covariances = _covariance(jnp.sum(away**2, axis=1), self.length)
+        return jnp.where(self.there, covariances, 0.0)
 
 
 def fit_kernel(
@@ -116,10 +121,12 @@ def fit_kernel(
     targets = jnp.where(where, targets, 0.0)
     # The origin among the points: what is subtracted later is of the same size.
     middle = jnp.mean(points, axis=0, where=where[:, None])
-    moved = jnp.where(where[:, None], points - jnp.nan_to_num(middle), 0.0)
+    moved = jnp.where(where[:, None], points - jnp.nan_to_num(middle)[None], 0.0)
     squares = jnp.sum(moved**2, axis=1)
-    distances = jnp.maximum(squares[:, None] + squares - 2 * moved @ moved.T, 0.0)
-    both = where[:, None] & where
+    distances = jnp.maximum(
+        squares[:, None] + squares[None] - 2 * moved @ moved.T, 0.0
+    )
+    both = where[:, None] & where[None]
 
     def solve(length, noise):
         gram = jnp.where(both, _covariance(distances, length), 0.0)
@@ -142,7 +149,9 @@ def fit_kernel(
     best = jnp.argmin(jnp.where(jnp.isfinite(errors), errors, jnp.inf))
     length, noise_there = choices[best, 0] * spread, choices[best, 1]
     factor, coefficients = solve(length, noise_there)
-    value = KernelValue(encoder, points, coefficients, factor, length, noise_there)
+    value = KernelValue(
+        encoder, points, where, coefficients, factor, length, noise_there
+    )
     return value, errors[best]
 
 

@@ -1,7 +1,6 @@
 """One iteration of EPVF, piece by piece, on tasks whose returns are known."""
 
-import functools
-from collections.abc import Callable
+import dataclasses
 
 import equinox as eqx
 import jax
@@ -10,54 +9,25 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from applications.envs import AbstractTask, Continuous, make
-from applications.epvf.algorithm import EPVF, Learned
-from applications.epvf.config import Config
-from applications.search import SearchState
+from applications.envs import make
+from applications.epvf.config import Config, PRESETS
+from tests.applications.epvf.helpers import (
+    AIM,
+    AVOID,
+    CLIFF,
+    FOLLOW,
+    init,
+    ONE,
+    OneStep,
+    perturbed,
+    run,
+    start,
+    step,
+)
 
 
-State = SearchState[Learned]
 # One of each kind is enough while working.
 _NIGHTLY = pytest.mark.nightly
-
-
-class OneStep(AbstractTask):
-    """Episodes of one step, whose reward is a function of start state and action."""
-
-    reward: Callable = eqx.field(static=True)
-    random_start: bool = eqx.field(static=True)
-    broken_start: bool = eqx.field(static=True)
-    observation_size: int = eqx.field(static=True, default=1)
-    action_space: Continuous = eqx.field(
-        static=True, default=Continuous((-1.0,), (1.0,))
-    )
-    horizon: int = eqx.field(static=True, default=1)
-
-    def __init__(self, reward: Callable, *, random_start=False, broken_start=False):
-        self.reward = reward
-        self.random_start = random_start
-        self.broken_start = broken_start
-
-    def reset(self, *, key):
-        if self.broken_start:
-            return jnp.where(jr.bernoulli(key, 0.3), jnp.nan, _ONE)
-        return jr.rademacher(key, (1,), jnp.float32) if self.random_start else _ONE
-
-    def observe(self, state):
-        return state
-
-    def step(self, state, action):
-        return state, self.reward(state[0], action[0]), jnp.zeros((), bool)
-
-
-_ONE = jnp.ones(1)
-_AIM = OneStep(lambda start, action: -((action - 0.5) ** 2))
-_AVOID = OneStep(lambda start, action: (action - 0.5) ** 2)
-_FOLLOW = OneStep(lambda start, action: start * action, random_start=True)
-# Any number is below -1, but above 0.3 there is none.
-_CLIFF = OneStep(
-    lambda start, action: jnp.where(action > 0.3, jnp.nan, -((action + 0.5) ** 2) - 1)
-)
 
 
 def _config(**changes) -> Config:
@@ -69,36 +39,7 @@ def _config(**changes) -> Config:
         "critic_lr": 3e-3,
         "eval_episodes": 2,
     }
-    return Config(**(small | changes))
-
-
-@functools.cache
-def _start(task: AbstractTask, config: Config) -> tuple[EPVF, State]:
-    algorithm = EPVF(task, config)
-    return algorithm, _init(algorithm, jr.key(0))
-
-
-@eqx.filter_jit
-def _init(algorithm: EPVF, key) -> State:
-    return algorithm.init(key=key)
-
-
-@eqx.filter_jit
-def _step(algorithm: EPVF, state: State) -> tuple[State, dict[str, jax.Array]]:
-    return algorithm.step(state)
-
-
-@eqx.filter_jit
-def _perturbed(algorithm: EPVF, state: State, key) -> jax.Array:
-    return algorithm.propose(state, algorithm.split(key)).candidates
-
-
-def _run(algorithm: EPVF, state: State) -> tuple[State, list[dict[str, float]]]:
-    rows = []
-    for _ in range(algorithm.config.iterations):
-        state, metrics = _step(algorithm, state)
-        rows.append({name: value.item() for name, value in metrics.items()})
-    return state, rows
+    return dataclasses.replace(PRESETS["paper"], **(small | changes))
 
 
 @pytest.mark.parametrize(
@@ -114,20 +55,20 @@ def _run(algorithm: EPVF, state: State) -> tuple[State, list[dict[str, float]]]:
 )
 def test_finds_the_best_action(changes):
     # The action is tanh(w + b): the best policy has w + b = artanh(1/2) = 0.549.
-    algorithm, state = _start(_AIM, _config(**changes))
-    state, rows = _run(algorithm, state)
+    algorithm, state = start(AIM, _config(**changes))
+    state, rows = run(algorithm, state)
     policy = algorithm.policy(state)
-    assert abs(policy(_ONE)[0] - 0.5) < 0.1
+    assert abs(policy(ONE)[0] - 0.5) < 0.1
     assert rows[-1]["return_policy"] > -0.02
     assert rows[-1]["critic_correlation"] > 0.7
 
 
 def test_with_the_opposite_reward_it_goes_elsewhere():
     """Negative control: the result above is the reward's doing."""
-    algorithm, state = _start(_AVOID, _config())
-    state, _ = _run(algorithm, state)
+    algorithm, state = start(AVOID, _config())
+    state, _ = run(algorithm, state)
     # The clip of 1 on both weights leaves tanh(-2) = -0.96 as the farthest action.
-    assert algorithm.policy(state)(_ONE)[0] < -0.8
+    assert algorithm.policy(state)(ONE)[0] < -0.8
 
 
 @pytest.mark.nightly
@@ -136,7 +77,7 @@ def test_start_states_explain_the_returns():
     correlations = {}
     for start_states in (False, True):
         config = _config(start_states=start_states, num_envs=64, policy_lr=1e-3)
-        _, rows = _run(*_start(_FOLLOW, config))
+        _, rows = run(*start(FOLLOW, config))
         correlations[start_states] = np.mean(
             [row["critic_correlation"] for row in rows[-10:]]
         )
@@ -147,8 +88,8 @@ def test_start_states_explain_the_returns():
 @pytest.mark.parametrize("noise, spread", [("uniform", 3**-0.5), ("gaussian", 1.0)])
 def test_perturbations(noise, spread, getkey):
     config = _config(noise=noise, noise_scale=0.2, num_envs=2000, hidden=(4,))
-    algorithm, state = _start(_AIM, config)
-    noise_of = _perturbed(algorithm, state, getkey()) - state.learned.policies
+    algorithm, state = start(AIM, config)
+    noise_of = perturbed(algorithm, state, getkey()) - state.learned.policies
     assert noise_of.shape == (2000, 13)
     # Five standard errors of a variance from 26,000 draws are below 5 %.
     np.testing.assert_allclose(jnp.std(noise_of), 0.2 * spread, rtol=0.05)
@@ -160,10 +101,10 @@ def test_perturbations(noise, spread, getkey):
 @pytest.mark.parametrize("clip", ["policy", "perturbed", "none"])
 def test_clip(clip, getkey):
     config = _config(clip=clip, weight_clip=0.1, noise_scale=0.5, policy_lr=1.0)
-    algorithm, state = _start(_AIM, config)
-    perturbed = _perturbed(algorithm, state, getkey())
-    assert bool(jnp.all(jnp.abs(perturbed) <= 0.1)) == (clip == "perturbed")
-    state, metrics = _step(algorithm, state)
+    algorithm, state = start(AIM, config)
+    tried = perturbed(algorithm, state, getkey())
+    assert bool(jnp.all(jnp.abs(tried) <= 0.1)) == (clip == "perturbed")
+    state, metrics = step(algorithm, state)
     largest = jnp.max(jnp.abs(state.learned.policies))
     assert (largest <= 0.1) == (clip != "none")
     np.testing.assert_allclose(
@@ -176,17 +117,17 @@ def test_clip(clip, getkey):
 
 def test_noise_schedule(getkey):
     config = _config(noise_schedule="linear", noise_scale=0.4, iterations=10)
-    algorithm, state = _start(_AIM, config)
+    algorithm, state = start(AIM, config)
     key = getkey()
-    full = _perturbed(algorithm, state, key) - state.learned.policies
+    full = perturbed(algorithm, state, key) - state.learned.policies
     later = eqx.tree_at(lambda s: s.iteration, state, jnp.asarray(5, jnp.int32))
-    half = _perturbed(algorithm, later, key) - state.learned.policies
+    half = perturbed(algorithm, later, key) - state.learned.policies
     np.testing.assert_allclose(half, full / 2, atol=1e-6)
 
 
 def test_correlation_is_from_before_the_fit():
-    algorithm, state = _start(_AIM, _config(critic_updates=200))
-    after, metrics = _step(algorithm, state)
+    algorithm, state = start(AIM, _config(critic_updates=200))
+    after, metrics = step(algorithm, state)
     fresh = after.learned.archive.entries
     weights, returns = fresh.weights[:32], np.asarray(fresh.returns[:32, 0])
 
@@ -195,17 +136,17 @@ def test_correlation_is_from_before_the_fit():
         return np.corrcoef(np.asarray(policy(weights)), returns)[0, 1]
 
     np.testing.assert_allclose(
-        metrics["critic_correlation"], reported(state.learned.value), atol=1e-4
+        metrics["critic_correlation"], reported(state.learned.critic.value), atol=1e-4
     )
     # Afterwards the critic knows these returns nearly by heart.
-    assert reported(after.learned.value) > 0.9 > metrics["critic_correlation"]
+    assert reported(after.learned.critic.value) > 0.9 > metrics["critic_correlation"]
 
 
 def test_the_archive_holds_what_was_run():
     config = _config(archive=2, iterations=3)
-    algorithm, state = _start(_AIM, config)
+    algorithm, state = start(AIM, config)
     for _ in range(3):
-        state, _ = _step(algorithm, state)
+        state, _ = step(algorithm, state)
     entries = state.learned.archive.entries
     assert entries.weights.shape == (64, 2)
     actions = np.tanh(np.sum(np.asarray(entries.weights), axis=1))
@@ -216,12 +157,12 @@ def test_the_archive_holds_what_was_run():
 
 def test_policy_steps_raise_the_value_of_the_critic():
     config = _config(policy_lr=1e-3, policy_lr_schedule="constant")
-    algorithm, state = _start(_AIM, config)
-    after, _ = _step(algorithm, state)
+    algorithm, state = start(AIM, config)
+    after, _ = step(algorithm, state)
 
     def value(policies) -> float:
         policy = algorithm.view.to_policy(policies[0])
-        return after.learned.value(policy).item()
+        return after.learned.critic.value(policy).item()
 
     assert value(after.learned.policies) > value(state.learned.policies)
     # Ten Adam steps of 0.001 move no weight by more than about 0.01.
@@ -229,22 +170,22 @@ def test_policy_steps_raise_the_value_of_the_critic():
 
 
 def test_many_policies_each_have_their_own_perturbation(getkey):
-    algorithm, state = _start(_AIM, _config(policies="many", num_envs=8))
+    algorithm, state = start(AIM, _config(policies="many", num_envs=8))
     assert state.learned.policies.shape[0] == 8
     assert len(np.unique(state.learned.policies[:, 0])) == 8
-    offsets = np.abs(_perturbed(algorithm, state, getkey()) - state.learned.policies)
+    offsets = np.abs(perturbed(algorithm, state, getkey()) - state.learned.policies)
     assert (0 < offsets).all() and (offsets < 0.3).all()
-    after, _ = _step(algorithm, state)
+    after, _ = step(algorithm, state)
     assert (
         np.abs(after.learned.policies - state.learned.policies).max(axis=1) > 0
     ).all()
 
 
 def test_many_policies_are_represented_by_the_one_of_highest_value():
-    algorithm, state = _start(_AIM, _config(policies="many", num_envs=8))
-    state, _ = _run(algorithm, state)
+    algorithm, state = start(AIM, _config(policies="many", num_envs=8))
+    state, _ = run(algorithm, state)
     values = [
-        state.learned.value(algorithm.view.to_policy(weights)).item()
+        state.learned.critic.value(algorithm.view.to_policy(weights)).item()
         for weights in state.learned.policies
     ]
     best = state.learned.policies[int(np.argmax(values))]
@@ -264,34 +205,34 @@ def test_many_policies_are_represented_by_the_one_of_highest_value():
 def test_breaking_off_is_not_a_way_to_a_high_return(targets, start_states):
     """An episode that breaks at once has the sum 0, and all others have less."""
     config = _config(targets=targets, start_states=start_states, iterations=60)
-    algorithm, state = _start(_CLIFF, config)
+    algorithm, state = start(CLIFF, config)
     broken = 0
     for seed in range(4):
-        state = _init(algorithm, jr.key(seed))
+        state = init(algorithm, jr.key(seed))
         # All start where about half of the perturbed policies break.
         state = eqx.tree_at(
             lambda s: s.learned.policies, state, jnp.asarray([[0.15, 0.15]])
         )
         for _ in range(config.iterations):
-            state, metrics = _step(algorithm, state)
+            state, metrics = step(algorithm, state)
             broken += metrics["nan_episodes"].item()
             assert np.isfinite(metrics["critic_loss"])
             assert not metrics["return_perturbed_max"] > -1
-        assert abs(algorithm.policy(state)(_ONE)[0] + 0.5) < 0.15
+        assert abs(algorithm.policy(state)(ONE)[0] + 0.5) < 0.15
     assert broken > 20
 
 
 def test_nothing_is_learned_from_an_iteration_in_which_all_break():
-    algorithm, state = _start(_CLIFF, _config(noise_scale=0.01))
+    algorithm, state = start(CLIFF, _config(noise_scale=0.01))
     state = eqx.tree_at(lambda s: s.learned.policies, state, jnp.asarray([[0.9, 0.9]]))
-    after, metrics = _step(algorithm, state)
+    after, metrics = step(algorithm, state)
     assert metrics["nan_episodes"] == 34
     assert metrics["env_steps"] == 32
     assert metrics["critic_loss"] == 0
     for name in ("return_perturbed_mean", "return_policy", "critic_correlation"):
         assert np.isnan(metrics[name])
     assert not after.learned.archive.entries.valid.any()
-    before, value = (eqx.filter(s.learned.value, eqx.is_array) for s in (state, after))
+    before, value = (s.learned.critic.value for s in (state, after))
     assert eqx.tree_equal(before, value)
     for leaf in jax.tree.leaves(eqx.filter(after, eqx.is_inexact_array)):
         assert np.isfinite(leaf).all()
@@ -300,23 +241,23 @@ def test_nothing_is_learned_from_an_iteration_in_which_all_break():
 @pytest.mark.parametrize("start_states", [False, True])
 def test_a_start_that_is_not_a_number_stays_out(start_states):
     task = OneStep(lambda start, action: start * action, broken_start=True)
-    algorithm, state = _start(task, _config(start_states=start_states, iterations=5))
-    after, rows = _run(algorithm, state)
+    algorithm, state = start(task, _config(start_states=start_states, iterations=5))
+    after, rows = run(algorithm, state)
     assert 0 < rows[0]["nan_episodes"] < 34
     for leaf in jax.tree.leaves(eqx.filter(after, eqx.is_inexact_array)):
         assert np.isfinite(leaf).all()
 
 
 def test_value_of_the_policy_is_in_units_of_return():
-    algorithm, state = _start(_AIM, _config())
-    state, rows = _run(algorithm, state)
+    algorithm, state = start(AIM, _config())
+    state, rows = run(algorithm, state)
     assert abs(rows[-1]["value_policy"] - rows[-1]["return_policy"]) < 0.05
     # Standardised, that value would be above the archive's mean: positive.
     assert rows[-1]["value_policy"] < 0.05
 
 
 def test_second_iteration_is_not_compiled_again():
-    algorithm, state = _start(make("cartpole", horizon=20), _config())
+    algorithm, state = start(make("cartpole", horizon=20), _config())
     traced = 0
 
     @eqx.filter_jit

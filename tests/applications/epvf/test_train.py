@@ -29,6 +29,8 @@ _KEYS = {
     "value_policy",
     "weight_norm",
     "share_at_clip",
+    "weight_step",
+    "answer_spread",
     "nan_episodes",
     "steps_per_second",
     "compile_seconds",
@@ -301,12 +303,8 @@ def test_full_disk(tmp_path):
 
 def test_weights_that_diverge_end_the_run(tmp_path, capsys):
     flags = [
-        "--clip",
-        "none",
-        "--policy-lr",
-        "1e38",
-        "--policy-lr-schedule",
-        "constant",
+        *("--preset", "paper", "--clip", "none"),
+        *("--policy-lr", "1e38", "--policy-lr-schedule", "constant"),
     ]
     run = tmp_path / "run"
     assert train.main(["--run-dir", str(run), *_SMALL, *flags]) == 2

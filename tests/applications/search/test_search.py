@@ -112,7 +112,8 @@ def test_an_iteration_by_hand():
 def test_shared_metrics_of_the_evaluation_policies():
     episodes = _episodes(_RETURNS, _VALID)
     cut = lambda part: jax.tree.map(lambda leaf: leaf[part], episodes)
-    metrics = Outcome(cut(slice(3)), cut(slice(3, None))).metrics
+    rest = (jnp.zeros((3, 1)), RunningStatistics.empty(1))
+    metrics = Outcome(cut(slice(3)), cut(slice(3, None)), *rest).metrics
     assert metrics["return_policy"] == pytest.approx((3 + 5 + 1) / 3)
 
 
