@@ -35,9 +35,7 @@ def count_policies(population: PyTree[Array]) -> int:
     return jax.tree.leaves(own)[0].shape[0]
 
 
-def take_policies(
-    population: Tree, rows: Int[Array, " rows"] | Int[Array, ""]
-) -> Tree:
+def take_policies(population: Tree, rows: Int[Array, " rows"] | Int[Array, ""]) -> Tree:
     """Policies in some rows of a population, or in one; what is shared stays."""
     own, whole = split_shared(population)
     return whole(jax.tree.map(lambda leaf: leaf[rows], own))

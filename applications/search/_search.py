@@ -17,6 +17,7 @@ from applications.policies import (
     standardised,
 )
 from applications.rollout import engine_for, Episode, Metrics as Metrics, rollout
+from applications.search._low_rank import LowRankCandidates, ToPolicy
 
 
 Iteration = Callable[[Any], tuple[Any, Metrics]]
@@ -62,12 +63,14 @@ class Proposal(eqx.Module):
     """The policies to try in an iteration.
 
     Attributes:
-        candidates: Weights of the policies to learn from, one a row.
-        evaluation: Weights of policies that only show how the search stands.
+        candidates: Weights of the policies to learn from, one a row, or one policy and
+            thin factors of each.
+        evaluation: Weights of policies that only show how the search stands. Beside
+            factors they are that one policy, again and again.
         context: What else `learn` needs to know of them.
     """
 
-    candidates: Float[Array, "candidates weights"]
+    candidates: Any
     evaluation: Float[Array, "evaluation weights"]
     context: Any = None
 
@@ -106,13 +109,13 @@ class Trial(eqx.Module):
 
     Attributes:
         proposal: The policies as the algorithm proposed them.
-        acting: Weights with which candidates and then evaluation policies act on
+        acting: The population of candidates and then evaluation policies that act on
             observations as they are.
         key: Draws their episodes.
     """
 
     proposal: Proposal
-    acting: Float[Array, "policies weights"]
+    acting: Any
     key: PRNGKeyArray
 
 
@@ -243,8 +246,15 @@ class AbstractPolicySearch(eqx.Module, Generic[Learned, Keys]):
         """
         keys = self.split(state.key)
         proposal = self.propose(state, keys)
-        population = jnp.concatenate([proposal.candidates, proposal.evaluation])
-        acting = self.fold_normalisation(population, state.observations)
+        if isinstance(proposal.candidates, LowRankCandidates):
+            acting: Any = proposal.candidates.population(
+                self.view,
+                len(proposal.evaluation),
+                state.observations if self.config.normalise else None,
+            )
+        else:
+            whole = jnp.concatenate([proposal.candidates, proposal.evaluation])
+            acting = self.fold_normalisation(whole, state.observations)
         return Trial(proposal, acting, keys.rollout)
 
     def after_rollout(
@@ -311,7 +321,7 @@ class AbstractPolicySearch(eqx.Module, Generic[Learned, Keys]):
         trial = self.before_rollout(state)
         episodes = rollout(
             self.task,
-            self.view.to_policy,
+            ToPolicy(self.view),
             trial.acting,
             episodes=self.config.episodes,
             chunk=self.config.chunk,
@@ -336,7 +346,7 @@ class AbstractPolicySearch(eqx.Module, Generic[Learned, Keys]):
         return engine_for(self.task).compile_iteration(
             self.before_rollout,
             self.after_rollout,
-            self.view.to_policy,
+            ToPolicy(self.view),
             state,
             episodes=self.config.episodes,
             chunk=self.config.chunk,

@@ -3,20 +3,22 @@ from typing import final
 import equinox as eqx
 from jaxtyping import Array, Bool, Float
 
+from applications.stores._low_rank import LowRankWeights
+
 
 @final
 class Record(eqx.Module):
     """What the archive keeps of a policy that was tried.
 
     Attributes:
-        weights: Its weights.
+        weights: Its weights: a vector, or `LowRankWeights`.
         returns: Undiscounted return of each of its episodes.
         starts: First observation of each of its episodes.
         valid: Which of its episodes stayed finite to their end. Nothing is learned
             from the others, whose returns stop short.
     """
 
-    weights: Float[Array, "*batch weights"]
+    weights: Float[Array, "*batch weights"] | LowRankWeights
     returns: Float[Array, "*batch episodes"]
     starts: Float[Array, "*batch episodes observation"]
     valid: Bool[Array, "*batch episodes"]
