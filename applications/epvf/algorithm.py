@@ -10,7 +10,8 @@ Value Functions", on the start-state value function of Faccio et al. (2021),
 4. θ takes gradient steps up V(θ), and is clipped to a box after each.
 """
 
-from typing import final, NamedTuple
+from collections.abc import Callable
+from typing import Any, final, NamedTuple
 
 import equinox as eqx
 import jax
@@ -31,12 +32,14 @@ from applications.rollout import Episode
 from applications.search import (
     AbstractPolicySearch,
     draw_noise,
+    draw_perturbations,
+    LowRankCandidates,
     Metrics,
     Outcome,
     Proposal,
     SearchState,
 )
-from applications.stores import Archive, Record
+from applications.stores import Archive, Centres, LowRankWeights, Record
 from applications.values import (
     correlation,
     fit,
@@ -63,6 +66,7 @@ class Learned(eqx.Module):
         value: The value function.
         value_optimiser: Adam's moments for it.
         archive: Perturbed policies and their returns.
+        centres: With perturbations of low rank, what they are perturbations of.
     """
 
     policies: Float[Array, "policies weights"]
@@ -70,6 +74,7 @@ class Learned(eqx.Module):
     value: EncodedMLP
     value_optimiser: optax.OptState
     archive: Archive[Record]
+    centres: Centres | None
 
 
 class Keys(NamedTuple):
@@ -119,7 +124,7 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
             self._policy_optimiser.init(policies),
             value,
             self._value_optimiser.init(eqx.filter(value, eqx.is_inexact_array)),
-            self._empty_archive(policies.shape[1]),
+            *self._empty_archive(policies),
         )
         return self.start(learned, key=run_key)
 
@@ -133,14 +138,23 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         scale_at = schedule(
             config.noise_scale, config.noise_schedule, config.iterations
         )
+        # The one policy again and again, or the first ones of many.
+        evaluation = policies[jnp.arange(config.eval_episodes) % len(policies)]
+        if config.perturbation == "low-rank":
+            drawn = draw_perturbations(
+                self.view.like,
+                config.num_envs,
+                rank=config.rank,
+                scale=scale_at(state.iteration),
+                key=keys.noise,
+            )
+            return Proposal(LowRankCandidates(policies[0], drawn), evaluation)
         size = (config.num_envs, policies.shape[1])
         noise = draw_noise(config.noise, *size, key=keys.noise)
         candidates = policies + scale_at(state.iteration) * noise * self._weight_mask
         if config.clip == "perturbed":
             candidates = jnp.clip(candidates, -config.weight_clip, config.weight_clip)
-        # The one policy again and again, or the first ones of many.
-        index = jnp.arange(config.eval_episodes) % len(policies)
-        return Proposal(candidates, policies[index])
+        return Proposal(candidates, evaluation)
 
     def learn(
         self,
@@ -151,16 +165,20 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
     ) -> tuple[Learned, Metrics]:
         """Steps 2 to 4: store (θ̃ᵢ, Gᵢ), fit V to the archive, ascend V(θ)."""
         config, learned = self.config, state.learned
-        fresh = _record(proposal.candidates, outcome.candidates)
+        centres, weights = learned.centres, proposal.candidates
+        if centres is not None:
+            centres, weights = centres.add(weights.centre, weights.perturbations)
+        to_policy = self._to_policy(centres)
+        fresh = _record(weights, outcome.candidates)
         returns, valid = labels(learned.value, fresh)
-        predictions = predict(learned.value, self.view.to_policy, fresh)
+        predictions = predict(learned.value, to_policy, fresh)
         archive = learned.archive.add(fresh)
         value, value_optimiser, targets, loss = fit(
             learned.value,
             self._value_optimiser,
             learned.value_optimiser,
             archive,
-            self.view.to_policy,
+            to_policy,
             kind=config.targets,
             batch_size=config.resolved_batch_size,
             updates=config.critic_updates,
@@ -178,7 +196,9 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
             "weight_norm": jnp.mean(jnp.linalg.norm(policies, axis=1)),
             "share_at_clip": jnp.mean(jnp.abs(policies) >= config.weight_clip),
         }
-        learned = Learned(policies, policy_optimiser, value, value_optimiser, archive)
+        learned = Learned(
+            policies, policy_optimiser, value, value_optimiser, archive, centres
+        )
         return learned, metrics
 
     def policy(self, state: SearchState[Learned]) -> AbstractPolicy:
@@ -215,16 +235,32 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
 
         return jax.vmap(draw)(jnp.arange(config.num_policies))
 
-    def _empty_archive(self, weights: int) -> Archive[Record]:
+    def _empty_archive(
+        self, policies: Float[Array, "policies weights"]
+    ) -> tuple[Archive[Record], Centres | None]:
         config = self.config
         episodes = (config.num_envs, config.episodes)
+        weights: Any = jnp.zeros((config.num_envs, policies.shape[1]))
+        centres = None
+        if config.perturbation == "low-rank":
+            centres = Centres.empty(policies.shape[1], config.archive)
+            drawn = draw_perturbations(
+                self.view.like, config.num_envs, rank=config.rank, key=jr.key(0)
+            )
+            _, weights = centres.add(policies[0], drawn)
         record = Record(
-            weights=jnp.zeros((config.num_envs, weights)),
+            weights=weights,
             returns=jnp.zeros(episodes),
             starts=jnp.zeros((*episodes, self.task.observation_size)),
             valid=jnp.zeros(episodes, bool),
         )
-        return Archive.empty(record, config.archive)
+        return Archive.empty(record, config.archive), centres
+
+    def _to_policy(self, centres: Centres | None) -> Callable[[Any], AbstractPolicy]:
+        """From weights in a record to the policy, all of whose weights are its own."""
+        if centres is None:
+            return self.view.to_policy
+        return lambda weights: centres.policy(weights, self.view).whole
 
     # The critic.
 
@@ -323,7 +359,9 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         return optax.adam(self.config.critic_lr)
 
 
-def _record(candidates: Float[Array, "envs weights"], episodes: Episode) -> Record:
+def _record(
+    candidates: Float[Array, "envs weights"] | LowRankWeights, episodes: Episode
+) -> Record:
     """Makes of candidates and their episodes what the archive keeps."""
     # Even a masked NaN would reach the gradient.
     starts = jnp.where(jnp.isfinite(episodes.start), episodes.start, 0.0)

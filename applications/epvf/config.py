@@ -72,7 +72,15 @@ class Config:
     """Largest magnitude that a clipped weight keeps."""
 
     noise: NoiseLaw = "uniform"
-    """Law of the perturbations, on [-1, 1] or standard normal, before scaling."""
+    """Law of the perturbations, on [-1, 1] or standard normal, before scaling. Those of
+    low rank are products of standard normal factors."""
+
+    perturbation: Literal["full", "low-rank"] = "full"
+    """Perturb every weight by itself, or add a matrix of low rank to each layer's
+    weights: then policies share the large products, and the archive is small."""
+
+    rank: Count = 1
+    """Rank of these matrices."""
 
     noise_scale: Rate = 0.3
     """Scale of the perturbations, at the start."""
@@ -151,6 +159,8 @@ class Config:
                 f"--num-probes {self.num_probes} cannot be shared out among "
                 f"--probe-rounds {self.probe_rounds}."
             )
+        if self.perturbation == "low-rank":
+            self._check_low_rank()
         if self.sizes and self.policy != "mlp":
             raise UserError("--sizes are of perceptrons: drop --sizes or --policy.")
         if self.sizes and self.policies != "many":
@@ -165,6 +175,22 @@ class Config:
             raise UserError(
                 f"--batch-size {self.batch_size} is more than the {capacity} policies "
                 "that the archive can hold. Lower it, or raise --archive."
+            )
+
+    def _check_low_rank(self) -> None:
+        if self.policy != "mlp":
+            raise UserError(
+                "--perturbation low-rank is of perceptrons: drop it or --policy."
+            )
+        if self.policies != "one":
+            raise UserError(
+                "--perturbation low-rank needs one policy that all share: drop it or "
+                "--policies many."
+            )
+        if self.clip == "perturbed":
+            raise UserError(
+                "--clip perturbed would need all weights of each policy: add --clip "
+                "policy, or drop --perturbation low-rank."
             )
 
     @property
