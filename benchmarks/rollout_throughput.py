@@ -7,8 +7,8 @@ is another, often faster, for other motions meet other contacts. All figures of 
 environment and a size are taken in turns, several times over, and medians are given,
 with their ratio to the limit of the same run.
 
-`--low-rank` measures something else, and prints it: the same policies with full weights,
-and as one that all share with factors of rank 1. On the C engine the limit is physics
+`--low-rank` measures something else, and prints it: the same policies with full weights
+and as one that all share, with thin factors. On the C engine the limit is physics
 alone with the controls of these policies, by the clock and by the time of all cores,
 which other programs disturb less. On the device that JAX has, it is one policy that all
 share, without factors: acting alone, no task.
