@@ -55,6 +55,8 @@ from wsl.encoders import EncodedMLP
 
 # With many policies, start states over which each gradient of V(s, θ) is averaged.
 _STARTS_FOR_MANY = 64
+# Policies of low rank whose weights are added up at once.
+_ADDED_UP = 64
 
 
 class Learned(eqx.Module):
@@ -141,11 +143,12 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         # The one policy again and again, or the first ones of many.
         evaluation = policies[jnp.arange(config.eval_episodes) % len(policies)]
         if config.perturbation == "low-rank":
+            like: Any = self.view.like
             drawn = draw_perturbations(
-                self.view.like,
+                like,
                 config.num_envs,
                 rank=config.rank,
-                scale=scale_at(state.iteration),
+                scale=jnp.asarray(scale_at(state.iteration)),
                 key=keys.noise,
             )
             return Proposal(LowRankCandidates(policies[0], drawn), evaluation)
@@ -171,7 +174,7 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         to_policy = self._to_policy(centres)
         fresh = _record(weights, outcome.candidates)
         returns, valid = labels(learned.value, fresh)
-        predictions = predict(learned.value, to_policy, fresh)
+        predictions = self._predict(learned.value, to_policy, fresh)
         archive = learned.archive.add(fresh)
         value, value_optimiser, targets, loss = fit(
             learned.value,
@@ -244,8 +247,9 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         centres = None
         if config.perturbation == "low-rank":
             centres = Centres.empty(policies.shape[1], config.archive)
+            like: Any = self.view.like
             drawn = draw_perturbations(
-                self.view.like, config.num_envs, rank=config.rank, key=jr.key(0)
+                like, config.num_envs, rank=config.rank, key=jr.key(0)
             )
             _, weights = centres.add(policies[0], drawn)
         record = Record(
@@ -281,6 +285,23 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
             state_size=self.task.observation_size if config.start_states else 0,
             key=head_key,
         )
+
+    def _predict(
+        self,
+        value: EncodedMLP,
+        to_policy: Callable[[Any], AbstractPolicy],
+        records: Record,
+    ) -> Float[Array, "envs labels"]:
+        """Values of the policies in a whole batch."""
+        if self.config.perturbation == "full":
+            return predict(value, to_policy, records)
+
+        def of_one(record: Record) -> Float[Array, " labels"]:
+            alone = jax.tree.map(lambda leaf: leaf[None], record)
+            return predict(value, to_policy, alone)[0]
+
+        # All of them at once would have all weights of all of them in memory.
+        return jax.lax.map(of_one, records, batch_size=_ADDED_UP)
 
     # The policy.
 

@@ -5,7 +5,6 @@ The expected values come from the weights W + σ A Bᵀ / √r, added up with Nu
 
 import math
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +12,7 @@ import pytest
 
 from applications.envs import make
 from applications.envs.native import NativeTask
-from applications.policies import FlatView, MLPPolicy, RunningStatistics, standardised
+from applications.policies import FlatView, MLPPolicy, RunningStatistics
 from applications.rollout import count_policies, rollout
 from applications.rollout.native import NativeRollout
 from applications.search import draw_perturbations, LowRankCandidates, ToPolicy
@@ -36,35 +35,30 @@ def _candidates(task, *, rank=2, count=5, hidden=(5, 3)):
 
 def _statistics(task):
     size = task.observation_size
-    random = np.random.default_rng(0)
-    rows = jnp.asarray(random.normal(0.3, 2.0, (20, size)), jnp.float32)
-    return jax.lax.scan(lambda s, row: (s.add(row), None), _empty(size), rows)[0]
+    mean, squares = jnp.linspace(-0.5, 0.5, size), jnp.linspace(1.0, 90.0, size)
+    return RunningStatistics(jnp.float32(20.0), mean, squares)
 
 
-def _empty(size):
-    return RunningStatistics.empty(size)
-
-
-def _full(view, candidates, unperturbed, statistics=None, root=None):
-    """θ and what is added to it, layer by layer; `root` stands for 1 / √r."""
-    policies = []
+def _full(view, candidates, unperturbed, statistics=None, root=1.0):
+    """θ and what is added to it, layer by layer; `root` stands in for 1 / √r."""
+    centre, factors = jax.tree.map(
+        np.asarray, (view.to_policy(candidates.centre), candidates.perturbations)
+    )
+    vectors = []
     for i in range(len(candidates) + unperturbed):
-        policy = view.to_policy(candidates.centre)
-        for k, own in enumerate(candidates.perturbations):
-            if i >= len(candidates):
-                break
-            matrix = np.einsum("or,ir->oi", own.left[i], own.right[i])
-            layer = policy.layers[k]
-            weights = (
-                layer.weight + matrix * (1.0 if root is None else root),
-                layer.bias + own.bias[i],
-            )
-            where = lambda policy, k=k: (policy.layers[k].weight, policy.layers[k].bias)
-            policy = eqx.tree_at(where, policy, weights)
-        if statistics is not None:
-            policy = standardised(policy, statistics)
-        policies.append(view.to_vector(policy))
-    return jnp.stack(policies)
+        parts = []
+        for k, (layer, own) in enumerate(zip(centre.layers, factors, strict=True)):
+            weight, bias = layer.weight, layer.bias
+            if i < len(candidates):
+                weight = weight + root * own.left[i] @ own.right[i].T
+                bias = bias + own.bias[i]
+            if k == 0 and statistics is not None:
+                std = np.sqrt(np.asarray(statistics.squares) / 20.0)
+                weight = weight / std
+                bias = bias - weight @ np.asarray(statistics.mean)
+            parts += [weight.ravel(), bias]
+        vectors.append(np.concatenate(parts))
+    return jnp.asarray(np.stack(vectors))
 
 
 def _assert_close(ours, theirs, rtol=1e-4):
@@ -85,7 +79,7 @@ def test_outputs_equal_those_of_full_weights(normalise):
 
     ours = jax.vmap(answers)(population.own, observations)
 
-    def expected(root=None):
+    def expected(root=1.0):
         full = _full(view, candidates, 2, statistics, root)
         return jax.vmap(lambda w, x: view.to_policy(w)(x))(full, observations)
 
@@ -159,15 +153,12 @@ def test_rollouts_in_c_equal_those_of_full_weights():
 
 def test_entries_of_an_archive_find_their_policy():
     view, candidates = _candidates(_TASK, count=3)
+    full = _full(view, candidates, 0)
     centres = Centres.empty(view.space.size, 2)
+    vectors = jax.jit(jax.vmap(lambda c, own: c.vector(own, view), (None, 0)))
     for k in range(3):  # The third batch takes the place of the first.
-        centres, weights = centres.add(candidates.centre + k, candidates.perturbations)
-        full = _full(view, candidates, 0) + k
-        found = jax.vmap(lambda own, now=centres: now.vector(own, view))(weights)
-        np.testing.assert_allclose(found, full, rtol=1e-5, atol=1e-6)
-        assert (weights.centre == k % 2).all()
-    state = jnp.ones(_TASK.observation_size)
-    own = jax.tree.map(lambda leaf: leaf[1], weights)
-    np.testing.assert_allclose(
-        centres.policy(own, view)(state), view.to_policy(full[1])(state), rtol=1e-5
-    )
+        centre = candidates.centre + k
+        centres, weights = centres.add(centre, candidates.perturbations)
+        found = vectors(centres, weights)
+        np.testing.assert_allclose(found, full + k, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(weights.centre, 3 * [k % 2])

@@ -1,0 +1,67 @@
+"""EPVF with perturbations of low rank: what is tried, kept and refused."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from applications.envs import make
+from applications.epvf.algorithm import EPVF
+from applications.epvf.config import Config
+from applications.search import LowRankCandidates
+from applications.settings import UserError
+
+
+@pytest.mark.nightly
+def test_an_iteration_keeps_what_was_tried():
+    task = make("cartpole", horizon=10)
+    config = Config(
+        num_envs=5,
+        iterations=2,
+        hidden=(3,),
+        perturbation="low-rank",
+        rank=2,
+        archive=2,
+        critic_width=4,
+        critic_depth=1,
+        critic_updates=1,
+        policy_updates=1,
+        eval_episodes=2,
+        normalise=True,
+    )
+    algorithm = EPVF(task, config)
+    state = eqx.filter_jit(lambda key: algorithm.init(key=key))(jax.random.key(0))
+    step = eqx.filter_jit(
+        lambda state: (algorithm.before_rollout(state), algorithm.step(state))
+    )
+    for k in range(2):
+        trial, (after, metrics) = step(state)
+        candidates = trial.proposal.candidates
+        assert isinstance(candidates, LowRankCandidates) and len(candidates) == 5
+        # θ follows, unperturbed.
+        assert all((leaf[5:] == 0).all() for leaf in jax.tree.leaves(trial.acting.own))
+        learned = after.learned
+        entries = jax.tree.map(
+            lambda leaf, k=k: leaf[5 * k : 5 * k + 5], learned.archive.entries.weights
+        )
+        kept = jax.vmap(lambda own, c=learned.centres: c.vector(own, algorithm.view))
+        added = kept(entries) - state.learned.policies
+        np.testing.assert_allclose(
+            jnp.linalg.norm(added, axis=1), candidates.norms, rtol=1e-4
+        )
+        assert (after.learned.policies != state.learned.policies).any()
+        assert np.isfinite(metrics["critic_loss"])
+        state = after
+    places = learned.archive.entries.weights.centre
+    np.testing.assert_array_equal(places, np.repeat([0, 1], 5))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"policies": "many"}, {"policy": "some.module:Policy"}, {"clip": "perturbed"}],
+)
+def test_what_needs_full_perturbations_is_refused(more):
+    Config(**more)
+    with pytest.raises(UserError, match="low-rank"):
+        Config(perturbation="low-rank", **more)
