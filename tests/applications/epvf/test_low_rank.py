@@ -1,5 +1,7 @@
 """EPVF with perturbations of low rank: what is tried, kept and refused."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -31,7 +33,7 @@ def test_an_iteration_keeps_what_was_tried():
         normalise=True,
     )
     algorithm = EPVF(task, config)
-    state = eqx.filter_jit(lambda key: algorithm.init(key=key))(jax.random.key(0))
+    state: Any = eqx.filter_jit(lambda key: algorithm.init(key=key))(jax.random.key(0))
     step = eqx.filter_jit(
         lambda state: (algorithm.before_rollout(state), algorithm.step(state))
     )
@@ -41,7 +43,7 @@ def test_an_iteration_keeps_what_was_tried():
         assert isinstance(candidates, LowRankCandidates) and len(candidates) == 5
         # θ follows, unperturbed.
         assert all((leaf[5:] == 0).all() for leaf in jax.tree.leaves(trial.acting.own))
-        learned = after.learned
+        learned: Any = after.learned
         entries = jax.tree.map(
             lambda leaf, k=k: leaf[5 * k : 5 * k + 5], learned.archive.entries.weights
         )
@@ -53,7 +55,7 @@ def test_an_iteration_keeps_what_was_tried():
         assert (after.learned.policies != state.learned.policies).any()
         assert np.isfinite(metrics["critic_loss"])
         state = after
-    places = learned.archive.entries.weights.centre
+    places = state.learned.archive.entries.weights.centre
     np.testing.assert_array_equal(places, np.repeat([0, 1], 5))
 
 

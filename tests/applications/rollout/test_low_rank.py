@@ -106,6 +106,7 @@ def test_the_product_with_what_is_shared_is_one():
     assert len(products((axes, 0))) == 9 and len(batched) == 6
 
 
+@pytest.mark.nightly
 def test_rollouts_in_jax_equal_those_of_full_weights():
     view, candidates = _candidates(_TASK)
     population = candidates.population(view, 2, _statistics(_TASK))
@@ -151,6 +152,7 @@ def test_rollouts_in_c_equal_those_of_full_weights():
     _assert_close(found, theirs, rtol=1e-3)
 
 
+@pytest.mark.nightly
 def test_entries_of_an_archive_find_their_policy():
     view, candidates = _candidates(_TASK, count=3)
     full = _full(view, candidates, 0)
