@@ -153,7 +153,8 @@ def _low_rank(
     to_policy = ToPolicy(view)
     drawn = draw_perturbations(policy, size, rank=1, scale=0.05, key=jr.key(1))
     candidates = LowRankCandidates(view.to_vector(policy), drawn)
-    thin, full = candidates.population(view), jax.jit(candidates.vectors)(view)
+    thin = candidates.population(view)
+    full = jax.jit(lambda candidates: candidates.vectors(view))(candidates)
 
     def episodes(population: Any) -> Callable[[], int]:
         run = NativeRollout(task, to_policy)
