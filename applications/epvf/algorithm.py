@@ -15,6 +15,7 @@ answers may change. `--preset paper` has V read weights, fits a perceptron by gr
 steps, and clips θ to a box after each of Adam's steps.
 """
 
+from collections.abc import Callable
 from typing import Any, final, NamedTuple
 
 import equinox as eqx
@@ -33,18 +34,21 @@ from applications.policies import (
     MLPPolicy,
     RunningStatistics,
     standardise,
+    unstandardised,
 )
-from applications.rollout import Episode
+from applications.rollout import Episode, SharedPopulation
 from applications.search import (
     AbstractPolicySearch,
     draw_noise,
+    draw_perturbations,
+    LowRankCandidates,
     Metrics,
     noise_units,
     Outcome,
     Proposal,
     SearchState,
 )
-from applications.stores import Archive, Record, StatePool
+from applications.stores import Archive, Centres, Record, StatePool
 from applications.values import (
     AbstractCritic,
     bounded_answer,
@@ -71,6 +75,10 @@ from applications.values import (
 _STARTS_FOR_MANY = 64
 # Standard deviation of the perturbations, before scaling.
 _DEVIATION = {"gaussian": 1.0, "uniform": 3**-0.5}
+# Fresh policies by which the spread of perturbations is measured, at most.
+_MEASURED = 256
+# Policies of low rank that V is shown at once.
+_AT_ONCE = 64
 
 
 class Learned(eqx.Module):
@@ -83,6 +91,7 @@ class Learned(eqx.Module):
         archive: Perturbed policies, as they acted on observations as they are, and
             their returns.
         states: Observations of the last iterations; None where nothing reads them.
+        centres: With perturbations of low rank, what they are perturbations of.
     """
 
     policies: Float[Array, "policies weights"]
@@ -90,6 +99,7 @@ class Learned(eqx.Module):
     critic: Fitted
     archive: Archive[Record]
     states: StatePool | None
+    centres: Centres | None
 
 
 class Keys(NamedTuple):
@@ -140,8 +150,7 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
             policies,
             () if self.config.step == "trust" else self._optimiser.init(policies),
             self.critic.init(key=value_key),
-            self._empty_archive(policies.shape[1]),
-            self._empty_states(),
+            *self._empty_archive(policies),
         )
         return self.start(learned, key=run_key)
 
@@ -152,6 +161,19 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
     def propose(self, state: SearchState[Learned], keys: Keys) -> Proposal:
         """Step 1: θ̃ᵢ = θ + σ εᵢ; beside them θ itself, to see how it stands."""
         config, policies = self.config, state.learned.policies
+        # The one policy again and again, or the first ones of many.
+        evaluation = policies[jnp.arange(config.eval_episodes) % len(policies)]
+        if config.perturbation == "low-rank":
+            like: Any = self.view.like
+            drawn = draw_perturbations(
+                like,
+                config.num_envs,
+                rank=config.rank,
+                scale=self._noise_scale(state),
+                antithetic=config.antithetic,
+                key=keys.noise,
+            )
+            return Proposal(LowRankCandidates(policies[0], drawn), evaluation)
         size = (config.num_envs, policies.shape[1])
         noise = draw_noise(
             config.noise, *size, antithetic=config.antithetic, key=keys.noise
@@ -160,9 +182,7 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         candidates = policies + self._noise_scale(state) * noise * self._weight_mask
         if config.clip == "perturbed":
             candidates = jnp.clip(candidates, -config.weight_clip, config.weight_clip)
-        # The one policy again and again, or the first ones of many.
-        index = jnp.arange(config.eval_episodes) % len(policies)
-        return Proposal(candidates, policies[index])
+        return Proposal(candidates, evaluation)
 
     def learn(
         self,
@@ -178,21 +198,21 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         )
         fit_key, states_key = keys.fit, jr.fold_in(keys.fit, 0)
 
-        archive = learned.archive.add(_record(outcome.acting, outcome.candidates))
+        acting, centres = self._kept(outcome.acting, learned.centres)
+        archive = learned.archive.add(_record(acting, outcome.candidates))
         pool = _with_visits(learned.states, outcome)
-        # From here on policies are for observations by the latest statistics.
-        seen, now = self._as_of(archive, outcome.observations), outcome.observations
-        surroundings = self._surroundings(
-            state, seen, self._draw_states(pool, now, key=states_key)
-        )
+        # From here on V is shown policies for observations by the latest statistics.
+        shown = self._shown(centres, outcome.observations)
+        states = self._draw_states(pool, outcome.observations, key=states_key)
+        surroundings = self._surroundings(state, archive, shown, states)
         critic, targets, loss = self.critic.fit(
-            learned.critic, seen, surroundings, key=fit_key
+            learned.critic, archive, shown, surroundings, key=fit_key
         )
 
         starts = _starts(outcome.candidates)[: config.eval_episodes, 0]
         values = self._policy_values(critic.value, learned.policies, starts)
         policies, optimiser = self._ascend(
-            state, critic.value, seen, surroundings, key=keys.ascent
+            state, critic.value, archive, surroundings, key=keys.ascent
         )
         step = jnp.sqrt(jnp.mean(jnp.square(policies - learned.policies)))
         metrics = {
@@ -206,7 +226,8 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         if pool is not None:
             spread = self._answer_spread(learned.policies, surroundings)
             metrics["answer_spread"] = spread
-        return Learned(policies, optimiser, critic, archive, pool), metrics
+        learned = Learned(policies, optimiser, critic, archive, pool, centres)
+        return learned, metrics
 
     def policy(self, state: SearchState[Learned]) -> AbstractPolicy:
         """Returns the unperturbed policy; of many, the one with the highest value.
@@ -246,27 +267,37 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
 
         return jax.vmap(draw)(jnp.arange(config.num_policies))
 
-    def _empty_archive(self, weights: int) -> Archive[Record]:
+    def _empty_archive(
+        self, policies: Float[Array, "policies weights"]
+    ) -> tuple[Archive[Record], StatePool | None, Centres | None]:
         config = self.config
         episodes = (config.num_envs, config.episodes)
+        centres, weights = None, jnp.zeros((config.num_envs, policies.shape[1]))
+        if config.perturbation == "low-rank":
+            like: Any = self.view.like
+            draw = lambda key: draw_perturbations(
+                like, config.num_envs, rank=config.rank, key=key
+            )
+            centres = Centres.empty(policies.shape[1], config.archive)
+            drawn = jax.eval_shape(draw, jr.key(0))
+            zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), drawn)
+            _, weights = centres.add(policies[0], zeros)
         record = Record(
-            weights=jnp.zeros((config.num_envs, weights)),
+            weights=weights,
             returns=jnp.zeros(episodes),
             starts=jnp.zeros((*episodes, self.task.observation_size)),
             valid=jnp.zeros(episodes, bool),
         )
-        return Archive.empty(record, config.archive)
-
-    def _empty_states(self) -> StatePool | None:
-        config = self.config
-        if not config.observes:
-            return None
-        episodes = (config.num_envs + config.eval_episodes) * config.episodes
-        return StatePool.empty(
-            episodes * config.visits,
-            config.state_iterations,
-            self.task.observation_size,
-        )
+        pool = None
+        if config.observes:
+            pool = StatePool.empty(
+                (config.num_envs + config.eval_episodes)
+                * config.episodes
+                * config.visits,
+                config.state_iterations,
+                self.task.observation_size,
+            )
+        return Archive.empty(record, config.archive), pool, centres
 
     # Perturbations.
 
@@ -297,25 +328,51 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
     # The critic.
 
     def _predict(
-        self,
-        value: Value,
-        candidates: Float[Array, "envs weights"],
-        episodes: Episode,
+        self, value: Value, candidates: Any, episodes: Episode
     ) -> tuple[Array, Array, Array]:
         """Returns, which are there, and what V said before it saw them."""
-        fresh = _record(candidates, episodes)
-        returns, valid = labels(value, fresh)
-        return returns, valid, predict(value, self.view.to_policy, fresh)
+        if not isinstance(candidates, LowRankCandidates):
+            fresh = _record(candidates, episodes)
+            return *labels(value, fresh), predict(value, self.view.to_policy, fresh)
+        fresh = _record(candidates.perturbations, episodes)
+        policy: Any = self.view.to_policy(candidates.centre)
 
-    def _as_of(
-        self, archive: Archive[Record], observations: RunningStatistics
-    ) -> Archive[Record]:
-        """The same policies, for observations standardised by some statistics."""
-        return eqx.tree_at(
-            lambda archive: archive.entries.weights,
-            archive,
-            self.unfold_normalisation(archive.entries.weights, observations),
-        )
+        def of_one(record: Record) -> Float[Array, " labels"]:
+            alone = jax.tree.map(lambda leaf: leaf[None], record)
+            return predict(value, lambda own: policy.perturbed(own).whole, alone)[0]
+
+        # All of them at once would have all weights of all of them in memory.
+        said = jax.lax.map(of_one, fresh, batch_size=_AT_ONCE)
+        return *labels(value, fresh), said
+
+    def _kept(self, acting: Any, centres: Centres | None) -> tuple[Any, Centres | None]:
+        """What the archive keeps of candidates as they acted."""
+        if centres is None:
+            return acting, None
+        assert isinstance(acting, SharedPopulation)
+        centres, weights = centres.add(self.view.to_vector(acting.shared), acting.own)
+        return weights, centres
+
+    def _shown(
+        self, centres: Centres | None, observations: RunningStatistics
+    ) -> Callable[[Any], AbstractPolicy]:
+        """From an entry's weights to its policy, for standardised observations.
+
+        Entries stay the policies that they were, by whatever statistics observations
+        are standardised now.
+        """
+
+        def of_entry(weights: Any) -> AbstractPolicy:
+            policy: Any = (
+                self.view.to_policy(weights)
+                if centres is None
+                else centres.policy(weights, self.view).whole
+            )
+            if not self.config.normalise:
+                return policy
+            return unstandardised(policy, observations)
+
+        return of_entry
 
     def _draw_states(
         self,
@@ -335,23 +392,37 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         self,
         state: SearchState[Learned],
         archive: Archive[Record],
+        shown: Callable[[Any], AbstractPolicy],
         states: Float[Array, "states observation"],
     ) -> Surroundings:
         """What V's inputs are standardised by."""
-        weights, there = archive.entries.weights, archive.filled[:, None]
-        mean = jnp.mean(weights, axis=0, where=there)
-        std = jnp.std(weights, axis=0, where=there)
-        to_policies = jax.vmap(self.view.to_policy)
-        # The last batch in the archive.
+        # The last batch in the archive; pairs stay together.
         newest = (archive.added - archive.batch) % archive.capacity
-        fresh = jax.lax.dynamic_slice_in_dim(weights, newest, archive.batch)
+        count = min(self.config.num_envs, _MEASURED)
+        fresh = jax.tree.map(
+            lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, newest, count),
+            archive.entries.weights,
+        )
+        mean = std = known = None
+        if self.config.inputs == "archive":
+            to_vector = lambda weights: self.view.to_vector(shown(weights))
+            weights, there = (
+                jax.vmap(to_vector)(archive.entries.weights),
+                archive.filled,
+            )
+            average = jnp.mean(weights, axis=0, where=there[:, None])
+            spread = jnp.std(weights, axis=0, where=there[:, None])
+            mean = self.view.to_policy(average)
+            std = self.view.to_policy(jnp.where(spread > 0, spread, 1.0))
+            weights = jnp.where(there[:, None], weights, average[None])
+            known = jax.vmap(self.view.to_policy)(weights)
         return Surroundings(
             centre=self.view.to_policy(jnp.mean(state.learned.policies, axis=0)),
             noise_scale=self._deviation(state),
-            weight_mean=self.view.to_policy(mean),
-            weight_std=self.view.to_policy(jnp.where(std > 0, std, 1.0)),
-            fresh=to_policies(fresh),
-            known=to_policies(jnp.where(there, weights, mean[None])),
+            weight_mean=mean,
+            weight_std=std,
+            fresh=jax.vmap(shown)(fresh),
+            known=known,
             states=states,
         )
 
@@ -461,6 +532,7 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         answers = self._answers(surroundings)
         fresh = eqx.filter_vmap(answers)(surroundings.fresh)
         own = jax.vmap(lambda weights: answers(self.view.to_policy(weights)))(policies)
+        own = own[: len(fresh)]
         # Candidates perturb the policies in turn.
         return root_mean_square(fresh.reshape(-1, *own.shape) - own[None])
 
@@ -526,7 +598,6 @@ def _make_critic(
     if config.critic == "kernel":
         return KernelCritic(
             draw_encoder,
-            view.to_policy,
             points=min(config.kernel_points, config.archive * config.num_envs),
             targets=config.targets,
             scale=config.kernel_scale,
@@ -534,7 +605,6 @@ def _make_critic(
         )
     return PerceptronCritic(
         draw_encoder,
-        view.to_policy,
         state_size=task.observation_size if config.start_states else 0,
         width=config.critic_width,
         depth=config.critic_depth,
@@ -547,7 +617,7 @@ def _make_critic(
     )
 
 
-def _record(weights: Float[Array, "envs weights"], episodes: Episode) -> Record:
+def _record(weights: Any, episodes: Episode) -> Record:
     """Makes of policies and their episodes what the archive keeps."""
     return Record(weights, episodes.total_reward, _starts(episodes), episodes.valid)
 

@@ -129,7 +129,15 @@ class Config:
     """Largest magnitude that a clipped weight keeps."""
 
     noise: NoiseLaw = "gaussian"
-    """Law of the perturbations, on [-1, 1] or standard normal, before scaling."""
+    """Law of the perturbations, on [-1, 1] or standard normal, before scaling. Those of
+    low rank are products of standard normal factors."""
+
+    perturbation: Literal["full", "low-rank"] = "full"
+    """Perturb every weight by itself, or add a matrix of low rank to each layer's
+    weights: then policies share the large products, and the archive is small."""
+
+    rank: Count = 1
+    """Rank of these matrices."""
 
     noise_scale: Rate = 0.1
     """Scale of the perturbations, at the start."""
@@ -255,6 +263,29 @@ class Config:
                 "that the archive can hold. Lower it, or raise --archive."
             )
         self._check_critic()
+        if self.perturbation == "low-rank":
+            self._check_low_rank()
+
+    def _check_low_rank(self) -> None:
+        if self.policy != "mlp":
+            raise UserError(
+                "--perturbation low-rank is of perceptrons: drop it or --policy."
+            )
+        if self.policies != "one":
+            raise UserError(
+                "--perturbation low-rank needs one policy that all share: drop it or "
+                "--policies many."
+            )
+        if self.clip == "perturbed":
+            raise UserError(
+                "--clip perturbed would need all weights of each policy: add --clip "
+                "policy, or drop --perturbation low-rank."
+            )
+        if self.noise_shape != "common":
+            raise UserError(
+                "--perturbation low-rank has one scale for all weights: drop it or "
+                f"--noise-shape {self.noise_shape}."
+            )
 
     def _check_critic(self) -> None:
         if self.critic == "kernel" and self.start_states:

@@ -5,6 +5,12 @@ from applications.policies._file import (
     write_policy as write_policy,
 )
 from applications.policies._flat_view import FlatView as FlatView
+from applications.policies._low_rank import (
+    LowRankFactors as LowRankFactors,
+    LowRankLinear as LowRankLinear,
+    Perturbation as Perturbation,
+    zero_factors as zero_factors,
+)
 from applications.policies._make import (
     check_policy as check_policy,
     make_policy as make_policy,

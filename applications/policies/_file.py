@@ -58,7 +58,9 @@ def write_policy(
                 f"{type(policy).__name__} is no MLPPolicy; name the factory that "
                 "makes such policies."
             )
-        widths = [layer.out_features for layer in policy.layers[:-1]]
+        policy = policy.whole
+        layers: Any = policy.layers
+        widths = [layer.out_features for layer in layers[:-1]]
         options = {"hidden": widths, "activation": policy.activation}
     elif hidden is None:
         raise ValueError(f"hidden is missing: the widths that {factory} was given.")

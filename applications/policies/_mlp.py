@@ -7,6 +7,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from applications.envs import AbstractEnvironment, ActionSpace, Continuous
+from applications.policies._low_rank import fold_linear, LowRankLinear, Perturbation
 from applications.policies._policy import AbstractPolicy
 
 
@@ -23,12 +24,12 @@ class MLPPolicy(AbstractPolicy):
     largest is taken.
 
     Attributes:
-        layers: The linear layers.
+        layers: The linear layers; of a `perturbed` policy, some that others share.
         action_space: The kind of action.
         activation: What hidden units are.
     """
 
-    layers: tuple[eqx.nn.Linear, ...]
+    layers: tuple[Any, ...]
     action_space: ActionSpace = eqx.field(static=True)
     activation: Activation = eqx.field(static=True)
 
@@ -78,11 +79,11 @@ class MLPPolicy(AbstractPolicy):
             does the same, and making it as narrow as before gives the policy back;
             units beyond the new width are lost.
         """
-        sizes = (self.layers[0].in_features, *hidden, self.layers[-1].out_features)
+        own_layers: Any = self.layers
+        sizes = (own_layers[0].in_features, *hidden, own_layers[-1].out_features)
         layers = []
-        layer: Any
         for layer, fan_in, fan_out in zip(
-            self.layers, sizes[:-1], sizes[1:], strict=True
+            own_layers, sizes[:-1], sizes[1:], strict=True
         ):
             like: Any = eqx.nn.Linear(fan_in, fan_out, key=jr.key(0))
             weight = _fitted(layer.weight, like.weight.shape)
@@ -132,14 +133,50 @@ class MLPPolicy(AbstractPolicy):
         Returns:
             The policy whose output for `x` is this one's for `(x - mean) / std`.
         """
-        first: Any = self.layers[0]
-        weight = first.weight / std[None]
-        bias = first.bias - weight @ mean
-        return eqx.tree_at(
-            lambda policy: (policy.layers[0].weight, policy.layers[0].bias),
-            self,
-            (weight, bias),
-        )
+        layer = self.layers[0]
+        if isinstance(layer, LowRankLinear):
+            first: Any = layer.fold_standardisation(mean, std)
+        else:
+            first = fold_linear(layer, mean, std)
+        return self._with_layers((first, *self.layers[1:]))
+
+    def perturbed(self, perturbation: Perturbation) -> "MLPPolicy":
+        """The policy with a perturbation of low rank, which is kept beside its weights.
+
+        Args:
+            perturbation: Factors of each layer.
+
+        Returns:
+            A policy whose layers share this one's weights; `whole` adds them up.
+
+        Raises:
+            ValueError: If there are not as many factors as layers, or the policy is
+                perturbed already.
+        """
+        if len(perturbation) != len(self.layers):
+            raise ValueError(
+                f"{len(perturbation)} factors are not of {len(self.layers)} layers."
+            )
+        layers = []
+        for layer, own in zip(self.layers, perturbation, strict=True):
+            if isinstance(layer, LowRankLinear):
+                raise ValueError("The policy is perturbed already; take its `whole`.")
+            layers.append(LowRankLinear(layer, own))
+        return self._with_layers(tuple(layers))
+
+    @property
+    def whole(self) -> "MLPPolicy":
+        """The same policy with all weights of its own, as a vector has them."""
+        layers = [
+            layer.whole if isinstance(layer, LowRankLinear) else layer
+            for layer in self.layers
+        ]
+        return self._with_layers(tuple(layers))
+
+    def _with_layers(
+        self, layers: tuple[eqx.nn.Linear | LowRankLinear, ...]
+    ) -> "MLPPolicy":
+        return eqx.tree_at(lambda policy: policy.layers, self, layers)
 
 
 def _fitted(x: Array, shape: tuple[int, ...]) -> Array:

@@ -13,6 +13,11 @@ from applications.rollout._jax_rollout import (
     rollout as rollout,
     run_episode as run_episode,
 )
+from applications.rollout._population import (
+    count_policies as count_policies,
+    SharedPopulation as SharedPopulation,
+    take_policies as take_policies,
+)
 from applications.rollout.engine import (
     AbstractEngine as AbstractEngine,
     AbstractUnroll as AbstractUnroll,

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray, PyTree
 from applications.rollout._host_unroll import HostUnroll, seeds_of, Simulations
 from applications.rollout._iteration import compile_on_host
 from applications.rollout._policies import PolicyRows
+from applications.rollout._population import count_policies
 from applications.rollout.engine import (
     AbstractEngine,
     AbstractUnroll,
@@ -191,7 +192,7 @@ class HostRollout:
 
         def draw(population: Population, key: PRNGKeyArray, first: Any) -> Any:
             # What is beyond the last one fills up.
-            last = jax.tree.leaves(population)[0].shape[0] * self._episodes - 1
+            last = count_policies(population) * self._episodes - 1
             number = jnp.minimum(first + jnp.arange(self._lanes(population)), last)
             of_one = lambda policy, episode: episode_keys(
                 key, policy, self._episodes, self._common_starts
@@ -234,12 +235,12 @@ class HostRollout:
 
     def shape(self, population: Population) -> Episode:
         """The form of what a whole population gives, without running it."""
-        batch = (jax.tree.leaves(population)[0].shape[0], self._episodes)
+        batch = (count_policies(population), self._episodes)
         return empty_episodes(batch, self._task.observation_size, self._visits)
 
     def _count(self, population: Population) -> int:
         """Policies of the part."""
-        return -(-jax.tree.leaves(population)[0].shape[0] // self._part[1])
+        return -(-count_policies(population) // self._part[1])
 
     def _lanes(self, population: Population) -> int:
         """Environments at a time: equally many each time."""

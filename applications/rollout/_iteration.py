@@ -6,6 +6,7 @@ import jax
 from jaxtyping import PRNGKeyArray
 
 from applications.rollout._devices import gather_parts
+from applications.rollout._population import count_policies
 from applications.rollout.engine import Metrics, Population, State
 from applications.rollout.episode import Episode
 
@@ -61,7 +62,7 @@ def compile_on_host(
         proposal = compiled_propose(state)
         episodes = run(proposal.acting, key=proposal.key)
         if jax.process_count() > 1:
-            episodes = gather_parts(episodes, len(proposal.acting))
+            episodes = gather_parts(episodes, count_policies(proposal.acting))
         return compiled_learn((proposal, episodes), state)
 
     return step

@@ -3,11 +3,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Shaped
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from applications.envs import AbstractTask
 from applications.policies import act
 from applications.rollout._devices import share_out
+from applications.rollout._population import count_policies, split_shared
+from applications.rollout.engine import MakePolicy, Population
 from applications.rollout.episode import (
     all_finite,
     Episode,
@@ -66,8 +68,8 @@ def run_episode(
 
 def rollout(
     task: AbstractTask,
-    make_policy: Callable[[PyTree], Callable],
-    population: PyTree[Shaped[Array, "policies ..."]],
+    make_policy: MakePolicy,
+    population: Population,
     *,
     episodes: int = 1,
     chunk: int | None = None,
@@ -84,8 +86,8 @@ def rollout(
     Args:
         task: The task.
         make_policy: From weights to a policy, for instance `FlatView.to_policy`.
-        population: The weights, one policy a row: a matrix, or any pytree of arrays
-            with the policies first.
+        population: The weights, one policy a row: a matrix, any pytree of arrays
+            with the policies first, or a `SharedPopulation`.
         episodes: Episodes of each policy.
         chunk: How many policies a device simulates at once; bounds the memory. All of
             its own unless given.
@@ -102,10 +104,11 @@ def rollout(
     Raises:
         ValueError: If `chunk` is below 1.
     """
+    own_rows, whole = split_shared(population)
 
     def run_policy(row: tuple[PyTree[Array], Int[Array, ""]]) -> Episode:
-        weights, index = row
-        policy = make_policy(weights)
+        own, index = row
+        policy = make_policy(whole(own))
         keys = episode_keys(key, index, episodes, common_starts)
         if not visits:
             return jax.vmap(lambda key: run_episode(task, policy, key=key))(keys)
@@ -121,7 +124,7 @@ def rollout(
     def run(rows: tuple[PyTree[Array], Int[Array, " rows"]]) -> Episode:
         return _in_chunks(run_policy, rows, chunk)
 
-    rows = (population, jnp.arange(jax.tree.leaves(population)[0].shape[0]))
+    rows = (own_rows, jnp.arange(count_policies(population)))
     return run(rows) if axis is None else share_out(run, rows, axis)
 
 

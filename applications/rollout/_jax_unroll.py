@@ -6,12 +6,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from applications.envs import AbstractTask
-from applications.policies import act
 from applications.rollout._devices import share_out
-from applications.rollout.episode import all_finite, EpisodeTally, step_key
+from applications.rollout._policies import PolicyRows
+from applications.rollout._population import axes_of
+from applications.rollout.episode import all_finite, EpisodeTally
 from applications.rollout.transitions import (
     cleared,
-    Decision,
     episode_key,
     judge,
     Unrolled,
@@ -75,27 +75,26 @@ def unroll(
         What happened, and where the environments stand then.
     """
     key = state.key
+    functions = PolicyRows(task.action_space, make_policy, population)
 
     def run(parts: tuple[Any, ...]) -> tuple[Any, ...]:
         number, row, own, tally, episode = parts
-        weights = jax.tree.map(lambda leaf: leaf[row], population)
-        policies = eqx.filter_vmap(lambda weights: make_policy(weights))(weights)
-        arrays, rest = eqx.partition(policies, eqx.is_array)
+        policies = functions.policies(population, row)
+        axes = (axes_of(policies), 0, 0, 0, 0, 0)
 
-        def step_one(arrays, number, row, own, tally, episode):
-            observation = task.observe(own)
-            own_key = step_key(episode_key(key, number, episode), tally.length)
-            policy = eqx.combine(arrays, rest)
-            output, extras = act(policy, observation, key=own_key)
-            action = task.action_space.select(output)
-            after, reward, terminated = task.step(own, action)
+        def step_one(policy, number, row, own, tally, episode):
+            own_key = episode_key(key, number, episode)
+            decision = functions.act_one(
+                policy, own_key, tally.length, task.observe(own)
+            )
+            after, reward, terminated = task.step(own, decision.action)
             following, finished, transition = judge(
                 tally,
-                Decision(observation, output, action, extras),
+                decision,
                 reward=reward,
                 next_observation=task.observe(after),
                 terminated=terminated,
-                finite=all_finite((output, after, reward)),
+                finite=all_finite((decision.output, after, reward)),
                 policy=row,
             )
             return after, following, finished, transition
@@ -109,8 +108,8 @@ def unroll(
 
         def step(carry, _):
             own, tally, episode = carry
-            after, tally, finished, transition = jax.vmap(step_one)(
-                arrays, number, row, own, tally, episode
+            after, tally, finished, transition = jax.vmap(step_one, axes)(
+                policies, number, row, own, tally, episode
             )
             ended = finished.ended
             episode = episode + ended.astype(jnp.int32)

@@ -2,10 +2,16 @@ from typing import Any, final
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, PyTree
 
 from applications.envs import ActionSpace
 from applications.policies import act
+from applications.rollout._population import (
+    axes_of,
+    SharedPopulation,
+    take_policies,
+)
 from applications.rollout.engine import MakePolicy, Population
 from applications.rollout.episode import step_key
 from applications.rollout.transitions import Decision
@@ -15,8 +21,9 @@ from applications.rollout.transitions import Decision
 class PolicyRows(eqx.Module):
     """Policies of one form, whose arrays go from one compiled function to the next.
 
-    They are cut up once an episode: at every step, to cut a vector up would cost more
-    than to act.
+    Vectors are cut up once an episode: at every step, that would cost more than to act.
+    Policies that share arrays are put together at every step, so that what they share
+    is never copied.
 
     Attributes:
         action_space: What actions are.
@@ -38,8 +45,8 @@ class PolicyRows(eqx.Module):
         """
         self.action_space = action_space
         self.make_policy = make_policy
-        row = jax.tree.map(lambda leaf: leaf[0], like)
-        form = eqx.filter_eval_shape(make_policy, row)
+        row = lambda like: take_policies(like, jnp.zeros((), jnp.int32))
+        form = eqx.filter_eval_shape(lambda like: make_policy(row(like)), like)
         is_form = lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct)
         self.rest = eqx.filter(form, is_form, inverse=True)
 
@@ -47,9 +54,11 @@ class PolicyRows(eqx.Module):
         self, population: Population, rows: Int[Array, " rows"]
     ) -> PyTree[Array]:
         """Arrays of the policies in some rows of a population."""
+        if isinstance(population, SharedPopulation):
+            return take_policies(population, rows)
 
         def of_one(row: Array) -> PyTree[Array]:
-            weights = jax.tree.map(lambda leaf: leaf[row], population)
+            weights = take_policies(population, row)
             return eqx.filter(self.make_policy(weights), eqx.is_array)
 
         return jax.vmap(of_one)(rows)
@@ -72,7 +81,10 @@ class PolicyRows(eqx.Module):
         Returns:
             The decision.
         """
-        whole: Any = eqx.combine(policy, self.rest)
+        if isinstance(policy, SharedPopulation):
+            whole: Any = self.make_policy(policy)
+        else:
+            whole = eqx.combine(policy, self.rest)
         output, extras = act(whole, observation, key=step_key(key, length))
         return Decision(observation, output, self.action_space.select(output), extras)
 
@@ -84,4 +96,5 @@ class PolicyRows(eqx.Module):
         observations: Float[Array, "rows observation"],
     ) -> Decision:
         """What policies do, one a row."""
-        return jax.vmap(self.act_one)(policies, keys, lengths, observations)
+        axes = (axes_of(policies), 0, 0, 0)
+        return jax.vmap(self.act_one, axes)(policies, keys, lengths, observations)

@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from applications.envs import AbstractEnvironment
 from applications.rollout.episode import Episode
@@ -17,7 +17,8 @@ from applications.rollout.transitions import Unrolled
 
 
 MakePolicy = Callable[[PyTree], Callable]
-Population = PyTree[Shaped[Array, "policies ..."]]
+# Policies first, but for what those of a `SharedPopulation` share.
+Population = PyTree[Array]
 State = TypeVar("State")
 Metrics = dict[str, Array]
 
@@ -39,7 +40,7 @@ class Proposal(Protocol):
     """Policies that an iteration tries; a pytree."""
 
     @property
-    def acting(self) -> Float[Array, "policies weights"]:
+    def acting(self) -> Population:
         """Their weights."""
         ...
 

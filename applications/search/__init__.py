@@ -1,5 +1,10 @@
 """The base of all that tries populations of policies and learns from how they did."""
 
+from applications.search._low_rank import (
+    draw_perturbations as draw_perturbations,
+    LowRankCandidates as LowRankCandidates,
+    ToPolicy as ToPolicy,
+)
 from applications.search._noise import (
     draw_noise as draw_noise,
     noise_units as noise_units,

@@ -17,7 +17,14 @@ from applications.policies import (
     standardised,
     unstandardised,
 )
-from applications.rollout import engine_for, Episode, Metrics as Metrics, rollout
+from applications.rollout import (
+    engine_for,
+    Episode,
+    Metrics as Metrics,
+    rollout,
+    take_policies,
+)
+from applications.search._low_rank import LowRankCandidates, ToPolicy
 
 
 Iteration = Callable[[Any], tuple[Any, Metrics]]
@@ -63,12 +70,14 @@ class Proposal(eqx.Module):
     """The policies to try in an iteration.
 
     Attributes:
-        candidates: Weights of the policies to learn from, one a row.
-        evaluation: Weights of policies that only show how the search stands.
+        candidates: Weights of the policies to learn from, one a row, or one policy and
+            thin factors of each.
+        evaluation: Weights of policies that only show how the search stands. Beside
+            factors they are that one policy, again and again.
         context: What else `learn` needs to know of them.
     """
 
-    candidates: Float[Array, "candidates weights"]
+    candidates: Any
     evaluation: Float[Array, "evaluation weights"]
     context: Any = None
 
@@ -79,14 +88,15 @@ class Outcome(eqx.Module):
     Attributes:
         candidates: Episodes of the candidates, `(candidates, episodes)`.
         evaluation: Episodes of the evaluation policies, `(evaluation, episodes)`.
-        acting: Weights with which the candidates acted on observations as they are.
+        acting: The population of the candidates as they acted, on observations as they
+            are.
         observations: Statistics of all observations so far, also of these episodes: by
             them the policies of the next iteration are standardised.
     """
 
     candidates: Episode
     evaluation: Episode
-    acting: Float[Array, "candidates weights"]
+    acting: Any
     observations: RunningStatistics
 
     @property
@@ -112,13 +122,13 @@ class Trial(eqx.Module):
 
     Attributes:
         proposal: The policies as the algorithm proposed them.
-        acting: Weights with which candidates and then evaluation policies act on
+        acting: The population of candidates and then evaluation policies that act on
             observations as they are.
         key: Draws their episodes.
     """
 
     proposal: Proposal
-    acting: Float[Array, "policies weights"]
+    acting: Any
     key: PRNGKeyArray
 
 
@@ -253,8 +263,15 @@ class AbstractPolicySearch(eqx.Module, Generic[Learned, Keys]):
         """
         keys = self.split(state.key)
         proposal = self.propose(state, keys)
-        population = jnp.concatenate([proposal.candidates, proposal.evaluation])
-        acting = self.fold_normalisation(population, state.observations)
+        if isinstance(proposal.candidates, LowRankCandidates):
+            acting: Any = proposal.candidates.population(
+                self.view,
+                len(proposal.evaluation),
+                state.observations if self.config.normalise else None,
+            )
+        else:
+            whole = jnp.concatenate([proposal.candidates, proposal.evaluation])
+            acting = self.fold_normalisation(whole, state.observations)
         return Trial(proposal, acting, keys.rollout)
 
     def after_rollout(
@@ -276,7 +293,7 @@ class AbstractPolicySearch(eqx.Module, Generic[Learned, Keys]):
         outcome = Outcome(
             jax.tree.map(lambda leaf: leaf[:count], episodes),
             jax.tree.map(lambda leaf: leaf[count:], episodes),
-            trial.acting[:count],
+            take_policies(trial.acting, jnp.arange(count)),
             observations,
         )
         learned, metrics = self.learn(state, trial.proposal, outcome, keys)
@@ -356,7 +373,7 @@ class AbstractPolicySearch(eqx.Module, Generic[Learned, Keys]):
         trial = self.before_rollout(state)
         episodes = rollout(
             self.task,
-            self.view.to_policy,
+            ToPolicy(self.view),
             trial.acting,
             axis=axis,
             key=trial.key,
@@ -380,7 +397,7 @@ class AbstractPolicySearch(eqx.Module, Generic[Learned, Keys]):
         return engine_for(self.task).compile_iteration(
             self.before_rollout,
             self.after_rollout,
-            self.view.to_policy,
+            ToPolicy(self.view),
             state,
             **self._options,
         )

@@ -31,6 +31,9 @@ CriticKind: TypeAlias = Literal["perceptron", "kernel"]
 CriticStart: TypeAlias = Literal["warm", "anew"]
 DrawEncoder: TypeAlias = Callable[..., AbstractEncoder]
 
+# Policies that an encoder reads at once.
+_AT_ONCE = 128
+
 
 @final
 class Fitted(eqx.Module):
@@ -64,6 +67,7 @@ class AbstractCritic(eqx.Module):
         self,
         fitted: Fitted,
         archive: Archive[Record],
+        make_policy: MakePolicy,
         surroundings: Surroundings,
         *,
         key: PRNGKeyArray,
@@ -73,6 +77,7 @@ class AbstractCritic(eqx.Module):
         Args:
             fitted: From the fit before.
             archive: Policies and their returns.
+            make_policy: From the weights of an entry to the policy that V is shown.
             surroundings: What inputs are standardised by.
             key: Source of randomness.
 
@@ -88,7 +93,6 @@ class PerceptronCritic(AbstractCritic):
 
     Attributes:
         draw_encoder: From a keyword `key` to an encoder.
-        make_policy: From weights to a policy.
         state_size: Length of an observation for V(s, θ); 0 for V(θ).
         width: Width of the perceptron's hidden layers.
         depth: How many there are.
@@ -102,7 +106,6 @@ class PerceptronCritic(AbstractCritic):
     """
 
     draw_encoder: DrawEncoder = eqx.field(static=True)
-    make_policy: MakePolicy
     state_size: int = eqx.field(static=True)
     width: int = eqx.field(static=True)
     depth: int = eqx.field(static=True)
@@ -124,6 +127,7 @@ class PerceptronCritic(AbstractCritic):
         self,
         fitted: Fitted,
         archive: Archive[Record],
+        make_policy: MakePolicy,
         surroundings: Surroundings,
         *,
         key: PRNGKeyArray,
@@ -133,11 +137,13 @@ class PerceptronCritic(AbstractCritic):
             draw_key, key = jr.split(key)
             fitted = self.init(key=draw_key)
         if self.ensemble == 1:
-            return self._fit_one(fitted, archive, surroundings, key)
+            return self._fit_one(fitted, archive, make_policy, surroundings, key)
         value: Any = fitted.value
         each = Fitted(value.members, fitted.optimiser)
         each, targets, losses = eqx.filter_vmap(
-            lambda one, key: self._fit_one(one, archive, surroundings, key),
+            lambda one, key: self._fit_one(
+                one, archive, make_policy, surroundings, key
+            ),
             out_axes=(eqx.if_array(0), None, 0),
         )(each, jr.split(key, self.ensemble))
         return Fitted(Ensemble(each.value), each.optimiser), targets, jnp.mean(losses)
@@ -157,6 +163,7 @@ class PerceptronCritic(AbstractCritic):
         self,
         fitted: Fitted,
         archive: Archive[Record],
+        make_policy: MakePolicy,
         surroundings: Surroundings,
         key: PRNGKeyArray,
     ) -> tuple[Fitted, Targets, Float[Array, ""]]:
@@ -167,7 +174,7 @@ class PerceptronCritic(AbstractCritic):
             self._adam,
             fitted.optimiser,
             archive,
-            self.make_policy,
+            make_policy,
             kind=self.targets,
             batch_size=self.batch_size,
             updates=self.updates,
@@ -221,7 +228,6 @@ class KernelCritic(AbstractCritic):
 
     Attributes:
         draw_encoder: From a keyword `key` to an encoder.
-        make_policy: From weights to a policy.
         points: How many policies of the archive it reads, at most.
         targets: What V learns.
         scale: As of `fit_kernel`.
@@ -229,7 +235,6 @@ class KernelCritic(AbstractCritic):
     """
 
     draw_encoder: DrawEncoder = eqx.field(static=True)
-    make_policy: MakePolicy
     points: int = eqx.field(static=True)
     targets: TargetKind = eqx.field(static=True)
     scale: float | None = eqx.field(static=True)
@@ -243,6 +248,7 @@ class KernelCritic(AbstractCritic):
         self,
         fitted: Fitted,
         archive: Archive[Record],
+        make_policy: MakePolicy,
         surroundings: Surroundings,
         *,
         key: PRNGKeyArray,
@@ -257,13 +263,15 @@ class KernelCritic(AbstractCritic):
             records = archive.sample(self.points, key=key)
             there = jnp.arange(self.points) < archive.added
         returns, valid = labels(value, records)
-        read = jax.vmap(lambda weights: encoder(self.make_policy(weights)))
+        # Of wide policies all together would need much memory.
+        read = lambda weights: encoder(make_policy(weights))
+        points = jax.lax.map(read, records.weights, batch_size=_AT_ONCE)
         around = encoder(surroundings.centre)
         fresh = eqx.filter_vmap(encoder)(surroundings.fresh)
         size = jnp.sqrt(jnp.asarray(float(around.size)))
         value, error = fit_kernel(
             encoder,
-            read(records.weights),
+            points,
             targets(returns[:, 0]),
             there & valid[:, 0],
             root_mean_square(fresh - around[None]) * size,

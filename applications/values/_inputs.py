@@ -23,10 +23,11 @@ class Surroundings(eqx.Module):
     Attributes:
         centre: The policy that others are compared with.
         noise_scale: Standard deviation of the perturbations of each weight.
-        weight_mean: Mean weights in the archive, as a policy.
-        weight_std: Standard deviation of each weight in the archive, as a policy.
+        weight_mean: Mean weights in the archive, as a policy; None where no encoder
+            asks for them.
+        weight_std: Standard deviation of each weight in the archive, likewise.
         fresh: Policies that were tried last, stacked leaf by leaf.
-        known: Policies of the archive, stacked; a sample is enough.
+        known: Policies of the archive, stacked, or None.
         states: Observations that policies acted on, one a row.
     """
 

@@ -123,9 +123,7 @@ def fit_kernel(
     middle = jnp.mean(points, axis=0, where=where[:, None])
     moved = jnp.where(where[:, None], points - jnp.nan_to_num(middle)[None], 0.0)
     squares = jnp.sum(moved**2, axis=1)
-    distances = jnp.maximum(
-        squares[:, None] + squares[None] - 2 * moved @ moved.T, 0.0
-    )
+    distances = jnp.maximum(squares[:, None] + squares[None] - 2 * moved @ moved.T, 0.0)
     both = where[:, None] & where[None]
 
     def solve(length, noise):

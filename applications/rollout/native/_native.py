@@ -11,6 +11,7 @@ from jaxtyping import Array, PRNGKeyArray
 from applications.envs.native import NativeTask
 from applications.rollout._cores import count_cores
 from applications.rollout._iteration import compile_on_host
+from applications.rollout._population import count_policies, take_policies
 from applications.rollout.engine import (
     AbstractEngine,
     AbstractUnroll,
@@ -169,7 +170,12 @@ class NativeRollout:
         self._draw: Any = None
         self._first: Any = None
         self._next: Any = None
-        self._take = jax.jit(lambda tree, at: jax.tree.map(lambda x: x[at], tree))
+        self._take = jax.jit(
+            lambda policies, rows, at: (
+                take_policies(policies, at),
+                jax.tree.map(lambda leaf: leaf[at], rows),
+            )
+        )
 
     def __call__(self, population: Population, *, key: PRNGKeyArray) -> Episode:
         """Runs a population.
@@ -235,12 +241,12 @@ class NativeRollout:
 
     def shape(self, population: Population) -> Episode:
         """The form of what a whole population gives, without running it."""
-        batch = (jax.tree.leaves(population)[0].shape[0], self._episodes)
+        batch = (count_policies(population), self._episodes)
         return empty_episodes(batch, self._task.observation_size, self._visits)
 
     def _count(self, population: Population) -> int:
         """Policies of the part."""
-        return -(-jax.tree.leaves(population)[0].shape[0] // self._part[1])
+        return -(-count_policies(population) // self._part[1])
 
     def _run_block(
         self, population: Population, first: int, size: int, *, key: PRNGKeyArray
@@ -277,7 +283,7 @@ class NativeRollout:
             kept = smaller(alive)
             if kept is not None:
                 store(rows)
-                policies, keys, rows = self._take((policies, keys, rows), kept)
+                policies, (keys, rows) = self._take(policies, (keys, rows), kept)
                 simulations = simulations[kept]
                 continue
             if log is not None:

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, PyTree
 
 from applications.envs.native import NativeTask, Physics
 from applications.rollout._policies import PolicyRows
+from applications.rollout._population import axes_of, count_policies
 from applications.rollout.engine import MakePolicy, Population
 from applications.rollout.episode import all_finite, episode_keys, EpisodeTally
 from applications.rollout.transitions import (
@@ -78,7 +79,7 @@ class RowFunctions(eqx.Module):
     ) -> tuple[PyTree[Array], Key[Array, " rows"], Array, Array]:
         """Policies, keys and start states of the episodes from number `first` on."""
         # What is beyond the last one fills up.
-        last = jax.tree.leaves(population)[0].shape[0] * episodes - 1
+        last = count_policies(population) * episodes - 1
         number = jnp.minimum(first + jnp.arange(size), last)
 
         def of_one(number):
@@ -152,7 +153,8 @@ class RowFunctions(eqx.Module):
             ctrl = jnp.where(finite, definition.control(decision.action), 0.0)
             return decision, ctrl, finite
 
-        return jax.vmap(of_one)(policies, keys, length, physics)
+        axes = (axes_of(policies), 0, 0, 0)
+        return jax.vmap(of_one, axes)(policies, keys, length, physics)
 
     # Episodes that start anew.
 

@@ -1,5 +1,7 @@
 """Observations that rollouts hand back, and start states that policies share."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -29,7 +31,7 @@ def test_every_step_is_as_likely():
 
 
 def _rollout(name, count=5, **options):
-    physics = {"physics": "mujoco"} if name == "inverted_pendulum" else {}
+    physics: Any = {"physics": "mujoco"} if name == "inverted_pendulum" else {}
     task = make(name, horizon=12, **physics)
     view = FlatView(MLPPolicy(task, (), key=jr.key(0)))
     # Policies that fall at different times.

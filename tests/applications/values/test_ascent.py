@@ -1,5 +1,7 @@
 """Trusted steps on functions whose steps are worked out."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,7 +15,9 @@ _WEIGHTS = jnp.array([1.0, 2.0, 3.0])
 _METRIC = jnp.array([10.0, 1.0, 1.0])
 
 
-def _step(direction="raw", objective=None, mask=None, radius=0.5, limit=9.0, **options):
+def _step(
+    direction: Any = "raw", objective=None, mask=None, radius=0.5, limit=9.0, **options
+):
     return np.asarray(
         trust_step(
             objective or (lambda weights: _SLOPE @ weights),

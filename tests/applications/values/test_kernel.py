@@ -25,10 +25,9 @@ def _fit(points=_POINTS, targets=_TARGETS, where=None, **options):
     where = np.ones(len(points), bool) if where is None else where
     given = {"scale": 1.0, "noise": 0.5} | options
     spread = given.pop("spread", 1.5)
-    arrays = [jnp.asarray(x, jnp.float32) for x in (points, targets)]
-    return fit_kernel(
-        _ENCODER, *arrays, jnp.asarray(where), jnp.asarray(spread), **given
-    )
+    points, targets = (jnp.asarray(x, jnp.float32) for x in (points, targets))
+    where, spread = jnp.asarray(where), jnp.asarray(spread)
+    return fit_kernel(_ENCODER, points, targets, where, spread, **given)
 
 
 def test_posterior_by_its_formulas():
