@@ -11,12 +11,8 @@ from typing import Any
 import jax
 
 from applications.baselines._recorder import Recorder, Stopped
-from applications.baselines.config import (
-    BraxARSConfig,
-    DDPGConfig,
-    PPOConfig,
-    SACConfig,
-)
+from applications.baselines.config import BraxARSConfig, PPOConfig, SACConfig
+from applications.baselines.config_sb3 import DDPGConfig, SB3PPOConfig, SB3SACConfig
 from applications.envs import TaskSettings
 from applications.evolution.config import ARSConfig, OpenESConfig
 from applications.policies import MLPPolicy
@@ -47,6 +43,8 @@ _CONFIGS: dict[str, Any] = {
     "brax-ars": BraxARSConfig(),
     "ppo": PPOConfig(),
     "sac": SACConfig(),
+    "sb3-ppo": SB3PPOConfig(),
+    "sb3-sac": SB3SACConfig(),
     "ddpg": DDPGConfig(),
 }
 
@@ -118,7 +116,7 @@ def _train_by_library(settings: RunSettings[Any], parent: Path) -> None:
     library = "_brax" if settings.name in _BRAX else "_sb3"
     module = importlib.import_module(f"applications.baselines.{library}")
     if settings.task.physics == "auto":
-        # One environment at a time is the C engine's, whatever JAX runs on.
+        # Few environments at a time are the C engine's, whatever JAX runs on.
         physics = "mjx" if library == "_brax" else "mujoco"
         task_settings = dataclasses.replace(settings.task, physics=physics)
         settings = dataclasses.replace(settings, task=task_settings)
