@@ -14,7 +14,13 @@ from applications.baselines._recorder import Recorder, Stopped
 from applications.baselines.config import BraxARSConfig, PPOConfig, SACConfig
 from applications.baselines.config_sb3 import DDPGConfig, SB3PPOConfig, SB3SACConfig
 from applications.envs import TaskSettings
-from applications.evolution.config import ARSConfig, OpenESConfig
+from applications.evolution import (
+    ARSConfig,
+    CMAESConfig,
+    OpenESConfig,
+    SepCMAESConfig,
+    SNESConfig,
+)
 from applications.policies import MLPPolicy
 from applications.settings import UserError
 from applications.training import (
@@ -36,10 +42,13 @@ from applications.training import (
 
 
 _BRAX = ("brax-ars", "ppo", "sac")
-_EVOLUTION = ("ars", "openes")
+_EVOLUTION = ("ars", "openes", "cma-es", "sep-cma-es", "snes")
 _CONFIGS: dict[str, Any] = {
     "ars": ARSConfig(),
     "openes": OpenESConfig(),
+    "cma-es": CMAESConfig(),
+    "sep-cma-es": SepCMAESConfig(),
+    "snes": SNESConfig(),
     "brax-ars": BraxARSConfig(),
     "ppo": PPOConfig(),
     "sac": SACConfig(),
@@ -54,7 +63,7 @@ def _check(settings: RunSettings[Any]) -> None:
     if settings.launch.resume is not None and name not in _EVOLUTION:
         raise UserError(
             f"A run of {name} cannot be resumed: its library does not give its state "
-            f"away. Only {' and '.join(_EVOLUTION)} can. Start a new run."
+            f"away. Only {', '.join(_EVOLUTION)} can. Start a new run."
         )
     if name in _BRAX and settings.task.physics == "mujoco":
         raise UserError(
