@@ -140,9 +140,7 @@ def make_model(environments: Any, config: Config, *, seed: int) -> Any:
         # Of actions within 1, whatever the task's box.
         noise = NormalActionNoise(np.zeros(size), np.full(size, config.noise_scale))
         networks: dict[str, Any] = {"net_arch": list(config.hidden)}
-        return DDPG(
-            action_noise=noise, policy_kwargs=networks, **of_a_buffer, **shared
-        )
+        return DDPG(action_noise=noise, policy_kwargs=networks, **of_a_buffer, **shared)
     networks = {"net_arch": list(config.hidden)}
     if config.sde:
         networks["log_std_init"] = float(np.log(config.noise_scale))

@@ -1,4 +1,4 @@
-"""Settings of Brax's algorithms; the docstrings of fields are the help of their flags."""
+"""Settings of Brax's algorithms; docstrings of fields are the flags' help."""
 
 import dataclasses
 from typing import Annotated, TypeAlias

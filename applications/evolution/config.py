@@ -192,10 +192,10 @@ class SepCMAESConfig(AdaptiveConfig):
 @final
 @dataclasses.dataclass(frozen=True)
 class SNESConfig(AdaptiveConfig):
-    """Trains a policy by separable natural evolution (evosax), for thousands of weights.
+    """Trains a policy by separable natural evolution, SNES, for thousands of weights.
 
-    Schaul et al. (2011): one step size for each weight, by the natural gradient. A run
-    is a directory; its path is printed at the end.
+    Of evosax, by Schaul et al. (2011): one step size for each weight, which follow the
+    natural gradient. A run is a directory; its path is printed at the end.
     """
 
 

@@ -1,4 +1,4 @@
-"""Environments of a task in rows, which are stepped together by actions from outside."""
+"""Environments of a task in rows, stepped together by actions from outside."""
 
 from typing import Any, final, NamedTuple, Protocol, runtime_checkable
 
@@ -177,9 +177,7 @@ class NativeRows:
             ended = definition.terminated(after)
             return definition.observe(after), reward, ended, finite
 
-        self._initial: Any = jax.jit(
-            jax.vmap(lambda key: definition.initial(key=key))
-        )
+        self._initial: Any = jax.jit(jax.vmap(lambda key: definition.initial(key=key)))
         self._observe: Any = jax.jit(jax.vmap(definition.observe))
         self._control: Any = jax.jit(jax.vmap(control))
         self._judge: Any = jax.jit(jax.vmap(judge))
@@ -208,9 +206,11 @@ class NativeRows:
         """As of `Rows`: there is nothing to end."""
 
     def _read(self) -> Physics:
-        qpos, qvel, derived = self._block.read(slice(None))
-        ctrl = single(self._block.state["ctrl"])
-        return Physics(qpos, qvel, ctrl, np.zeros_like(qvel), derived)
+        read: Any = self._block.read(slice(None))
+        qpos, qvel, derived = read
+        ctrl: Any = single(self._block.state["ctrl"])
+        cold: Any = np.zeros_like(qvel)
+        return Physics(qpos, qvel, ctrl, cold, derived)
 
 
 @final

@@ -23,6 +23,7 @@ from applications.evolution.algorithm import costs, Evolution
 from applications.policies import RunningStatistics
 from applications.rollout import Episode, rollout
 from applications.settings import UserError
+from tests.helpers import nightly
 
 
 def _episodes(returns, valid, length=3):
@@ -145,24 +146,30 @@ def _hansen(returns, points, mean, std, shape, paths, count, *, separable=False)
 _SIX = np.array([5.0, 1.0, 2.0, -4.0, 3.0, 2.5])
 
 
-@pytest.mark.parametrize("config", [CMAESConfig, SepCMAESConfig])
+_FEW: dict[str, Any] = {"num_envs": 6, "eval_episodes": 1, "noise_scale": 0.5}
+
+
+@pytest.mark.parametrize("config", [CMAESConfig(**_FEW), SepCMAESConfig(**_FEW)])
 def test_cma_es_makes_the_steps_of_its_tutorial(config):
-    settings = config(num_envs=6, eval_episodes=1, noise_scale=0.5)
-    separable = config is SepCMAESConfig
-    algorithm = Evolution(make("lqr"), settings)
+    separable = isinstance(config, SepCMAESConfig)
+    algorithm = Evolution(make("lqr"), config)
     state = algorithm.init(key=jr.key(3))
+    propose = eqx.filter_jit(lambda state: algorithm.before_rollout(state))
+    learn = eqx.filter_jit(lambda *args: algorithm.after_rollout(*args))
     mean, std = np.asarray(state.learned.mean, np.float64), 0.5
     n = mean.size
     shape, paths = np.eye(n), (np.zeros(n), np.zeros(n))
+    before: Any = None
+    found: Any = None
     for i in range(3):
-        trial = algorithm.before_rollout(state)
+        trial = propose(state)
         points = np.asarray(trial.proposal.candidates, np.float64)
         dealt = np.roll(_SIX, i)
         before = (dealt, points, mean, std, shape, paths, i)
         mean, std, shape, paths = _hansen(*before, separable=separable)
         returns = np.append(dealt, 0.0)[:, None]
         episodes = _episodes(returns, jnp.ones(returns.shape, bool))
-        state, metrics = algorithm.after_rollout(state, trial, episodes)
+        state, metrics = learn(state, trial, episodes)
         found = np.asarray(state.learned.C)
         found = np.diag(found) if separable else found
         np.testing.assert_allclose(state.learned.mean, mean, rtol=1e-3, atol=1e-4)
@@ -178,7 +185,7 @@ def test_cma_es_makes_the_steps_of_its_tutorial(config):
 
 
 def test_snes_makes_the_step_of_its_paper():
-    config = SNESConfig(num_envs=6, eval_episodes=1, noise_scale=0.5)
+    config = SNESConfig(**_FEW)
     algorithm = Evolution(make("lqr"), config)
     state = algorithm.init(key=jr.key(3))
     trial = algorithm.before_rollout(state)
@@ -229,7 +236,9 @@ def test_costs():
     returns = jnp.array([5.0, 1.0, 7.0, 3.0, -2.0, -9.0])
     valid = jnp.array([True, True, True, True, True, False])
     # Direction 2 is broken; -2 is the worst that is left.
-    np.testing.assert_array_equal(costs(returns, valid, paired=True), [-5, -1, 2, -3, 2, 2])
+    np.testing.assert_array_equal(
+        costs(returns, valid, paired=True), [-5, -1, 2, -3, 2, 2]
+    )
     nothing = costs(returns, jnp.zeros(6, bool), paired=True)
     np.testing.assert_array_equal(nothing, np.zeros(6))
     # One by one, what broke is as bad as the worst, and nothing else.
@@ -275,7 +284,10 @@ _LQR = {
 }
 
 
-@pytest.mark.parametrize("name", _LQR)
+_SLOW = ("cma-es", "sep-cma-es", "snes")
+
+
+@pytest.mark.parametrize("name", nightly(_LQR, _SLOW))
 def test_it_learns_and_not_from_returns_of_others(name):
     config = _LQR[name]
     algorithm = Evolution(make("lqr"), config)
