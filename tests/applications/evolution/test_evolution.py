@@ -188,10 +188,11 @@ def test_snes_makes_the_step_of_its_paper():
     config = SNESConfig(**_FEW)
     algorithm = Evolution(make("lqr"), config)
     state = algorithm.init(key=jr.key(3))
-    trial = algorithm.before_rollout(state)
+    trial = eqx.filter_jit(lambda state: algorithm.before_rollout(state))(state)
     returns = np.append(_SIX, 0.0)[:, None]
     episodes = _episodes(returns, jnp.ones(returns.shape, bool))
-    after, _ = algorithm.after_rollout(state, trial, episodes)
+    learn = eqx.filter_jit(lambda *args: algorithm.after_rollout(*args))
+    after, _ = learn(state, trial, episodes)
     # Schaul et al. (2011), Algorithm 1 and section 3.
     mean = np.asarray(state.learned.mean)
     noise = (np.asarray(trial.proposal.candidates) - mean) / 0.5
