@@ -197,7 +197,7 @@ def to_policy(task: AbstractEnvironment, model: Any) -> MLPPolicy:
         where = lambda layer: (layer.weight, layer.bias)
         filled.append(eqx.tree_at(where, layer, (weight, bias)))
     policy = eqx.tree_at(lambda policy: policy.layers, policy, tuple(filled))
-    normaliser = model.get_vec_normalize_env()
+    normaliser: Any = model.get_vec_normalize_env()
     if normaliser is None or not normaliser.norm_obs:
         return policy
     seen = normaliser.obs_rms

@@ -59,6 +59,14 @@ def _one_step(algorithm, returns, valid=None):
     return mean, np.asarray(after.learned.mean), noise, metrics
 
 
+def _compiled(algorithm: Any) -> tuple[Any, Any]:
+    """What comes before the episodes of an iteration, and what comes after them."""
+    return (
+        eqx.filter_jit(lambda state: algorithm.before_rollout(state)),
+        eqx.filter_jit(lambda *args: algorithm.after_rollout(*args)),
+    )
+
+
 _RETURNS = np.array([5.0, 1.0, 2.0, -4.0, 3.0, 2.5, 9.0, 0.0])
 
 
@@ -154,8 +162,7 @@ def test_cma_es_makes_the_steps_of_its_tutorial(config):
     separable = isinstance(config, SepCMAESConfig)
     algorithm = Evolution(make("lqr"), config)
     state = algorithm.init(key=jr.key(3))
-    propose = eqx.filter_jit(lambda state: algorithm.before_rollout(state))
-    learn = eqx.filter_jit(lambda *args: algorithm.after_rollout(*args))
+    propose, learn = _compiled(algorithm)
     mean, std = np.asarray(state.learned.mean, np.float64), 0.5
     n = mean.size
     shape, paths = np.eye(n), (np.zeros(n), np.zeros(n))
@@ -188,10 +195,10 @@ def test_snes_makes_the_step_of_its_paper():
     config = SNESConfig(**_FEW)
     algorithm = Evolution(make("lqr"), config)
     state = algorithm.init(key=jr.key(3))
-    trial = eqx.filter_jit(lambda state: algorithm.before_rollout(state))(state)
+    propose, learn = _compiled(algorithm)
+    trial = propose(state)
     returns = np.append(_SIX, 0.0)[:, None]
     episodes = _episodes(returns, jnp.ones(returns.shape, bool))
-    learn = eqx.filter_jit(lambda *args: algorithm.after_rollout(*args))
     after, _ = learn(state, trial, episodes)
     # Schaul et al. (2011), Algorithm 1 and section 3.
     mean = np.asarray(state.learned.mean)
@@ -255,8 +262,7 @@ def test_nothing_moves_where_all_returns_are_equal():
 def _learn(algorithm, iterations, *, deal=None):
     """Returns of the policy itself; `deal` hands returns out in another order."""
     state = algorithm.init(key=jr.key(0))
-    propose = eqx.filter_jit(lambda state: algorithm.before_rollout(state))
-    learn = eqx.filter_jit(lambda *args: algorithm.after_rollout(*args))
+    propose, learn = _compiled(algorithm)
     run = eqx.filter_jit(
         lambda acting, key: rollout(
             algorithm.task, algorithm.view.to_policy, acting, key=key

@@ -1,5 +1,7 @@
 """Policies: the perceptron by hand, its flat view, policies of one's own."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -188,10 +190,11 @@ def test_names_of_no_policy(name, message):
 def test_an_output_is_squashed_or_clipped():
     task = _Task(4, Continuous((-3.0,), (3.0,)))
     seen = jnp.array([-9.0, 0.5, 9.0])
-    for bound, expected in (
-        ("clip", [-3.0, 0.6, 3.0]),
-        ("tanh", 3 * np.tanh([-8.9, 0.6, 9.1])),
-    ):
+    cases: dict[Any, Any] = {
+        "clip": [-3.0, 0.6, 3.0],
+        "tanh": 3 * np.tanh([-8.9, 0.6, 9.1]),
+    }
+    for bound, expected in cases.items():
         policy = MLPPolicy(task, (), bound=bound, key=jax.random.key(0))
         weights = (jnp.array([[1.0, 0.0, 0.0, 0.0]]), jnp.array([0.1]))
         where = lambda policy: (policy.layers[0].weight, policy.layers[0].bias)
