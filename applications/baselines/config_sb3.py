@@ -97,7 +97,8 @@ class SB3PPOConfig:
     """Longest gradient."""
 
     threads: Count = 1
-    """Threads of PyTorch. Networks this small gain little from more."""
+    """Threads of PyTorch. More gain little in networks this small, and lose much where
+    cores are busy."""
 
     def __post_init__(self):
         """Checks every setting.
@@ -177,7 +178,8 @@ class SB3SACConfig:
     """Weight of the entropy. Learned unless given."""
 
     threads: Count = 1
-    """Threads of PyTorch. Networks this small gain little from more."""
+    """Threads of PyTorch. More gain little in networks this small, and lose much where
+    cores are busy."""
 
     def __post_init__(self):
         """Checks every setting.
@@ -235,7 +237,8 @@ class DDPGConfig:
     """How far target networks follow in each gradient step."""
 
     threads: Count = 1
-    """Threads of PyTorch. Networks this small gain little from more."""
+    """Threads of PyTorch. More gain little in networks this small, and lose much where
+    cores are busy."""
 
     def __post_init__(self):
         """Checks every setting.
