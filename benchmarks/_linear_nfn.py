@@ -8,6 +8,7 @@ import json
 import resource
 import statistics
 import time
+from typing import Any
 
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
@@ -136,7 +137,7 @@ class _Blocks:
         return matrix
 
 
-def _set(module: torch.nn.Module, *matrices: np.ndarray) -> None:
+def _set(module: Any, *matrices: np.ndarray) -> None:
     matrix = np.concatenate(matrices).T
     with torch.no_grad():
         shape = module.weight.shape

@@ -151,8 +151,27 @@ def test_every_flag_of_the_baselines_with_its_default():
     assert table.keys() == (names - _SEVERAL) | {"algorithm"}
     for name, cells in table.items():
         if len(cells) == len(choices):
-            expected = [_shown(x[name]) if name in x else "" for x in choices]
+            none = "learned" if name == "entropy_cost" else "all"
+            expected = [_shown(x[name], none) if name in x else "" for x in choices]
             assert cells == expected, name
+
+
+def test_what_others_have_tuned_can_be_said_and_is_in_the_docs():
+    from applications.baselines.train import COMMAND_LINE
+    from applications.baselines.tuned import TUNED
+
+    page = (ROOT / "docs" / "baselines.md").read_text()
+    found = page.split("<!-- tuned -->")[1].split("<!-- end -->")[0]
+    lines = []
+    for algorithm, tasks in TUNED.items():
+        for task, flags in tasks.items():
+            settings = COMMAND_LINE.parse(
+                ["--algorithm", algorithm, "--env", task, *flags.split()]
+            )
+            assert settings.task.env == task
+            shown = f"`{flags}`" if flags else "the defaults"
+            lines.append(f"| `{algorithm}` | `{task}` | {shown} |")
+    assert found.strip().splitlines()[2:] == lines
 
 
 def test_every_flag_of_gogepo_with_its_default():

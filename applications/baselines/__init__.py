@@ -2,7 +2,11 @@
 
 from applications.baselines.config import (
     BraxARSConfig as BraxARSConfig,
-    DDPGConfig as DDPGConfig,
     PPOConfig as PPOConfig,
     SACConfig as SACConfig,
+)
+from applications.baselines.config_sb3 import (
+    DDPGConfig as DDPGConfig,
+    SB3PPOConfig as SB3PPOConfig,
+    SB3SACConfig as SB3SACConfig,
 )

@@ -1,4 +1,4 @@
-"""Settings of other libraries' algorithms; docstrings of fields are the flags' help."""
+"""Settings of Brax's algorithms; docstrings of fields are the flags' help."""
 
 import dataclasses
 from typing import Annotated, TypeAlias
@@ -192,60 +192,19 @@ class SACConfig:
             UserError: With the flag, its value and what it may be.
         """
         check_settings(self)
-        _check_warm_up(self.warm_up, self.steps)
+        check_warm_up(self.warm_up, self.steps)
 
 
-@dataclasses.dataclass(frozen=True)
-class DDPGConfig:
-    """Trains a policy by deep deterministic policy gradients (Stable-Baselines3).
+def check_warm_up(warm_up: int, steps: int) -> None:
+    """Checks that something is left to learn in.
 
-    A run is a directory; its path is printed at the end.
+    Args:
+        warm_up: Control steps before learning begins.
+        steps: Control steps in all.
+
+    Raises:
+        UserError: If nothing is.
     """
-
-    steps: Count = 1_000_000
-    """Control steps to train for."""
-
-    iterations: Count = 20
-    """Rows of metrics that the steps are divided into."""
-
-    hidden: Widths = (256, 256)
-    """Width of each hidden layer of the policy and of the critic."""
-
-    eval_episodes: Count = 8
-    """Extra episodes of the policy itself, to watch it; not learned from."""
-
-    learning_rate: Rate = 1e-3
-    """Step size of Adam."""
-
-    noise_scale: Rate = 0.1
-    """Standard deviation of the noise on actions within 1."""
-
-    discount: Share = 0.99
-    """Discount of rewards."""
-
-    batch_size: Count = 256
-    """Transitions in a gradient step."""
-
-    buffer: Count = 1_000_000
-    """Transitions that are kept to learn from."""
-
-    warm_up: Count = 1000
-    """Control steps before learning begins."""
-
-    target_rate: Share = 0.005
-    """How far target networks follow in each gradient step."""
-
-    def __post_init__(self):
-        """Checks every setting.
-
-        Raises:
-            UserError: With the flag, its value and what it may be.
-        """
-        check_settings(self)
-        _check_warm_up(self.warm_up, self.steps)
-
-
-def _check_warm_up(warm_up: int, steps: int) -> None:
     if warm_up >= steps:
         raise UserError(
             f"--warm-up {warm_up} leaves nothing of --steps {steps} to learn in. Lower "

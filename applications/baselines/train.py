@@ -11,14 +11,16 @@ from typing import Any
 import jax
 
 from applications.baselines._recorder import Recorder, Stopped
-from applications.baselines.config import (
-    BraxARSConfig,
-    DDPGConfig,
-    PPOConfig,
-    SACConfig,
-)
+from applications.baselines.config import BraxARSConfig, PPOConfig, SACConfig
+from applications.baselines.config_sb3 import DDPGConfig, SB3PPOConfig, SB3SACConfig
 from applications.envs import TaskSettings
-from applications.evolution.config import ARSConfig, OpenESConfig
+from applications.evolution import (
+    ARSConfig,
+    CMAESConfig,
+    OpenESConfig,
+    SepCMAESConfig,
+    SNESConfig,
+)
 from applications.policies import MLPPolicy
 from applications.settings import UserError
 from applications.training import (
@@ -40,13 +42,18 @@ from applications.training import (
 
 
 _BRAX = ("brax-ars", "ppo", "sac")
-_EVOLUTION = ("ars", "openes")
+_EVOLUTION = ("ars", "openes", "cma-es", "sep-cma-es", "snes")
 _CONFIGS: dict[str, Any] = {
     "ars": ARSConfig(),
     "openes": OpenESConfig(),
+    "cma-es": CMAESConfig(),
+    "sep-cma-es": SepCMAESConfig(),
+    "snes": SNESConfig(),
     "brax-ars": BraxARSConfig(),
     "ppo": PPOConfig(),
     "sac": SACConfig(),
+    "sb3-ppo": SB3PPOConfig(),
+    "sb3-sac": SB3SACConfig(),
     "ddpg": DDPGConfig(),
 }
 
@@ -56,7 +63,7 @@ def _check(settings: RunSettings[Any]) -> None:
     if settings.launch.resume is not None and name not in _EVOLUTION:
         raise UserError(
             f"A run of {name} cannot be resumed: its library does not give its state "
-            f"away. Only {' and '.join(_EVOLUTION)} can. Start a new run."
+            f"away. Only {', '.join(_EVOLUTION)} can. Start a new run."
         )
     if name in _BRAX and settings.task.physics == "mujoco":
         raise UserError(
@@ -118,7 +125,7 @@ def _train_by_library(settings: RunSettings[Any], parent: Path) -> None:
     library = "_brax" if settings.name in _BRAX else "_sb3"
     module = importlib.import_module(f"applications.baselines.{library}")
     if settings.task.physics == "auto":
-        # One environment at a time is the C engine's, whatever JAX runs on.
+        # Few environments at a time are the C engine's, whatever JAX runs on.
         physics = "mjx" if library == "_brax" else "mujoco"
         task_settings = dataclasses.replace(settings.task, physics=physics)
         settings = dataclasses.replace(settings, task=task_settings)

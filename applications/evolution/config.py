@@ -1,7 +1,7 @@
 """Settings of the algorithms; the docstrings of fields are the help of their flags."""
 
 import dataclasses
-from typing import TypeAlias
+from typing import final, TypeAlias
 
 from applications.policies import check_policy
 from applications.settings import (
@@ -12,6 +12,10 @@ from applications.settings import (
     UserError,
     Widths,
 )
+
+
+# Of fewer policies a strategy that adapts has no better half to tell from the rest.
+_FEWEST = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +121,85 @@ class OpenESConfig:
         check_directions(self.num_envs)
 
 
-Config: TypeAlias = ARSConfig | OpenESConfig
+@dataclasses.dataclass(frozen=True)
+class AdaptiveConfig:
+    """Settings of the strategies that find out their step sizes by themselves."""
+
+    steps: Count = 1_000_000
+    """Control steps to train for. May be raised when a run is resumed."""
+
+    num_envs: Count = 32
+    """Parallel environments: policies tried in an iteration."""
+
+    policy: str = "mlp"
+    """What policies are: mlp, a perceptron with hidden units of tanh, or one of your
+    own (package.module:Factory)."""
+
+    hidden: Widths = ()
+    """Width of each hidden layer of the policy."""
+
+    normalise: bool = False
+    """Standardise observations by running statistics."""
+
+    eval_episodes: Count = 8
+    """Extra episodes of the policy itself, to watch it; not learned from."""
+
+    noise_scale: Rate = 0.3
+    """Standard deviation of the noise on weights at first; it is adapted."""
+
+    episodes: Count = 1
+    """Episodes of each policy in each iteration."""
+
+    chunk: OptionalCount = None
+    """Policies simulated at once, to bound the memory. All of them unless given."""
+
+    def __post_init__(self):
+        """Checks every setting.
+
+        Raises:
+            UserError: With the flag, its value and what it may be.
+        """
+        check_settings(self)
+        check_policy(self.policy)
+        if self.num_envs < _FEWEST:
+            raise UserError(
+                f"--num-envs must be at least {_FEWEST}, some of them better than "
+                f"others; got {self.num_envs}."
+            )
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class CMAESConfig(AdaptiveConfig):
+    """Trains a policy by CMA-ES (evosax).
+
+    Covariance matrix adaptation, Hansen (2016), with active updates. Time and memory
+    grow with the square of the number of weights and faster: for up to about a thousand
+    of them. A run is a directory; its path is printed at the end.
+    """
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class SepCMAESConfig(AdaptiveConfig):
+    """Trains a policy by separable CMA-ES (evosax), for thousands of weights.
+
+    One step size for each weight, which are learned at the rates of Ros and Hansen
+    (2008). A run is a directory; its path is printed at the end.
+    """
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class SNESConfig(AdaptiveConfig):
+    """Trains a policy by separable natural evolution, SNES, for thousands of weights.
+
+    Of evosax, by Schaul et al. (2011): one step size for each weight, which follow the
+    natural gradient. A run is a directory; its path is printed at the end.
+    """
+
+
+Config: TypeAlias = ARSConfig | OpenESConfig | AdaptiveConfig
 
 
 def check_directions(num_envs: int, top: int | None = None) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from applications.envs import AbstractEnvironment, make
 from applications.policies._make import make_policy
-from applications.policies._mlp import Activation, MLPPolicy
+from applications.policies._mlp import Activation, Bound, MLPPolicy
 from applications.policies._policy import AbstractPolicy
 
 
@@ -60,8 +60,11 @@ def write_policy(
             )
         policy = policy.whole
         layers: Any = policy.layers
-        widths = [layer.out_features for layer in layers[:-1]]
-        options = {"hidden": widths, "activation": policy.activation}
+        options = {
+            "hidden": [layer.out_features for layer in layers[:-1]],
+            "activation": policy.activation,
+            "bound": policy.bound,
+        }
     elif hidden is None:
         raise ValueError(f"hidden is missing: the widths that {factory} was given.")
     else:
@@ -126,9 +129,14 @@ def _read(header: Any, weights: bytes) -> tuple[AbstractEnvironment, AbstractPol
         raise ValueError(f"has a header with dtype {dtype!r}.")
     size = jnp.dtype(dtype).itemsize
     hidden = _widths(options, at_most=len(weights) // size)
-    activation = _activation(options) if name == "mlp" else "tanh"
+    like: dict[str, Any] = {}
+    if name == "mlp":
+        # Files from before there was a choice do not name a bound.
+        like["bound"] = _choice({"bound": "tanh"} | options, "bound", Bound)
+        like["activation"] = _choice(options, "activation", Activation)
     task = _task(header)
-    arrays, static = eqx.partition(_form(task, name, hidden, activation), _is_form)
+    form = _form(task, name, hidden, like)
+    arrays, static = eqx.partition(form, _is_form)
     forms, structure = jax.tree.flatten(arrays)
     expected = size * sum(math.prod(form.shape) for form in forms)
     if expected != len(weights):
@@ -153,18 +161,19 @@ def _read_former(
     # The first files do not name an activation.
     options = {"activation": "tanh"} | header
     hidden = _widths(options, at_most=len(weights))
+    like = {"activation": _choice(options, "activation", Activation)}
     task = _task(header)
-    form = _form(task, "mlp", hidden, _activation(options))
+    form = _form(task, "mlp", hidden, like)
     file = io.BytesIO(weights)
     try:
         # The header does not name the dtype; the first array does.
         dtype = np.load(file, allow_pickle=False).dtype
         file.seek(0)
-        like = jax.tree.map(
+        form = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, dtype) if _is_form(x) else x, form
         )
         with _keeping(dtype.name):
-            policy = eqx.tree_deserialise_leaves(file, like)
+            policy = eqx.tree_deserialise_leaves(file, form)
     # Of Equinox a RuntimeError, around whatever went wrong.
     except (AttributeError, EOFError, RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
@@ -178,13 +187,13 @@ def _form(
     task: AbstractEnvironment,
     name: str,
     hidden: tuple[int, ...],
-    activation: Activation,
+    like: dict[str, Any],
 ) -> Any:
-    """The policy with shapes in place of arrays."""
+    """The policy with shapes in place of arrays; `like` is what perceptrons take."""
 
     def draw() -> AbstractPolicy:
         if name == "mlp":
-            return MLPPolicy(task, hidden, activation=activation, key=jr.key(0))
+            return MLPPolicy(task, hidden, **like, key=jr.key(0))
         return make_policy(name, task, hidden, key=jr.key(0))
 
     try:
@@ -214,11 +223,11 @@ def _widths(options: dict[str, Any], *, at_most: int) -> tuple[int, ...]:
     return tuple(hidden)
 
 
-def _activation(options: dict[str, Any]) -> Activation:
-    activation = _field(options, "activation", str)
-    if activation not in get_args(Activation):
-        raise ValueError(f"has a header with activation {activation!r}.")
-    return activation  # pyright: ignore[reportReturnType]
+def _choice(options: dict[str, Any], name: str, names: Any) -> str:
+    value = _field(options, name, str)
+    if value not in get_args(names):
+        raise ValueError(f"has a header with {name} {value!r}.")
+    return value
 
 
 def _field(header: dict[str, Any], name: str, kind: type) -> Any:

@@ -12,6 +12,7 @@ from applications.policies._policy import AbstractPolicy
 
 
 Activation: TypeAlias = Literal["tanh", "relu", "swish"]
+Bound: TypeAlias = Literal["tanh", "clip"]
 
 
 @final
@@ -20,18 +21,21 @@ class MLPPolicy(AbstractPolicy):
 
     Hidden units are tanh, unless it holds another library's policy. For continuous
     actions the output is squashed by tanh into the action box, as in Faccio et al.
-    (2021); for discrete ones it holds a preference for each action, of which the
-    largest is taken.
+    (2021), or clipped to it; for discrete ones it holds a preference for each action,
+    of which the largest is taken.
 
     Attributes:
         layers: The linear layers; of a `perturbed` policy, some that others share.
         action_space: The kind of action.
         activation: What hidden units are.
+        bound: What brings the last layer's output into the action box: `tanh`, of
+            which -1 and 1 are its ends, or `clip`, of a layer in units of actions.
     """
 
     layers: tuple[Any, ...]
     action_space: ActionSpace = eqx.field(static=True)
     activation: Activation = eqx.field(static=True)
+    bound: Bound = eqx.field(static=True)
 
     def __init__(
         self,
@@ -39,6 +43,7 @@ class MLPPolicy(AbstractPolicy):
         hidden: tuple[int, ...],
         *,
         activation: Activation = "tanh",
+        bound: Bound = "tanh",
         key: PRNGKeyArray,
     ):
         """Draws a policy for a task.
@@ -47,16 +52,20 @@ class MLPPolicy(AbstractPolicy):
             task: What it will act in.
             hidden: Width of each hidden layer; none gives a linear policy.
             activation: What hidden units are.
+            bound: What brings outputs into the action box.
             key: Source of randomness.
 
         Raises:
-            ValueError: If there is no such activation.
+            ValueError: If there is no such activation or bound.
         """
-        if activation not in get_args(Activation):
-            raise ValueError(
-                f"There is no activation {activation!r}; there are "
-                f"{', '.join(get_args(Activation))}."
-            )
+        for kind, name, names in (
+            ("activation", activation, get_args(Activation)),
+            ("bound", bound, get_args(Bound)),
+        ):
+            if name not in names:
+                raise ValueError(
+                    f"There is no {kind} {name!r}; there are {', '.join(names)}."
+                )
         sizes = (task.observation_size, *hidden, task.action_space.output_size)
         keys = jr.split(key, len(sizes) - 1)
         self.layers = tuple(
@@ -67,6 +76,7 @@ class MLPPolicy(AbstractPolicy):
         )
         self.action_space = task.action_space
         self.activation = activation
+        self.bound = bound
 
     def resized(self, hidden: tuple[int, ...]) -> "MLPPolicy":
         """The policy with more hidden units, which do nothing, or with fewer.
@@ -113,7 +123,9 @@ class MLPPolicy(AbstractPolicy):
         for layer in self.layers[:-1]:
             x = activation(layer(x))
         x = self.layers[-1](x)
-        if isinstance(self.action_space, Continuous):
+        if isinstance(self.action_space, Continuous) and self.bound == "clip":
+            x = self.action_space.clip(x)
+        elif isinstance(self.action_space, Continuous):
             low = jnp.asarray(self.action_space.low, x.dtype)
             high = jnp.asarray(self.action_space.high, x.dtype)
             x = (low + high) / 2 + (high - low) / 2 * jnp.tanh(x)

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
         HostSimulations as HostSimulations,
     )
     from applications.envs.adapters._to_gymnasium import (
+        gymnasium_spaces as gymnasium_spaces,
         GymnasiumTask as GymnasiumTask,
         to_gymnasium as to_gymnasium,
     )
 
 _MODULES = {
     "from_playground": "_playground",
+    "gymnasium_spaces": "_to_gymnasium",
     "GymnasiumEnvironment": "_from_gymnasium",
     "GymnasiumTask": "_to_gymnasium",
     "HostSimulations": "_simulations",

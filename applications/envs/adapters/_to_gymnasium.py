@@ -35,16 +35,7 @@ class GymnasiumTask(gymnasium.Env[Any, Any]):
         if not isinstance(task, AbstractTask | NativeTask):
             raise ValueError(f"{type(task).__name__} cannot be stepped.")
         self._task = task
-        box = gymnasium.spaces.Box
-        self.observation_space = box(
-            -np.inf, np.inf, (task.observation_size,), np.float32
-        )
-        space = task.action_space
-        if isinstance(space, Discrete):
-            self.action_space = gymnasium.spaces.Discrete(space.count)
-        else:
-            low, high = (np.array(x, np.float32) for x in (space.low, space.high))
-            self.action_space = box(low, high, dtype=np.float32)
+        self.observation_space, self.action_space = gymnasium_spaces(task)
         compiled = eqx.filter_jit if isinstance(task, AbstractTask) else _as_it_is
         self._reset = compiled(task.reset)
         self._observe = compiled(task.observe)
@@ -134,6 +125,26 @@ def to_gymnasium(task: AbstractEnvironment) -> GymnasiumTask:
         ValueError: If the task cannot be stepped one episode at a time.
     """
     return GymnasiumTask(task)
+
+
+def gymnasium_spaces(
+    task: AbstractEnvironment,
+) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Space[Any]]:
+    """What a task shows and takes, as Gymnasium's spaces.
+
+    Args:
+        task: The task.
+
+    Returns:
+        The spaces of observations and of actions, in single precision.
+    """
+    box = gymnasium.spaces.Box
+    seen = box(-np.inf, np.inf, (task.observation_size,), np.float32)
+    space = task.action_space
+    if isinstance(space, Discrete):
+        return seen, gymnasium.spaces.Discrete(space.count)
+    low, high = (np.array(x, np.float32) for x in (space.low, space.high))
+    return seen, box(low, high, dtype=np.float32)
 
 
 def _as_it_is(function: Any) -> Any:

@@ -92,6 +92,21 @@ def test_more_steps_on_resume_end_where_one_run_does(run, tmp_path):
 
 
 @pytest.mark.nightly
+@pytest.mark.parametrize("algorithm", ["cma-es", "sep-cma-es", "snes"])
+def test_a_strategy_that_adapts_resumes_on_the_c_engine(algorithm, tmp_path):
+    parted, whole = tmp_path / "parted", tmp_path / "whole"
+    flags = f"--algorithm {algorithm} --env inverted_pendulum --physics mujoco"
+    flags = f"{flags} --num-envs 4 --horizon 20 --normalise".split()
+    assert train.main(["--run-dir", str(parted), *flags, "--steps", "100"]) == 0
+    before = (parted / "policy.eqx").read_bytes()
+    assert train.main(["--resume", str(parted), "--steps", "200"]) == 0
+    assert train.main(["--run-dir", str(whole), *flags, "--steps", "200"]) == 0
+    after = (parted / "policy.eqx").read_bytes()
+    assert after == (whole / "policy.eqx").read_bytes() != before
+    assert rows(whole)[0].keys() == _KEYS | _OF_A_POPULATION | {"noise_scale"}
+
+
+@pytest.mark.nightly
 def test_openes_on_the_c_engine_and_beside_ars(run, tmp_path, capsys):
     other = tmp_path / "openes"
     flags = "--algorithm openes --env inverted_pendulum --physics mujoco --hidden 4"
@@ -114,6 +129,12 @@ def test_openes_on_the_c_engine_and_beside_ars(run, tmp_path, capsys):
         ("--algorithm ppo --physics mujoco", "--physics mujoco is not for ppo"),
         ("--algorithm sac --steps 5", "--warm-up 8192 leaves nothing of --steps 5"),
         ("--algorithm sac --resume x", "A run of sac cannot be resumed"),
+        ("--algorithm sb3-ppo --resume x", "A run of sb3-ppo cannot be resumed"),
+        ("--algorithm sb3-ppo --batch-size 60", "--batch-size 60 does not divide the "),
+        ("--algorithm sb3-ppo --batch-size 1", "--batch-size must be at least 2"),
+        ("--algorithm sb3-sac --steps 5", "--warm-up 10000 leaves nothing of --steps"),
+        ("--algorithm sb3-sac --buffer 1 --num-envs 2", "--buffer 1 does not hold one"),
+        ("--algorithm cma-es --num-envs 3", "--num-envs must be at least 4"),
     ],
 )
 def test_settings_that_do_not_go_together(flags, message):
@@ -123,7 +144,10 @@ def test_settings_that_do_not_go_together(flags, message):
 
 @pytest.mark.parametrize(
     "flags",
-    ["--discount 0.9", "--algorithm openes --top 3", "--algorithm ddpg --normalise"],
+    [
+        *("--discount 0.9", "--algorithm openes --top 3"),
+        *("--algorithm ddpg --normalise", "--algorithm cma-es --learning-rate 0.1"),
+    ],
 )
 def test_flags_of_other_algorithms(flags, capsys):
     with pytest.raises(SystemExit) as ended:

@@ -110,7 +110,7 @@ def test_there_and_back(read, hidden):
         "task": "cartpole",
         "task_options": {"horizon": 30},
         "policy": "mlp",
-        "options": {"hidden": list(hidden), "activation": "tanh"},
+        "options": {"hidden": list(hidden), "activation": "tanh", "bound": "tanh"},
         "dtype": "float32",
     }
     arrays = jax.tree.leaves(eqx.filter(written, eqx.is_array))
@@ -165,6 +165,18 @@ def test_other_activations_are_kept(read):
     assert len(set(answers)) == 3
     with pytest.raises((ValueError, TypeError)):
         _mlp((4,), activation="sine")
+
+
+def test_the_bound_is_kept_and_former_files_have_tanh(read):
+    clipped = _mlp(bound="clip")
+    content = _content(clipped)
+    _, policy = read(content)
+    assert eqx.tree_equal(policy, clipped) and policy.bound == "clip"
+    former = {"hidden": [3, 2], "activation": "tanh"}
+    _, policy = read(_with_header(content, options=former))
+    assert policy.bound == "tanh" and not eqx.tree_equal(policy, clipped)
+    with pytest.raises((ValueError, TypeError)):
+        _mlp(bound="wrap")
 
 
 def test_damaged_files(complaint):
@@ -237,6 +249,10 @@ def test_foreign_files_are_refused_and_never_unpickled(complaint, tmp_path):
         ({"options": {"hidden": [2.0]}}, "has a header with widths [2.0]"),
         ({"options": {"hidden": [10**9]}}, "has a header with widths [1000000000]"),
         ({"options": {"hidden": [3], "activation": "sine"}}, "has a header with activ"),
+        (
+            {"options": {"hidden": [3, 2], "activation": "tanh", "bound": "wrap"}},
+            "has a header with bound 'wrap'",
+        ),
         ({"task": "chess"}, "names a task that cannot be made"),
         ({"task_options": {"colour": "red"}}, "names a task that cannot be made"),
         ({"policy": "nowhere:Policy"}, "names a policy that cannot be made"),

@@ -1,5 +1,7 @@
 """Policies: the perceptron by hand, its flat view, policies of one's own."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -183,3 +185,19 @@ def test_the_perceptron_by_its_name():
 def test_names_of_no_policy(name, message):
     with pytest.raises(ValueError, match=message):
         make_policy(name, _Task(2, Discrete(3)), (4,), key=jax.random.key(0))
+
+
+def test_an_output_is_squashed_or_clipped():
+    task = _Task(4, Continuous((-3.0,), (3.0,)))
+    seen = jnp.array([-9.0, 0.5, 9.0])
+    cases: dict[Any, Any] = {
+        "clip": [-3.0, 0.6, 3.0],
+        "tanh": 3 * np.tanh([-8.9, 0.6, 9.1]),
+    }
+    for bound, expected in cases.items():
+        policy = MLPPolicy(task, (), bound=bound, key=jax.random.key(0))
+        weights = (jnp.array([[1.0, 0.0, 0.0, 0.0]]), jnp.array([0.1]))
+        where = lambda policy: (policy.layers[0].weight, policy.layers[0].bias)
+        policy = eqx.tree_at(where, policy, weights)
+        found = jnp.stack([policy(jnp.zeros(4).at[0].set(x))[0] for x in seen])
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
