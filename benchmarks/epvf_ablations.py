@@ -42,12 +42,12 @@ def _trainings(tasks: Sequence[str]) -> list[Training]:
     return [
         Training(
             (task, name.replace(" ", "-")),
-            " ".join(["--env", task, shared, *flags]),
+            " ".join(["--preset paper --env", task, shared, *flags]),
             seed,
         )
         for task in tasks
         for shared, seeds in [TASKS[task]]
-        for name, flags in ABLATIONS.items()
+        for name, flags in ABLATIONS["paper"].items()
         for seed in seeds
     ]
 

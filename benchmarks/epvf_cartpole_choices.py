@@ -1,4 +1,4 @@
-"""The default command with one choice changed at a time, on cartpole.
+"""The paper's settings with one choice changed at a time, on cartpole.
 
 python benchmarks/epvf_cartpole_choices.py
 """
@@ -20,7 +20,7 @@ _CHOICES = (
     "--start-states",
     "--targets rank",
     "--weight-clip 0.3",
-    *(shlex.join(flags) for flags in ABLATIONS.values() if flags),
+    *(shlex.join(flags) for flags in ABLATIONS["paper"].values() if flags),
 )
 _LAST = 10  # iterations that the mean at the end is taken over
 
@@ -30,7 +30,8 @@ def main() -> None:
     for choice in _CHOICES:
         runs = []
         for seed in _SEEDS:
-            run = train("--seed", str(seed), *shlex.split(choice))
+            flags = ("--preset", "paper", "--seed", str(seed))
+            run = train(*flags, *shlex.split(choice))
             rows = run["rows"]
             perturbed = [row["return_perturbed_mean"] for row in rows]
             runs.append(

@@ -37,6 +37,7 @@ def main() -> None:
         for envs in _ENVIRONMENTS:
             for seed in _SEEDS:
                 run = train(
+                    *("--preset", "paper"),
                     *("--num-envs", str(envs), "--seed", str(seed)),
                     *("--checkpoint-every", "1000000"),
                     *setting["flags"](envs),

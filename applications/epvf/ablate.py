@@ -1,13 +1,14 @@
 """``python -m applications.epvf.ablate``: what each part of the algorithm is worth.
 
-The list is that of Figure 2 of Bohlinger and Peters (2025): each run has one setting
-other than the first.
+The list of the preset `paper` is that of Figure 2 of Bohlinger and Peters (2025), that
+of `recipe` takes its parts away: each run has one setting other than the first.
 """
 
 import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -17,17 +18,55 @@ from applications.sweep import sweep
 from applications.training import exit_on_user_error
 
 
-ABLATIONS: dict[str, tuple[str, ...]] = {
-    "as it is": (),
-    "multiple policies": ("--policies", "many"),
-    "archive of 100 batches": ("--archive", "100"),
-    "fixed policy rate": (
-        *("--policy-lr", "1e-5", "--policy-lr-schedule", "constant"),
-    ),
-    "noise 1.0": ("--noise-scale", "1.0"),
-    "no clip": ("--clip", "none"),
-    "clipped perturbations": ("--clip", "perturbed"),
-    "Gaussian noise": ("--noise", "gaussian", "--noise-scale", "1.0"),
+# By preset and name.
+ABLATIONS: dict[str, dict[str, tuple[str, ...]]] = {
+    "paper": {
+        "as it is": (),
+        "multiple policies": ("--policies", "many"),
+        "archive of 100 batches": ("--archive", "100"),
+        "fixed policy rate": (
+            *("--policy-lr", "1e-5", "--policy-lr-schedule", "constant"),
+        ),
+        "noise 1.0": ("--noise-scale", "1.0"),
+        "no clip": ("--clip", "none"),
+        "clipped perturbations": ("--clip", "perturbed"),
+        "Gaussian noise": ("--noise", "gaussian", "--noise-scale", "1.0"),
+    },
+    "recipe": {
+        "as it is": (),
+        "weights, not answers": ("--representation", "flat"),
+        "answers and weights": ("--representation", "answers+flat"),
+        "learned probes, perceptron": (
+            *("--representation", "probing", "--critic", "perceptron"),
+        ),
+        "perceptron": ("--critic", "perceptron"),
+        "perceptron, drawn anew": (
+            *("--critic", "perceptron", "--critic-start", "anew"),
+            *("--critic-updates", "100"),
+        ),
+        "leave-one-out": ("--kernel-scale", "None", "--kernel-noise", "None"),
+        "standardised returns": ("--targets", "standard"),
+        "Adam": ("--direction", "adam"),
+        "natural gradient": ("--direction", "natural"),
+        "radius 0.3": ("--trust-radius", "0.3"),
+        "radius 1.0": ("--trust-radius", "1.0"),
+        "optimism 0.5": ("--optimism", "0.5"),
+        "stop where unsure": (
+            *("--trust-radius", "2.0", "--step-limit", "1.0"),
+            *("--largest-deviation", "0.6"),
+        ),
+        "no pairs": ("--no-antithetic",),
+        "common starts": ("--common-starts",),
+        "noise constant": ("--noise-scale", "0.1", "--noise-schedule", "constant"),
+        "noise by weight": ("--noise-shape", "weight"),
+        "noise by weight, clip 0.1": (
+            *("--noise-shape", "weight", "--clip", "policy", "--weight-clip", "0.1"),
+        ),
+        "noise by array": ("--noise-shape", "array"),
+        "low rank": ("--perturbation", "low-rank"),
+        "start as drawn": ("--start", "drawn"),
+        "archive of 4 batches": ("--archive", "4"),
+    },
 }
 
 
@@ -39,6 +78,9 @@ class AblateArgs:
     1 --weight-clip 0.3`, the paper's. Started again, it goes on where it stopped; runs
     of other flags need another directory.
     """
+
+    preset: Literal["paper", "recipe"] = "paper"
+    """Settings to begin with; each has a list of its own."""
 
     env: str = "cartpole"
     """Task to learn."""
@@ -76,18 +118,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return_unknown_args=True,
     )
     check_settings(dataclasses.replace(asked, seeds=()))
-    unknown = set(asked.only) - set(ABLATIONS)
+    ablations = ABLATIONS[asked.preset]
+    unknown = set(asked.only) - set(ablations)
     if unknown:
         raise UserError(
-            f"There is no setting {sorted(unknown)}; there are {list(ABLATIONS)}."
+            f"There is no setting {sorted(unknown)}; there are {list(ablations)}."
         )
-    shared = ["--env", asked.env, *flags]
+    shared = ["--preset", asked.preset, "--env", asked.env, *flags]
     if asked.iterations is not None:
         shared += ["--iterations", str(asked.iterations)]
     groups = {
-        name: (*shared, *ABLATIONS[name]) for name in asked.only or tuple(ABLATIONS)
+        name: (*shared, *ablations[name]) for name in asked.only or tuple(ablations)
     }
-    directory = asked.directory / asked.env
+    directory = asked.directory / asked.preset / asked.env
     runs = sweep("applications.epvf.train", groups, asked.seeds, directory)
     picture = directory / "ablations.png"
     compare(runs, picture, metric="return_policy", last=asked.last, flags=flags)

@@ -304,7 +304,12 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
     def _noise_scale(self, state: SearchState[Learned]) -> Float[Array, ""]:
         """σ, by which noise is scaled."""
         config = self.config
-        scale = schedule(config.noise_scale, config.noise_schedule, config.iterations)
+        scale = schedule(
+            config.noise_scale,
+            config.noise_schedule,
+            config.iterations,
+            end=config.noise_end,
+        )
         return jnp.asarray(scale(state.iteration), jnp.float32)
 
     def _deviation(self, state: SearchState[Learned]) -> Float[Array, ""]:

@@ -25,6 +25,7 @@ from applications.values import (
     Direction,
     EncoderOptions,
     InputScale,
+    NoiseSchedule,
     parts_of,
     Representation,
     Schedule,
@@ -139,7 +140,7 @@ class Config:
     rank: Count = 1
     """Rank of these matrices."""
 
-    noise_scale: Rate = 0.1
+    noise_scale: Rate = 0.3
     """Scale of the perturbations, at the start."""
 
     noise_shape: NoiseShape = "common"
@@ -152,8 +153,11 @@ class Config:
     common_starts: bool = False
     """Let all policies of an iteration start from the same states."""
 
-    noise_schedule: Schedule = "constant"
-    """How that scale goes to zero over the run; constant keeps it."""
+    noise_schedule: NoiseSchedule = "geometric"
+    """How that scale goes to --noise-end over the run; constant keeps it."""
+
+    noise_end: Annotated[float, AtLeast(0)] = 0.05
+    """Scale of the perturbations at the end, unless it stays."""
 
     normalise: bool = False
     """Standardise observations by running statistics over the whole population."""
@@ -255,6 +259,10 @@ class Config:
             raise UserError(
                 f"--sizes {max(self.sizes)} is wider than --hidden "
                 f"{min(self.hidden, default=0)}. Widen --hidden."
+            )
+        if self.noise_schedule == "geometric" and not self.noise_end:
+            raise UserError(
+                "--noise-schedule geometric needs a --noise-end above 0, such as 0.05."
             )
         capacity = self.archive * self.num_envs
         if self.batch_size is not None and self.batch_size > capacity:
@@ -374,6 +382,8 @@ _PAPER = Config(
     clip="policy",
     noise="uniform",
     noise_scale=0.3,
+    noise_schedule="constant",
+    noise_end=0.0,
     antithetic=False,
     start="drawn",
     archive=4,
@@ -384,4 +394,14 @@ _PAPER = Config(
 PRESETS = {
     "recipe": Config(),
     "paper": _PAPER,
+    # The paper's Ant, to be learned on `--env ant`: as many environments as a CPU has
+    # use for, of which each tells little.
+    "ant": Config(
+        num_envs=256,
+        iterations=2000,
+        hidden=(),
+        normalise=True,
+        eval_episodes=1,
+        archive=4,
+    ),
 }

@@ -46,7 +46,11 @@ from applications.values._representation import (
     Representation as Representation,
     REPRESENTATIONS as REPRESENTATIONS,
 )
-from applications.values._schedules import Schedule as Schedule, schedule as schedule
+from applications.values._schedules import (
+    NoiseSchedule as NoiseSchedule,
+    Schedule as Schedule,
+    schedule as schedule,
+)
 from applications.values._targets import (
     RankTargets as RankTargets,
     StandardTargets as StandardTargets,

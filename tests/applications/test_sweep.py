@@ -16,9 +16,11 @@ _SMALL = ("--num-envs", "4", "--hidden", "--horizon", "8", "--eval-episodes", "1
 
 
 def test_every_ablation_is_a_setting():
-    default = COMMAND_LINE.parse([])
-    for name, flags in ablate.ABLATIONS.items():
-        assert (COMMAND_LINE.parse(flags) == default) == (name == "as it is")
+    for preset, ablations in ablate.ABLATIONS.items():
+        default = COMMAND_LINE.parse(["--preset", preset])
+        for name, flags in ablations.items():
+            parsed = COMMAND_LINE.parse(["--preset", preset, *flags])
+            assert (parsed == default) == (name == "as it is")
 
 
 @pytest.fixture
@@ -45,8 +47,9 @@ def test_ablations_run_once_and_draw(tmp_path, capsys, in_process):
     assert ablate.main(asked) == 0
     assert in_process == ["as-it-is-seed0", "no-clip-seed0"]
     printed = capsys.readouterr().out
-    assert "no-clip-seed0: --env cartpole" in printed and "return_policy" in printed
-    there = tmp_path / "cartpole"
+    assert "no-clip-seed0: --preset paper --env cartpole" in printed
+    assert "return_policy" in printed
+    there = tmp_path / "paper" / "cartpole"
     assert (there / "ablations.png").is_file()
     found = json.loads((there / "ablations.json").read_text())
     assert [group["runs"] for group in found["groups"]] == ["as it is", "no clip"]
