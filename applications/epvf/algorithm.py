@@ -75,6 +75,9 @@ from applications.values import (
 _STARTS_FOR_MANY = 64
 # Standard deviation of the perturbations, before scaling.
 _DEVIATION = {"gaussian": 1.0, "uniform": 3**-0.5}
+# The share of perturbations that do better at which their scale stays, how fast it is
+# adapted, and within which factors.
+_SUCCESS, _ADAPTATION, _FACTORS = 0.2, 0.2, (0.1, 10.0)
 # Fresh policies by which the spread of perturbations is measured, at most.
 _MEASURED = 256
 # Policies of low rank that V is shown at once.
@@ -92,6 +95,7 @@ class Learned(eqx.Module):
             their returns.
         states: Observations of the last iterations; None where nothing reads them.
         centres: With perturbations of low rank, what they are perturbations of.
+        noise_factor: By what σ is multiplied beside its schedule.
     """
 
     policies: Float[Array, "policies weights"]
@@ -100,6 +104,7 @@ class Learned(eqx.Module):
     archive: Archive[Record]
     states: StatePool | None
     centres: Centres | None
+    noise_factor: Float[Array, ""]
 
 
 class Keys(NamedTuple):
@@ -151,6 +156,7 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
             () if self.config.step == "trust" else self._optimiser.init(policies),
             self.critic.init(key=value_key),
             *self._empty_archive(policies),
+            jnp.ones(()),
         )
         return self.start(learned, key=run_key)
 
@@ -221,12 +227,21 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
             "critic_loss": loss,
             "weight_norm": jnp.mean(jnp.linalg.norm(policies, axis=1)),
             "weight_step": step / self._deviation(state),
+            "noise_scale": self._noise_scale(state),
             "share_at_clip": jnp.mean(jnp.abs(policies) >= config.weight_clip),
         }
         if pool is not None:
             spread = self._answer_spread(learned.policies, surroundings)
             metrics["answer_spread"] = spread
-        learned = Learned(policies, optimiser, critic, archive, pool, centres)
+        learned = Learned(
+            policies,
+            optimiser,
+            critic,
+            archive,
+            pool,
+            centres,
+            self._noise_factor(learned.noise_factor, outcome),
+        )
         return learned, metrics
 
     def policy(self, state: SearchState[Learned]) -> AbstractPolicy:
@@ -310,7 +325,24 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
             config.iterations,
             end=config.noise_end,
         )
-        return jnp.asarray(scale(state.iteration), jnp.float32)
+        return state.learned.noise_factor * jnp.asarray(
+            scale(state.iteration), jnp.float32
+        )
+
+    def _noise_factor(
+        self, factor: Float[Array, ""], outcome: Outcome
+    ) -> Float[Array, ""]:
+        """The next factor of σ, by the one-fifth success rule (Rechenberg, 1973)."""
+        if self.config.noise_adaptation == "none":
+            return factor
+        tried, watched = outcome.candidates, outcome.evaluation
+        own = jnp.mean(watched.total_reward, where=watched.valid)
+        better = jnp.mean(tried.total_reward > own, where=tried.valid)
+        # Where all are alike, nothing is to be learned from the width.
+        returns = jnp.where(tried.valid, tried.total_reward, own)
+        known = jnp.isfinite(better) & (jnp.ptp(returns) > 0)
+        change = jnp.where(known, _ADAPTATION * (better - _SUCCESS), 0.0)
+        return jnp.clip(factor * jnp.exp(change), *_FACTORS)
 
     def _deviation(self, state: SearchState[Learned]) -> Float[Array, ""]:
         """Standard deviation of the perturbations of a weight."""
@@ -505,7 +537,7 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         spread = self._answer_spread(policies, surroundings) * size
         deviation = self._deviation(state)
         radius_at = schedule(
-            config.trust_radius, config.trust_schedule, config.iterations
+            config.resolved_trust_radius, config.trust_schedule, config.iterations
         )
         radius = jnp.asarray(radius_at(state.iteration), jnp.float32)
 
@@ -562,7 +594,7 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
     ) -> Array:
         """Whether V is as sure of a policy as the settings ask for."""
         largest = self.config.largest_deviation
-        if largest is None:
+        if largest is None or not self.config.is_sure:
             return jnp.ones((), bool)
         of = weights[None]
         return self._policy_values(value, of, starts, deviation=True)[0] <= largest

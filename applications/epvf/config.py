@@ -75,8 +75,8 @@ class Config:
     """What policies are: mlp, a perceptron with hidden units of tanh, or one of your
     own (package.module:Factory)."""
 
-    hidden: Widths = (16, 16)
-    """Width of each hidden layer of the policy."""
+    hidden: Widths = ()
+    """Width of each hidden layer of the policy; none for a linear one."""
 
     sizes: Widths = ()
     """Hidden widths of different policies, in turn, up to --hidden; with many."""
@@ -96,14 +96,15 @@ class Config:
     """Where a trusted step goes: along the gradient, by steps of Adam that starts anew,
     or along the natural gradient."""
 
-    trust_radius: Rate = 0.6
-    """How far a trusted step goes: change of what the policy does, in units of the
-    change that a perturbation makes."""
+    trust_radius: OptionalRate = None
+    """How far a trusted step goes at most: change of what the policy does, in units of
+    the change that a perturbation makes. 2 where V says how sure it is, with a kernel
+    or an ensemble, and 0.6 otherwise, unless given."""
 
     trust_schedule: Schedule = "constant"
     """How that radius goes to zero over the run; constant keeps it."""
 
-    step_limit: Rate = 0.5
+    step_limit: Rate = 1.0
     """How far it may go at most: root mean square change of a weight, in units of the
     perturbation."""
 
@@ -111,8 +112,9 @@ class Config:
     """Ascend V + optimism x deviation, where V says how sure it is: with a kernel or an
     ensemble."""
 
-    largest_deviation: OptionalRate = None
-    """A trusted step stops where V's deviation, of 1 at most, is larger."""
+    largest_deviation: OptionalRate = 0.6
+    """A trusted step stops where V's deviation, of 1 at most, is larger; where V says
+    how sure it is."""
 
     policy_lr: Rate = 1e-2
     """Adam's learning rate for the policy, at the start."""
@@ -140,8 +142,13 @@ class Config:
     rank: Count = 1
     """Rank of these matrices."""
 
-    noise_scale: Rate = 0.3
+    noise_scale: Rate = 0.07
     """Scale of the perturbations, at the start."""
+
+    noise_adaptation: Literal["none", "success"] = "none"
+    """Whether perturbations widen while more than a fifth of them do better than the
+    policy itself, and narrow while fewer do (Rechenberg's rule), by a factor beside the
+    schedule's."""
 
     noise_shape: NoiseShape = "common"
     """Whether that scale is the same for all weights, or in units of each weight's
@@ -153,13 +160,13 @@ class Config:
     common_starts: bool = False
     """Let all policies of an iteration start from the same states."""
 
-    noise_schedule: NoiseSchedule = "geometric"
+    noise_schedule: NoiseSchedule = "constant"
     """How that scale goes to --noise-end over the run; constant keeps it."""
 
     noise_end: Annotated[float, AtLeast(0)] = 0.05
     """Scale of the perturbations at the end, unless it stays."""
 
-    normalise: bool = False
+    normalise: bool = True
     """Standardise observations by running statistics over the whole population."""
 
     episodes: Count = 1
@@ -305,21 +312,28 @@ class Config:
             raise UserError(
                 "--ensemble is of perceptrons: drop it, or add --critic perceptron."
             )
-        is_sure = self.critic == "kernel" or self.ensemble > 1
-        if not is_sure and (self.optimism or self.largest_deviation is not None):
+        if self.optimism and not self.is_sure:
             raise UserError(
-                "--optimism and --largest-deviation need a V that says how sure it is: "
-                "add --critic kernel or --ensemble 5."
-            )
-        if self.largest_deviation is not None and self.step != "trust":
-            raise UserError(
-                "--largest-deviation stops trusted steps: drop it, or add --step trust."
+                "--optimism needs a V that says how sure it is: add --critic kernel or "
+                "--ensemble 5."
             )
         if self.policies == "many" and self.scales_weights and self.inputs == "noise":
             raise UserError(
                 "--inputs noise compares weights with those of one policy: add "
                 "--inputs archive, or drop --policies many."
             )
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether V says how sure it is."""
+        return self.critic == "kernel" or self.ensemble > 1
+
+    @property
+    def resolved_trust_radius(self) -> float:
+        """How far a trusted step goes at most."""
+        if self.trust_radius is not None:
+            return self.trust_radius
+        return 2.0 if self.is_sure and self.largest_deviation is not None else 0.6
 
     @property
     def scales_weights(self) -> bool:
@@ -382,8 +396,8 @@ _PAPER = Config(
     clip="policy",
     noise="uniform",
     noise_scale=0.3,
-    noise_schedule="constant",
-    noise_end=0.0,
+    hidden=(16, 16),
+    normalise=False,
     antithetic=False,
     start="drawn",
     archive=4,
@@ -399,8 +413,6 @@ PRESETS = {
     "ant": Config(
         num_envs=256,
         iterations=2000,
-        hidden=(),
-        normalise=True,
         eval_episodes=1,
         archive=4,
     ),

@@ -11,8 +11,9 @@ import pytest
 
 from applications.envs import make
 from applications.epvf.config import Config, PRESETS
-from applications.policies import standardise
-from applications.search import noise_units
+from applications.policies import RunningStatistics, standardise
+from applications.rollout import Episode
+from applications.search import noise_units, Outcome
 from applications.settings import UserError
 from tests.applications.epvf.helpers import (
     AIM,
@@ -38,6 +39,7 @@ def _config(**changes) -> Config:
         {"direction": "natural", "kernel_scale": None, "kernel_noise": None},
         {"optimism": 0.3, "largest_deviation": 0.9, "common_starts": True},
         {"critic": "perceptron", "ensemble": 2, "critic_start": "anew"},
+        {"critic": "perceptron", "normalise": False, "noise_scale": 0.1},
         {"policies": "many", "num_envs": 8, "noise_shape": "array"},
     ],
     ids=lambda changes: "-".join(changes) or "default",
@@ -59,7 +61,8 @@ def test_with_the_opposite_reward_it_goes_elsewhere():
 
 
 def test_a_step_changes_answers_by_the_radius():
-    algorithm, state = start(AIM, _config(trust_radius=0.4, step_limit=10.0))
+    far = {"step_limit": 10.0, "largest_deviation": None}
+    algorithm, state = start(AIM, _config(trust_radius=0.4, **far))
     after, _ = step(algorithm, state)
     act = lambda policies: np.tanh(np.sum(np.asarray(policies), axis=1))
     before = act(state.learned.policies)
@@ -137,8 +140,7 @@ def test_the_paper_is_a_preset():
     [
         ({"start_states": True}, "--critic kernel is V of policies alone"),
         ({"ensemble": 3}, "--ensemble is of perceptrons"),
-        ({"critic": "perceptron", "optimism": 1.0}, "--optimism and --largest-dev"),
-        ({"step": "adam", "largest_deviation": 0.5}, "--largest-deviation stops"),
+        ({"critic": "perceptron", "optimism": 1.0}, "--optimism needs a V"),
         ({"policies": "many", "representation": "flat"}, "--inputs noise compares"),
         ({"representation": "answers+what"}, "no representation 'what'"),
     ],
@@ -146,3 +148,34 @@ def test_the_paper_is_a_preset():
 def test_settings_that_do_not_go_together(changes, says):
     with pytest.raises(UserError, match=says):
         dataclasses.replace(Config(), **changes)
+
+
+@pytest.mark.parametrize(
+    "own, better",
+    # Of candidates with returns 0 to 3, and one that broke.
+    [(1.5, 0.5), (2.5, 0.25), (5.0, 0.0), (-1.0, 1.0)],
+)
+def test_noise_widens_while_more_than_a_fifth_do_better(own, better):
+    changes = {"noise_adaptation": "success", "antithetic": False}
+    algorithm, state = start(AIM, _config(num_envs=5, archive=2, **changes))
+    tried = _episodes([0.0, 1.0, 2.0, 3.0, 99.0], [True] * 4 + [False])
+    outcome = Outcome(tried, _episodes([own]), None, state.observations)
+    factor = algorithm._noise_factor(jnp.asarray(2.0), outcome)
+    np.testing.assert_allclose(factor, 2 * np.exp(0.2 * (better - 0.2)), rtol=1e-5)
+    # It stays where all are alike, within bounds, and if it is not to adapt.
+    alike = Outcome(_episodes([1.0] * 5), _episodes([1.0]), None, state.observations)
+    assert algorithm._noise_factor(jnp.asarray(2.0), alike) == 2
+    assert algorithm._noise_factor(jnp.asarray(1e9), outcome) == 10
+    fixed, _ = start(AIM, _config())
+    assert fixed._noise_factor(jnp.asarray(2.0), outcome) == 2
+
+
+def _episodes(returns, valid=None) -> Episode:
+    returns = jnp.asarray(returns)[:, None]
+    there = jnp.ones(len(returns), bool) if valid is None else jnp.asarray(valid)
+    count = jnp.ones_like(returns)
+    one = jnp.ones((*returns.shape, 1))
+    statistics = RunningStatistics(count, one, one)
+    length = jnp.ones(returns.shape, jnp.int32)
+    there = there[:, None]
+    return Episode(returns, length, there, one, statistics, ~there)
