@@ -48,7 +48,6 @@ TASKS: dict[str, tuple[float | None, dict[str, str]]] = {
             "epvf": _recipe(100),
             "openes": f"{_OPENES} --steps 2400000",
             "ppo": "--normalise --steps 1000000 --integrator euler",
-            "sac": "--normalise --steps 30000 --integrator euler",
         },
     ),
     "swimmer": (
