@@ -31,6 +31,7 @@ _KEYS = {
     "share_at_clip",
     "weight_step",
     "answer_spread",
+    "noise_scale",
     "nan_episodes",
     "steps_per_second",
     "compile_seconds",
