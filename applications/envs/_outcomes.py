@@ -200,6 +200,18 @@ class OutcomeTask(AbstractEnvironment):
     outcome: AbstractOutcome = eqx.field(static=True)
     name: str = eqx.field(static=True)
 
+    def __init__(self, task: AbstractEnvironment, outcome: AbstractOutcome, name: str):
+        """Puts them together.
+
+        Args:
+            task: The task.
+            outcome: What its episodes are worth.
+            name: The outcome's name, as runs record it.
+        """
+        self.task = task
+        self.outcome = outcome
+        self.name = name
+
     @property
     def observation_size(self) -> int:
         """Length of an observation."""
