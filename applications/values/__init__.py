@@ -5,6 +5,7 @@ from applications.values._ascent import (
     trust_step as trust_step,
 )
 from applications.values._choose import (
+    answers as answers,
     choose as choose,
     Chosen as Chosen,
 )

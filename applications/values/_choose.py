@@ -3,16 +3,26 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 import wsl
-from applications.values._inputs import root_mean_square
+from applications.envs import AbstractEnvironment
+from applications.values._inputs import (
+    bounded_answer,
+    observed_states,
+    root_mean_square,
+)
 from applications.values._kernel import fit_kernel
 from applications.values._targets import StandardTargets
 from wsl.encoders import Flat
+
+
+# Policies that an encoder reads at once.
+_AT_ONCE = 128
 
 
 class Chosen(NamedTuple):
@@ -44,8 +54,9 @@ def choose(
 
     In each round V(θ), a Gaussian process on what is known of the policies, is fitted
     to the returns so far, and those with the largest upper confidence bound, V +
-    optimism x deviation, are evaluated. So that a round does not ask for the same twice,
-    policies that it has chosen count as evaluated, with the return that V expects.
+    optimism x deviation, are evaluated. Policies that a round has chosen count as
+    evaluated, with the return that V expects, so that it does not go on asking for
+    their like.
 
     Sources: Srinivas et al. (2010), "Gaussian Process Optimization in the Bandit
     Setting", for the bound; Desautels, Krause and Burdick (2014), "Parallelizing
@@ -99,6 +110,31 @@ def choose(
     fitted = _fit(points, numbers, _finite(found, known), known)
     mean, _ = _say(points, numbers, fitted, known)
     return Chosen(int(jnp.argmax(mean)), numbers, found)
+
+
+def answers(
+    task: AbstractEnvironment,
+    make_policy: Callable[[Any], Any],
+    population: PyTree[Array],
+    states: Float[Array, "states observation"],
+) -> Float[Array, "policies features"]:
+    """What each policy of a population answers in the same states.
+
+    Args:
+        task: What they act in.
+        make_policy: From weights to a policy, for instance `FlatView.to_policy`.
+        population: The weights, one policy a row.
+        states: Observations, such as those that the first evaluations have visited.
+
+    Returns:
+        A vector of each policy, for `choose`.
+    """
+    encoder = observed_states(task, len(states), bounded_answer(task))
+    encoder = eqx.tree_at(lambda encoder: encoder.probing.probes, encoder, states)
+    read = lambda weights: encoder(make_policy(weights))
+    return eqx.filter_jit(
+        lambda population: jax.lax.map(read, population, batch_size=_AT_ONCE)
+    )(population)
 
 
 class _Fitted(NamedTuple):
