@@ -51,6 +51,24 @@ def test_finds_the_best_action(changes):
     assert all(np.isfinite(row["critic_loss"]) for row in rows)
 
 
+@pytest.mark.nightly
+def test_learns_with_actions_that_have_no_gradient():
+    # The levels are -1, -0.5, 0, 0.5 and 1.
+    changes = {"action_levels": 5, "noise_scale": 0.3}
+    algorithm, state = start(AIM, _config(**changes))
+    state, rows = run(algorithm, state)
+    policy = algorithm.policy(state)
+    assert policy.action_space.select(policy(ONE))[0] == 0.5
+    assert rows[0]["return_policy"] < -0.2 and rows[-1]["return_policy"] > -0.02
+    # Control: what is done has no gradient, what V reads has one.
+    act = lambda bias, read: read(
+        eqx.tree_at(lambda p: p.layers[-1].bias, policy, bias)(ONE)
+    )[0]
+    bias = policy.layers[-1].bias
+    assert np.all(jax.grad(act)(bias, policy.action_space.select) == 0)
+    assert np.all(jax.grad(act)(bias, lambda output: output) != 0)
+
+
 def test_with_the_opposite_reward_it_goes_elsewhere():
     """Negative control: the result above is the reward's doing."""
     algorithm, state = start(AVOID, _config())
