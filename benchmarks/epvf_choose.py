@@ -34,11 +34,13 @@ _BATCH = 10
 # Of the first episodes each hands back so many observations, which V's answers are at.
 _VISITS = 10
 _TITLES = {
-    "v": "V(θ), upper confidence bound",
-    "v_mean": "V(θ), its mean alone",
+    "v": "V(θ) + 2 deviations",
+    "v_less": "V(θ) + 1 deviation",
+    "v_mean": "V(θ) alone",
     "random": "best of 100 at random",
     "halving": "successive halving",
 }
+_OPTIMISM = {"v": 2.0, "v_less": 1.0, "v_mean": 0.0}
 Evaluate = Callable[[np.ndarray], np.ndarray]
 
 
@@ -121,7 +123,7 @@ def _one_seed(arguments: Any, seed: int) -> list[dict[str, Any]]:
                 returns=np.asarray(found.total_reward[:, 0]),
                 evaluations=budget - _FIRST,
                 batch=_BATCH,
-                optimism=0.0 if method == "v_mean" else 1.0,
+                optimism=_OPTIMISM[method],
             ).best
         assert used == budget
         return best, time.perf_counter() - begin

@@ -29,7 +29,7 @@ class Chosen(NamedTuple):
     """What came of a choice.
 
     Attributes:
-        best: Number of the policy for which V is highest.
+        best: Number of the policy of those tried for which V is highest.
         tried: Numbers of the policies that were evaluated, in order; some may be there
             several times.
         returns: What they returned.
@@ -48,7 +48,7 @@ def choose(
     returns: Float[np.ndarray, " begun"],
     evaluations: int,
     batch: int = 10,
-    optimism: float = 1.0,
+    optimism: float = 2.0,
 ) -> Chosen:
     """Chooses one of many given policies, by V and few evaluations.
 
@@ -56,7 +56,7 @@ def choose(
     to the returns so far, and those with the largest upper confidence bound, V +
     optimism x deviation, are evaluated. Policies that a round has chosen count as
     evaluated, with the return that V expects, so that it does not go on asking for
-    their like.
+    their like; later rounds may evaluate one again.
 
     Sources: Srinivas et al. (2010), "Gaussian Process Optimization in the Bandit
     Setting", for the bound; Desautels, Krause and Burdick (2014), "Parallelizing
@@ -78,7 +78,8 @@ def choose(
         optimism: How much of the deviation counts.
 
     Returns:
-        The policy with the highest V at the end, evaluated or not, and all evaluations.
+        Of the policies that were evaluated, the one with the highest V: its own return
+        and those of its like count. And all evaluations.
 
     Raises:
         ValueError: If nothing was tried before, or a number is too small.
@@ -88,10 +89,10 @@ def choose(
             f"{len(tried)} policies and {len(returns)} returns to begin with; there "
             "must be equally many, and one at least."
         )
-    if evaluations < 0 or batch < 1:
+    if evaluations < 0 or not 1 <= batch <= len(points):
         raise ValueError(
-            f"evaluations is {evaluations} and batch {batch}; they must be at least 0 "
-            "and 1."
+            f"evaluations is {evaluations} and batch {batch}, of {len(points)} "
+            "policies; they must be at least 0 and 1, and a batch has each policy once."
         )
     size, begun = len(tried) + evaluations, len(tried)
     numbers, found = np.zeros(size, np.int32), np.zeros(size, np.float32)
@@ -102,14 +103,17 @@ def choose(
         fitted = _fit(points, numbers, _finite(found, known), known)
         for i in range(known, known + count):
             mean, deviation = _say(points, numbers, fitted, i)
-            numbers[i] = int(jnp.argmax(mean + optimism * deviation))
+            bound = np.array(mean + optimism * deviation)
+            bound[numbers[known:i]] = -np.inf
+            numbers[i] = np.argmax(bound)
             # Believed until the round is over: it leaves the mean as it is.
             fitted = fitted._replace(targets=fitted.targets.at[i].set(mean[numbers[i]]))
         found[known : known + count] = evaluate(numbers[known : known + count])
         known += count
     fitted = _fit(points, numbers, _finite(found, known), known)
     mean, _ = _say(points, numbers, fitted, known)
-    return Chosen(int(jnp.argmax(mean)), numbers, found)
+    best = numbers[np.argmax(np.asarray(mean)[numbers])]
+    return Chosen(int(best), numbers, found)
 
 
 def answers(

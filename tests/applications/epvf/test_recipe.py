@@ -11,7 +11,7 @@ import pytest
 
 from applications.envs import make
 from applications.epvf.config import Config, PRESETS
-from applications.policies import standardise
+from applications.policies import MLPPolicy, standardise
 from applications.search import noise_units
 from applications.settings import UserError
 from tests.applications.epvf.helpers import (
@@ -58,6 +58,7 @@ def test_learns_with_actions_that_have_no_gradient():
     algorithm, state = start(AIM, _config(**changes))
     state, rows = run(algorithm, state)
     policy = algorithm.policy(state)
+    assert isinstance(policy, MLPPolicy)
     assert policy.action_space.select(policy(ONE))[0] == 0.5
     assert rows[0]["return_policy"] < -0.2 and rows[-1]["return_policy"] > -0.02
     # Control: what is done has no gradient, what V reads has one.
