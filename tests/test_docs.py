@@ -26,7 +26,7 @@ def test_readme_example_runs(capsys):
 
 
 # README's example and this guide stand for the others, which compile for minutes.
-_QUICK = ["tasks.md"]
+_QUICK = ["tasks.md", "whole_episodes.md"]
 _SLOW = [
     "symmetries.md",
     "prediction.md",
