@@ -10,10 +10,21 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from applications.envs import AbstractEnvironment, render
+from applications.envs import (
+    AbstractEnvironment,
+    outcome_name,
+    render,
+    with_outcome,
+)
 from applications.policies import AbstractPolicy, read_policy
 from applications.rollout import evaluate
-from applications.settings import check_settings, Count, Seed, UserError
+from applications.settings import (
+    check_settings,
+    Count,
+    OptionalRate,
+    Seed,
+    UserError,
+)
 from applications.training import exit_on_user_error, key_for, Purpose, Run
 
 
@@ -29,6 +40,13 @@ class EvaluateArgs:
 
     seed: Seed = 0
     """Seed of the start states."""
+
+    outcome: str | None = None
+    """What an episode is worth, instead of what the policy has learned from: as of the
+    flag of that name of training. So reward gives the task's own return."""
+
+    goal: OptionalRate = None
+    """Distance to the goal of sparse-goal."""
 
     render: Path | None = None
     """Draw one episode to this .webp file (tasks with a MuJoCo model)."""
@@ -54,11 +72,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Asks MuJoCo, before its import, for a context that needs no display.
         os.environ.setdefault("MUJOCO_GL", "egl")
     task, policy = _read(asked.path)
+    name = asked.outcome or outcome_name(task)
+    if asked.outcome is not None or asked.goal is not None:
+        try:
+            task = with_outcome(task, name, goal=asked.goal)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+    worth = "return" if name == "reward" else name
     key = key_for(asked.seed, Purpose.REPLAY)
     episodes = evaluate(task, policy, asked.episodes, key=key)
     returns = np.asarray(episodes.total_reward)
     print(
-        f"Mean return of {asked.episodes} episodes: {returns.mean():.1f} "
+        f"Mean {worth} of {asked.episodes} episodes: {returns.mean():.1f} "
         f"(standard deviation {returns.std():.1f}, minimum {returns.min():.1f}, "
         f"maximum {returns.max():.1f}, mean length {episodes.length.mean():.1f})"
     )

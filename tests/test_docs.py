@@ -26,7 +26,7 @@ def test_readme_example_runs(capsys):
 
 
 # README's example and this guide stand for the others, which compile for minutes.
-_QUICK = ["tasks.md"]
+_QUICK = ["tasks.md", "whole_episodes.md"]
 _SLOW = [
     "symmetries.md",
     "prediction.md",
@@ -137,6 +137,10 @@ def test_every_flag_with_its_default():
 _SEVERAL = {"coordinator", "num_processes", "process_id", "heartbeat"}
 
 
+# What the page calls it when nothing is given; "all" of most.
+_NONE = {"entropy_cost": "learned", "action_levels": "none"}
+
+
 def test_every_flag_of_the_baselines_with_its_default():
     from applications.baselines.train import COMMAND_LINE
 
@@ -151,7 +155,7 @@ def test_every_flag_of_the_baselines_with_its_default():
     assert table.keys() == (names - _SEVERAL) | {"algorithm"}
     for name, cells in table.items():
         if len(cells) == len(choices):
-            none = "learned" if name == "entropy_cost" else "all"
+            none = _NONE.get(name, "all")
             expected = [_shown(x[name], none) if name in x else "" for x in choices]
             assert cells == expected, name
 

@@ -35,12 +35,19 @@ class TaskFacts:
         return_range: Returns, from those of bad policies to those of good ones;
             without the survival bonus where the task can do without.
         signals: Quantities that observations show.
+        control_step: Duration of a control step, in s, or in units of the task: a
+            speed times it is a distance.
     """
 
     return_range: tuple[float, float] | None = None
     signals: tuple[Signal, ...] = ()
+    control_step: float | None = None
 
     def __post_init__(self):
+        if self.control_step is not None and not self.control_step > 0:
+            raise ValueError(
+                f"control_step is {self.control_step}; it must be positive."
+            )
         if self.return_range is not None:
             low, high = self.return_range
             if not low < high:

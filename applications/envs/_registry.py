@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 import jax
 
+from applications.envs._outcomes import with_outcome
 from applications.envs._task import AbstractEnvironment
 from applications.settings import load_factory
 
@@ -37,7 +38,14 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(_BUILT_IN))
 
 
-def make(name: str, *, physics: PhysicsEngine = "auto", **options: Any) -> Any:
+def make(
+    name: str,
+    *,
+    physics: PhysicsEngine = "auto",
+    outcome: str = "reward",
+    goal: float | None = None,
+    **options: Any,
+) -> Any:
     """Builds a task.
 
     Args:
@@ -49,16 +57,20 @@ def make(name: str, *, physics: PhysicsEngine = "auto", **options: Any) -> Any:
         physics: What steps MuJoCo definitions: `"mjx"`, inside `jax.jit`; `"mujoco"`,
             the engine in C; `"auto"`, that one where JAX has no accelerator. Other
             tasks have no use for it.
+        outcome: What episodes are worth: `reward`, the sum of the rewards, or another
+            one, as of `with_outcome`.
+        goal: As of `with_outcome`.
         **options: Options of that task, passed on to what makes it. `horizon`, the
             time limit in control steps, is passed on unless it is None.
 
     Returns:
         The task: an `AbstractTask`; a `NativeTask`, which has the same methods, for
-        the engine in C; or a `GymnasiumEnvironment`, which has none.
+        the engine in C; or a `GymnasiumEnvironment`, which has none. With another
+        outcome than the reward, an `OutcomeTask` around it.
 
     Raises:
-        ValueError: If there is no task of that name, it has no such option, the engine
-            cannot step it, or the horizon is below 1.
+        ValueError: If there is no task of that name, it has no such option or outcome,
+            the engine cannot step it, or the horizon is below 1.
     """
     horizon = options.pop("horizon", None)
     if horizon is not None:
@@ -68,9 +80,9 @@ def make(name: str, *, physics: PhysicsEngine = "auto", **options: Any) -> Any:
     factory = _find(name)
     _check_options(name, factory, options)
     task = factory(**options)
-    if isinstance(task, AbstractEnvironment):
-        return task
-    return _on_an_engine(name, task, physics)
+    if not isinstance(task, AbstractEnvironment):
+        task = _on_an_engine(name, task, physics)
+    return with_outcome(task, outcome, goal=goal)
 
 
 def resolve_physics(physics: PhysicsEngine) -> PhysicsEngine:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from applications.envs._outcomes import split_outcome
 from applications.envs._task import AbstractEnvironment
 
 
@@ -41,6 +42,7 @@ def render(
     from applications.envs.adapters import GymnasiumEnvironment
     from applications.envs.mujoco import AbstractMujocoTask
 
+    task, _ = split_outcome(task)
     if isinstance(task, AbstractMujocoTask):
         pictures, seconds = _draw_mujoco(task, policy, key=key)
     elif isinstance(task, GymnasiumEnvironment):
@@ -90,7 +92,7 @@ def _draw_mujoco(
 
 def _positions(task: Any, policy: _Policy, *, key: PRNGKeyArray) -> list[np.ndarray]:
     """Positions before each control step of one episode, and after the last."""
-    act = eqx.filter_jit(lambda seen: task.action_space.select(policy(seen)))
+    act = _acting(task, policy)
     state = task.reset(key=key)
     positions = [np.asarray(state.qpos)]
     for _ in range(task.horizon):
@@ -103,6 +105,12 @@ def _positions(task: Any, policy: _Policy, *, key: PRNGKeyArray) -> list[np.ndar
     return positions
 
 
+def _acting(task: Any, policy: _Policy) -> Callable[..., Any]:
+    """From what a policy sees to its action."""
+    space = getattr(policy, "action_space", task.action_space)
+    return eqx.filter_jit(lambda seen: space.select(policy(seen)))
+
+
 def _draw_gymnasium(
     task: Any, policy: _Policy, *, key: PRNGKeyArray
 ) -> tuple[list[np.ndarray], float]:
@@ -111,7 +119,7 @@ def _draw_gymnasium(
 
     from applications.envs.adapters._gymnasium_worker import Environments
 
-    act = eqx.filter_jit(lambda seen: task.action_space.select(policy(seen)))
+    act = _acting(task, policy)
     options = task.make_options | {"render_mode": "rgb_array"}
     envs, row, pictures = Environments(task.id, options), np.zeros(1, int), []
     try:

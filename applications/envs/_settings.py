@@ -5,7 +5,7 @@ from typing import Any
 
 from applications.envs._registry import make, PhysicsEngine
 from applications.envs._task import AbstractEnvironment, Integrator
-from applications.settings import OptionalCount, UserError
+from applications.settings import OptionalCount, OptionalRate, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +30,16 @@ class TaskSettings:
     survival_bonus: bool = True
     """Learn from the reward for not falling too. Evaluation always counts it."""
 
+    outcome: str = "reward"
+    """What an episode is worth, and is learned from: the sum of its rewards (reward);
+    said once at its end, how far the body has come (final-x), its highest mean speed
+    over half a second (max-speed), or whether and how soon it came beyond a goal
+    (sparse-goal); or an outcome of your own (package.module:Factory)."""
+
+    goal: OptionalRate = None
+    """Distance to the goal of sparse-goal, in m or units of the task. A tenth of the
+    way that a good policy makes unless given."""
+
     @property
     def options(self) -> dict[str, Any]:
         """What `make` takes beside the name, as policy files record it.
@@ -38,6 +48,9 @@ class TaskSettings:
         """
         given = {"horizon": self.horizon, "integrator": self.integrator}
         kept = {name: value for name, value in given.items() if value is not None}
+        if self.outcome != "reward" or self.goal is not None:
+            kept |= {"outcome": self.outcome}
+            kept |= {} if self.goal is None else {"goal": self.goal}
         return kept | {"physics": self.physics}
 
     def make(self, *, as_trained: bool) -> AbstractEnvironment:

@@ -14,12 +14,17 @@ class Continuous:
     Attributes:
         low: Lower bound of every component.
         high: Upper bound of every component.
+        levels: How many values a component can have, evenly from bound to bound; any
+            between them unless given.
     """
 
     low: tuple[float, ...]
     high: tuple[float, ...]
+    levels: int | None = None
 
     def __post_init__(self):
+        if self.levels is not None and self.levels < 2:
+            raise ValueError(f"levels is {self.levels}; there must be at least 2.")
         if len(self.low) != len(self.high):
             raise ValueError(
                 f"low has {len(self.low)} components and high {len(self.high)}; "
@@ -32,8 +37,14 @@ class Continuous:
         return len(self.low)
 
     def select(self, output: Float[Array, " outputs"]) -> Float[Array, " outputs"]:
-        """The action for a policy's output: the output itself."""
-        return output
+        """The action for a policy's output: itself, or the nearest of the levels."""
+        if self.levels is None:
+            return output
+        low = jnp.asarray(self.low, output.dtype)
+        high = jnp.asarray(self.high, output.dtype)
+        parts = self.levels - 1
+        share = (self.clip(output) - low) / (high - low)
+        return low + (high - low) * (jnp.round(share * parts) / parts)
 
     def clip(self, action: Float[Array, " action"]) -> Float[Array, " action"]:
         """The nearest action inside the box."""

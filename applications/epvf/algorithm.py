@@ -142,9 +142,7 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         """
         self.task = task
         self.config = config
-        self.view = FlatView(
-            make_policy(config.policy, task, config.hidden, key=jr.key(0))
-        )
+        self.view = FlatView(self._draw_policy(config.hidden, key=jr.key(0)))
         self.critic = _make_critic(task, config, self.view)
 
     def init(self, *, key: PRNGKeyArray) -> SearchState[Learned]:
@@ -271,8 +269,7 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         def draw(index):
             own_key = jr.fold_in(key, index)
             drawn = [
-                make_policy(config.policy, self.task, hidden, key=own_key)
-                for hidden in config.all_hidden
+                self._draw_policy(hidden, key=own_key) for hidden in config.all_hidden
             ]
             vectors = [
                 self.view.to_vector(_wide(_started(policy, config), config))
@@ -281,6 +278,12 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
             return jnp.stack(vectors)[index % len(vectors)]
 
         return jax.vmap(draw)(jnp.arange(config.num_policies))
+
+    def _draw_policy(
+        self, hidden: tuple[int, ...], *, key: PRNGKeyArray
+    ) -> AbstractPolicy:
+        name, levels = self.config.policy, self.config.action_levels
+        return make_policy(name, self.task, hidden, levels=levels, key=key)
 
     def _empty_archive(
         self, policies: Float[Array, "policies weights"]

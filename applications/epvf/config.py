@@ -13,6 +13,7 @@ from applications.settings import (
     check_settings,
     Count,
     OptionalCount,
+    OptionalLevels,
     OptionalRate,
     Rate,
     UserError,
@@ -77,6 +78,11 @@ class Config:
 
     hidden: Widths = ()
     """Width of each hidden layer of the policy; none for a linear one."""
+
+    action_levels: OptionalLevels = None
+    """Round what the policy puts out to so many values, evenly from end to end of the
+    range of an action: 3 are full reverse, nothing and full ahead. V reads what it was
+    before. Not rounded unless given."""
 
     sizes: Widths = ()
     """Hidden widths of different policies, in turn, up to --hidden; with many."""
@@ -249,7 +255,7 @@ class Config:
         """
         check_settings(self)
         check_representation(self.representation, observes=True)
-        check_policy(self.policy)
+        check_policy(self.policy, self.action_levels)
         if (
             "interactive-probing" in parts_of(self.representation)
             and self.num_probes % self.probe_rounds

@@ -164,7 +164,14 @@ class Evolution(AbstractPolicySearch[Any, Keys]):
         return self.view.to_policy(self.fold_normalisation(mean, state.observations)[0])
 
     def _draw_policy(self, key: PRNGKeyArray) -> AbstractPolicy:
-        return make_policy(self.config.policy, self.task, self.config.hidden, key=key)
+        config = self.config
+        return make_policy(
+            config.policy,
+            self.task,
+            config.hidden,
+            levels=config.action_levels,
+            key=key,
+        )
 
     @property
     def _params(self) -> Any:

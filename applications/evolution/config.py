@@ -8,6 +8,7 @@ from applications.settings import (
     check_settings,
     Count,
     OptionalCount,
+    OptionalLevels,
     Rate,
     UserError,
     Widths,
@@ -39,6 +40,11 @@ class ARSConfig:
     hidden: Widths = ()
     """Width of each hidden layer of the policy."""
 
+    action_levels: OptionalLevels = None
+    """Round what the policy puts out to so many values, evenly from end to end of the
+    range of an action: 3 are full reverse, nothing and full ahead. Not rounded unless
+    given."""
+
     normalise: bool = False
     """Standardise observations by running statistics."""
 
@@ -67,7 +73,7 @@ class ARSConfig:
             UserError: With the flag, its value and what it may be.
         """
         check_settings(self)
-        check_policy(self.policy)
+        check_policy(self.policy, self.action_levels)
         check_directions(self.num_envs, self.top)
 
 
@@ -91,6 +97,11 @@ class OpenESConfig:
 
     hidden: Widths = (16, 16)
     """Width of each hidden layer of the policy."""
+
+    action_levels: OptionalLevels = None
+    """Round what the policy puts out to so many values, evenly from end to end of the
+    range of an action: 3 are full reverse, nothing and full ahead. Not rounded unless
+    given."""
 
     normalise: bool = False
     """Standardise observations by running statistics."""
@@ -117,7 +128,7 @@ class OpenESConfig:
             UserError: With the flag, its value and what it may be.
         """
         check_settings(self)
-        check_policy(self.policy)
+        check_policy(self.policy, self.action_levels)
         check_directions(self.num_envs)
 
 
@@ -137,6 +148,11 @@ class AdaptiveConfig:
 
     hidden: Widths = ()
     """Width of each hidden layer of the policy."""
+
+    action_levels: OptionalLevels = None
+    """Round what the policy puts out to so many values, evenly from end to end of the
+    range of an action: 3 are full reverse, nothing and full ahead. Not rounded unless
+    given."""
 
     normalise: bool = False
     """Standardise observations by running statistics."""
@@ -160,7 +176,7 @@ class AdaptiveConfig:
             UserError: With the flag, its value and what it may be.
         """
         check_settings(self)
-        check_policy(self.policy)
+        check_policy(self.policy, self.action_levels)
         if self.num_envs < _FEWEST:
             raise UserError(
                 f"--num-envs must be at least {_FEWEST}, some of them better than "

@@ -19,6 +19,7 @@ from applications.policies._mlp import Activation as Activation, MLPPolicy as ML
 from applications.policies._policy import (
     AbstractPolicy as AbstractPolicy,
     act as act,
+    select_action as select_action,
     standardise as standardise,
     standardised as standardised,
     unstandardised as unstandardised,

@@ -65,6 +65,8 @@ def write_policy(
             "activation": policy.activation,
             "bound": policy.bound,
         }
+        levels = getattr(policy.action_space, "levels", None)
+        options |= {} if levels is None else {"levels": levels}
     elif hidden is None:
         raise ValueError(f"hidden is missing: the widths that {factory} was given.")
     else:
@@ -134,6 +136,8 @@ def _read(header: Any, weights: bytes) -> tuple[AbstractEnvironment, AbstractPol
         # Files from before there was a choice do not name a bound.
         like["bound"] = _choice({"bound": "tanh"} | options, "bound", Bound)
         like["activation"] = _choice(options, "activation", Activation)
+        if "levels" in options:
+            like["levels"] = _levels(options)
     task = _task(header)
     form = _form(task, name, hidden, like)
     arrays, static = eqx.partition(form, _is_form)
@@ -221,6 +225,16 @@ def _widths(options: dict[str, Any], *, at_most: int) -> tuple[int, ...]:
             f"from 1 on, and at most {at_most} have weights here."
         )
     return tuple(hidden)
+
+
+def _levels(options: dict[str, Any]) -> int:
+    levels = options["levels"]
+    if type(levels) is not int or levels < 2:
+        raise ValueError(
+            f"has a header with levels {str(levels)[:80]}; they must be a whole number "
+            "from 2 on."
+        )
+    return levels
 
 
 def _choice(options: dict[str, Any], name: str, names: Any) -> str:

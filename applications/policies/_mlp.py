@@ -1,3 +1,4 @@
+import dataclasses
 from typing import Any, final, get_args, Literal, TypeAlias
 
 import equinox as eqx
@@ -22,11 +23,12 @@ class MLPPolicy(AbstractPolicy):
     Hidden units are tanh, unless it holds another library's policy. For continuous
     actions the output is squashed by tanh into the action box, as in Faccio et al.
     (2021), or clipped to it; for discrete ones it holds a preference for each action,
-    of which the largest is taken.
+    of which the largest is taken. With `levels`, actions are rounded, but not the
+    outputs that they are selected from: those keep a gradient, for critics to follow.
 
     Attributes:
         layers: The linear layers; of a `perturbed` policy, some that others share.
-        action_space: The kind of action.
+        action_space: The kind of action, with the policy's own levels.
         activation: What hidden units are.
         bound: What brings the last layer's output into the action box: `tanh`, of
             which -1 and 1 are its ends, or `clip`, of a layer in units of actions.
@@ -44,6 +46,7 @@ class MLPPolicy(AbstractPolicy):
         *,
         activation: Activation = "tanh",
         bound: Bound = "tanh",
+        levels: int | None = None,
         key: PRNGKeyArray,
     ):
         """Draws a policy for a task.
@@ -53,10 +56,13 @@ class MLPPolicy(AbstractPolicy):
             hidden: Width of each hidden layer; none gives a linear policy.
             activation: What hidden units are.
             bound: What brings outputs into the action box.
+            levels: How many values a number of a continuous action can have, evenly
+                from end to end of the box; any between them unless given.
             key: Source of randomness.
 
         Raises:
-            ValueError: If there is no such activation or bound.
+            ValueError: If there is no such activation or bound, or levels cannot be
+                had: fewer than 2, or of discrete actions.
         """
         for kind, name, names in (
             ("activation", activation, get_args(Activation)),
@@ -74,7 +80,7 @@ class MLPPolicy(AbstractPolicy):
                 sizes[:-1], sizes[1:], keys, strict=True
             )
         )
-        self.action_space = task.action_space
+        self.action_space = _with_levels(task.action_space, levels)
         self.activation = activation
         self.bound = bound
 
@@ -189,6 +195,14 @@ class MLPPolicy(AbstractPolicy):
         self, layers: tuple[eqx.nn.Linear | LowRankLinear, ...]
     ) -> "MLPPolicy":
         return eqx.tree_at(lambda policy: policy.layers, self, layers)
+
+
+def _with_levels(space: ActionSpace, levels: int | None) -> ActionSpace:
+    if levels is None:
+        return space
+    if not isinstance(space, Continuous):
+        raise ValueError("Levels are of continuous actions; this task's are discrete.")
+    return dataclasses.replace(space, levels=levels)
 
 
 def _fitted(x: Array, shape: tuple[int, ...]) -> Array:

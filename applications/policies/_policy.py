@@ -79,6 +79,22 @@ def act(
     return answer if isinstance(answer, tuple) else (answer, ())
 
 
+def select_action(
+    policy: Any, action_space: ActionSpace, output: Float[Array, " outputs"]
+) -> Array:
+    """The action that a policy's output stands for.
+
+    Args:
+        policy: An `AbstractPolicy`, or anything that is called like one.
+        action_space: What actions are, of policies that do not say so themselves.
+        output: What it put out.
+
+    Returns:
+        The action.
+    """
+    return getattr(policy, "action_space", action_space).select(output)
+
+
 def standardised(policy: Policy, statistics: RunningStatistics) -> Policy:
     """Makes the policy for raw observations of one for standardised ones.
 

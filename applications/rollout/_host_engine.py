@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray, PyTree
 
+from applications.envs import AbstractOutcome
 from applications.rollout._host_unroll import HostUnroll, seeds_of, Simulations
 from applications.rollout._iteration import compile_on_host
 from applications.rollout._policies import PolicyRows
@@ -44,17 +45,23 @@ class HostEngine(AbstractEngine):
     """
 
     def __init__(
-        self, task: Any, *, simulations: Callable[[Any, int], Simulations] | None = None
+        self,
+        task: Any,
+        *,
+        outcome: AbstractOutcome | None = None,
+        simulations: Callable[[Any, int], Simulations] | None = None,
     ):
         """Makes the engine.
 
         Args:
             task: The environment. Its `seed(key=...)` draws what an episode is seeded
                 by.
+            outcome: What episodes are worth, if not the sum of their rewards.
             simulations: From the environment and a number to so many of it; Gymnasium's
                 in worker processes unless given.
         """
         self._task = task
+        self._outcome = outcome
         self._make = _gymnasium if simulations is None else simulations
 
     def compile_rollout(
@@ -77,6 +84,7 @@ class HostEngine(AbstractEngine):
             common_starts=common_starts,
             part=(0, 1),
             simulations=self._make,
+            outcome=self._outcome,
         )
 
     def compile_iteration(
@@ -102,6 +110,7 @@ class HostEngine(AbstractEngine):
             common_starts=common_starts,
             part=(jax.process_index(), jax.process_count()),
             simulations=self._make,
+            outcome=self._outcome,
         )
         return compile_on_host(run, propose, learn, state)
 
@@ -114,7 +123,9 @@ class HostEngine(AbstractEngine):
         and in the unroll that gave it.
         """
         at_least_1(steps=steps)
-        return HostUnroll(self._task, make_policy, steps, record, self._make)
+        return HostUnroll(
+            self._task, make_policy, steps, record, self._make, self._outcome
+        )
 
 
 @final
@@ -132,6 +143,7 @@ class HostRollout:
         common_starts: bool,
         part: tuple[int, int],
         simulations: Callable[[Any, int], Simulations],
+        outcome: AbstractOutcome | None = None,
     ):
         """Prepares rollouts; compiles at the first one.
 
@@ -144,8 +156,10 @@ class HostRollout:
             common_starts: Whether all policies start from the same states.
             part: Which part of a population to run, and of how many.
             simulations: Makes environments.
+            outcome: What an episode is worth, if not the sum of its rewards.
         """
         self._task = task
+        self._outcome = outcome
         self._make_policy = make_policy
         self._episodes = episodes
         self._largest = _LARGEST if chunk is None else chunk * episodes
@@ -202,7 +216,7 @@ class HostRollout:
             return rows.policies(population, policy), keys, seeds_of(self._task, keys)
 
         def first(policies: Any, keys: Any, observation: Array) -> Any:
-            start = lambda x: EpisodeTally.start(x, horizon).see(x)
+            start = lambda x: EpisodeTally.start(x, horizon, self._outcome).see(x)
             tally = jax.vmap(start)(observation)
             return tally, rows.act(policies, keys, tally.length, observation)
 
@@ -222,6 +236,7 @@ class HostRollout:
                     terminated=terminated,
                     truncated=truncated,
                     finite=all_finite((output, observation, reward)),
+                    observation=observation,
                 )
                 return tally.see(observation)
 

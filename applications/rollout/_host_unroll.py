@@ -8,6 +8,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float32, Int, Key, PRNGKeyArray, UInt32
 
+from applications.envs import AbstractOutcome
 from applications.rollout._policies import PolicyRows
 from applications.rollout.engine import (
     AbstractUnroll,
@@ -66,6 +67,7 @@ class HostUnroll(AbstractUnroll):
         steps: int,
         record: bool,
         simulations: Callable[[Any, int], Simulations],
+        outcome: AbstractOutcome | None = None,
     ):
         """Prepares the steps; compiles at the first call.
 
@@ -75,6 +77,7 @@ class HostUnroll(AbstractUnroll):
             steps: Control steps of each environment in one call.
             record: Whether transitions are wanted.
             simulations: Makes environments.
+            outcome: What an episode is worth, if not the sum of its rewards.
 
         Raises:
             ValueError: If there are several processes.
@@ -86,6 +89,7 @@ class HostUnroll(AbstractUnroll):
         self._steps = steps
         self._record = record
         self._make = simulations
+        self._outcome = outcome
         self._simulations: Simulations | None = None
         self._at: tuple[Any, int] | None = None
         self._form: Any = None
@@ -103,7 +107,7 @@ class HostUnroll(AbstractUnroll):
         numbers, episode = np.arange(environments), np.zeros(environments, np.int32)
         seeds = seeds_of(self._task, self._keys(key, numbers, episode))
         observation = self._simulations.reset(numbers, np.asarray(seeds))
-        start = lambda x: EpisodeTally.start(x, self._task.horizon)
+        start = lambda x: EpisodeTally.start(x, self._task.horizon, self._outcome)
         tally = jax.vmap(start)(jnp.asarray(observation))
         state = HostUnrollState(observation, tally, episode, key, 0)
         self._at = (jr.key_data(key).tobytes(), 0)

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, PRNGKeyArray
 
-from applications.envs import AbstractTask
+from applications.envs import AbstractOutcome, AbstractTask
 from applications.rollout._devices import mesh_of, on_all_devices, replicate
 from applications.rollout._jax_rollout import rollout
 from applications.rollout._jax_unroll import start, unroll, UnrollState
@@ -31,15 +31,23 @@ from applications.rollout.transitions import Unrolled
 class JAXEngine(AbstractEngine):
     """Steps a task inside `jax.jit`, and shares populations out over devices."""
 
-    def __init__(self, task: AbstractTask, *, devices: Sequence[Any] | None = None):
+    def __init__(
+        self,
+        task: AbstractTask,
+        *,
+        outcome: AbstractOutcome | None = None,
+        devices: Sequence[Any] | None = None,
+    ):
         """Makes the engine.
 
         Args:
             task: The task.
+            outcome: What its episodes are worth, if not the sum of their rewards.
             devices: The devices of iterations and unrolls; all devices of all processes
                 unless given.
         """
         self._task = task
+        self._outcome = outcome
         self._mesh = mesh_of(devices)
 
     def compile_rollout(
@@ -62,6 +70,7 @@ class JAXEngine(AbstractEngine):
             chunk=chunk,
             visits=visits,
             common_starts=common_starts,
+            outcome=self._outcome,
         )
 
     def compile_iteration(
@@ -87,6 +96,7 @@ class JAXEngine(AbstractEngine):
             chunk,
             visits,
             common_starts,
+            self._outcome,
         )
         mesh = self._mesh
         # The task may hold arrays of its own (a physics model); only the state's
@@ -108,7 +118,9 @@ class JAXEngine(AbstractEngine):
     ) -> AbstractUnroll:
         """As of `AbstractEngine`; the environments are shared out over the devices."""
         at_least_1(steps=steps)
-        return _Unroll(self._task, make_policy, steps, record, self._mesh)
+        return _Unroll(
+            self._task, make_policy, steps, record, self._outcome, self._mesh
+        )
 
 
 @final
@@ -121,6 +133,7 @@ class _Iteration(eqx.Module):
     chunk: int | None = eqx.field(static=True)
     visits: int = eqx.field(static=True)
     common_starts: bool = eqx.field(static=True)
+    outcome: AbstractOutcome | None = eqx.field(static=True)
 
     def __call__(self, state: Any, axis: str | None = None) -> tuple[Any, Metrics]:
         proposal = self.propose(state)
@@ -132,6 +145,7 @@ class _Iteration(eqx.Module):
             chunk=self.chunk,
             visits=self.visits,
             common_starts=self.common_starts,
+            outcome=self.outcome,
             axis=axis,
             key=proposal.key,
         )
@@ -169,9 +183,11 @@ class _Unroll(AbstractUnroll):
         make_policy: MakePolicy,
         steps: int,
         record: bool,
+        outcome: AbstractOutcome | None,
         mesh: Mesh | None,
     ):
         self._task = task
+        self._outcome = outcome
         self._make_policy = make_policy
         self._options = (steps, record)
         self._mesh = mesh
@@ -184,7 +200,7 @@ class _Unroll(AbstractUnroll):
 
     def init(self, environments: int, *, key: PRNGKeyArray) -> UnrollState:
         at_least_1(environments=environments)
-        return self._start(self._task, environments, key=key)
+        return self._start(self._task, environments, self._outcome, key=key)
 
     def __call__(
         self,

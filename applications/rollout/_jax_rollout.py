@@ -1,3 +1,4 @@
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -5,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
-from applications.envs import AbstractTask
-from applications.policies import act
+from applications.envs import AbstractOutcome, AbstractTask
+from applications.policies import act, select_action
 from applications.rollout._devices import share_out
 from applications.rollout._population import count_policies, split_shared
 from applications.rollout.engine import MakePolicy, Population
@@ -26,6 +27,7 @@ def run_episode(
     policy: Callable,
     *,
     visit_at: Int[Array, " visits"] | None = None,
+    outcome: AbstractOutcome | None = None,
     key: PRNGKeyArray,
 ) -> Episode:
     """Runs one policy for one episode.
@@ -34,6 +36,7 @@ def run_episode(
         task: The task.
         policy: An `AbstractPolicy`, or anything that is called like one.
         visit_at: Control steps whose observations are handed back, from `visit_times`.
+        outcome: What the episode is worth, if not the sum of its rewards.
         key: Draws the start state, and what a stochastic policy draws.
 
     Returns:
@@ -51,17 +54,23 @@ def run_episode(
         if visits is not None and visit_at is not None:
             visits = keep_visit(visits, visit_at, tally.length, observation)
         output, _ = act(policy, observation, key=step_key(key, tally.length))
-        after, reward, terminated = task.step(state, task.action_space.select(output))
+        action = select_action(policy, task.action_space, output)
+        after, reward, terminated = task.step(state, action)
         finite = all_finite((output, after, reward))
         # A broken step changes nothing. The last finite state stays, so that no solver
         # iterates on NaN while the other episodes of a batch go on.
         state = where(finite, after, state)
-        tally = tally.see(observation)
-        return state, tally.add(reward, terminated=terminated, finite=finite), visits
+        tally = tally.see(observation).add(
+            reward,
+            terminated=terminated,
+            finite=finite,
+            observation=None if outcome is None else task.observe(state),
+        )
+        return state, tally, visits
 
     count = 0 if visit_at is None else visit_at.size
     visits = empty_visits((), start.size, count)
-    carry = (state, EpisodeTally.start(start, task.horizon), visits)
+    carry = (state, EpisodeTally.start(start, task.horizon, outcome), visits)
     _, tally, visits = jax.lax.while_loop(lambda carry: carry[1].ongoing, step, carry)
     return tally.episode(start, visits)
 
@@ -75,6 +84,7 @@ def rollout(
     chunk: int | None = None,
     visits: int = 0,
     common_starts: bool = False,
+    outcome: AbstractOutcome | None = None,
     axis: str | None = None,
     key: PRNGKeyArray,
 ) -> Episode:
@@ -93,6 +103,7 @@ def rollout(
             its own unless given.
         visits: How many observations of each episode are handed back, at most.
         common_starts: Whether all policies start from the same states.
+        outcome: What an episode is worth, if not the sum of its rewards.
         axis: Inside `jax.shard_map`, the axis of the mesh over which the population is
             shared out. Every device is given all of it, runs its part and is told how
             the others' went.
@@ -110,13 +121,12 @@ def rollout(
         own, index = row
         policy = make_policy(whole(own))
         keys = episode_keys(key, index, episodes, common_starts)
+        run = functools.partial(run_episode, task, policy, outcome=outcome)
         if not visits:
-            return jax.vmap(lambda key: run_episode(task, policy, key=key))(keys)
+            return jax.vmap(lambda key: run(key=key))(keys)
         number = index * episodes + jnp.arange(episodes)
         times = visit_times(number, visits, task.horizon)
-        return jax.vmap(
-            lambda key, times: run_episode(task, policy, visit_at=times, key=key)
-        )(keys, times)
+        return jax.vmap(lambda key, times: run(visit_at=times, key=key))(keys, times)
 
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk is {chunk}; it must be at least 1 policy.")

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
-from applications.envs import AbstractTask
+from applications.envs import AbstractOutcome, AbstractTask
 from applications.rollout._devices import share_out
 from applications.rollout._policies import PolicyRows
 from applications.rollout._population import axes_of
@@ -35,13 +35,20 @@ class UnrollState(eqx.Module):
     key: PRNGKeyArray
 
 
-def start(task: AbstractTask, environments: int, *, key: PRNGKeyArray) -> UnrollState:
+def start(
+    task: AbstractTask,
+    environments: int,
+    outcome: AbstractOutcome | None = None,
+    *,
+    key: PRNGKeyArray,
+) -> UnrollState:
     """Starts the first episode of every environment."""
     episode = jnp.zeros(environments, jnp.int32)
 
     def of_one(environment: Array, episode: Array) -> tuple[Any, EpisodeTally]:
         state = task.reset(key=episode_key(key, environment, episode))
-        return state, EpisodeTally.start(task.observe(state), task.horizon)
+        seen = task.observe(state)
+        return state, EpisodeTally.start(seen, task.horizon, outcome)
 
     state, tally = jax.vmap(of_one)(jnp.arange(environments), episode)
     return UnrollState(state, tally, episode, key)

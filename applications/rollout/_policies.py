@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, PyTree
 
 from applications.envs import ActionSpace
-from applications.policies import act
+from applications.policies import act, select_action
 from applications.rollout._population import (
     axes_of,
     SharedPopulation,
@@ -26,7 +26,7 @@ class PolicyRows(eqx.Module):
     is never copied.
 
     Attributes:
-        action_space: What actions are.
+        action_space: What actions are, unless policies say so themselves.
         make_policy: From weights to a policy.
         rest: What of a policy is no array, and so the same for all.
     """
@@ -86,7 +86,8 @@ class PolicyRows(eqx.Module):
         else:
             whole = eqx.combine(policy, self.rest)
         output, extras = act(whole, observation, key=step_key(key, length))
-        return Decision(observation, output, self.action_space.select(output), extras)
+        action = select_action(whole, self.action_space, output)
+        return Decision(observation, output, action, extras)
 
     def act(
         self,

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
-from applications.envs import AbstractEnvironment
+from applications.envs import AbstractEnvironment, split_outcome
 from applications.rollout.episode import Episode
 from applications.rollout.transitions import Unrolled
 
@@ -184,13 +184,15 @@ def engine_for(task: AbstractEnvironment) -> AbstractEngine:
     Raises:
         ValueError: If no engine is known for tasks of its kind.
     """
-    for kind in type(task).__mro__:
+    bare, outcome = split_outcome(task)
+    options = {} if outcome is None else {"outcome": outcome}
+    for kind in type(bare).__mro__:
         place = _ENGINES.get(f"{kind.__module__}.{kind.__qualname__}")
         if place is not None:
             module, _, name = place.partition(":")
-            return getattr(importlib.import_module(module), name)(task)
+            return getattr(importlib.import_module(module), name)(bare, **options)
     raise ValueError(
-        f"No engine steps a {type(task).__name__}. Derive the task from "
+        f"No engine steps a {type(bare).__name__}. Derive the task from "
         "applications.envs.AbstractTask, or name an engine by register_engine."
     )
 
@@ -201,7 +203,8 @@ def register_engine(kind: type[AbstractEnvironment], engine: str) -> None:
     Args:
         kind: Class of the tasks; its subclasses are stepped likewise.
         engine: Place of a subclass of `AbstractEngine`, as `package.module:Name`. It is
-            imported when it is needed, and called with the task.
+            imported when it is needed, and called with the task and, where that has
+            another outcome than the sum of its rewards, with `outcome`.
     """
     _ENGINES[f"{kind.__module__}.{kind.__qualname__}"] = engine
 

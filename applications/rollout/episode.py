@@ -1,6 +1,6 @@
 """What an episode is, for every engine: where it ends, and what is kept of it."""
 
-from typing import final
+from typing import Any, final
 
 import equinox as eqx
 import jax
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, PyTree
 
+from applications.envs import AbstractOutcome
 from applications.policies import RunningStatistics
 from applications.rollout.visits import empty_visits, Visits
 
@@ -22,7 +23,8 @@ class Episode(eqx.Module):
     """What is kept of an episode.
 
     Attributes:
-        total_reward: Sum of its rewards, undiscounted: the return.
+        total_reward: The return: the sum of its rewards, undiscounted, or the outcome
+            of the task's episodes where it has another.
         length: Number of control steps.
         valid: Whether simulation, policy and return stayed finite to its end. Otherwise
             it ended at the first number that is not, and the return stops before.
@@ -46,13 +48,16 @@ class EpisodeTally(eqx.Module):
     """An episode under way; once it has ended, nothing changes it any more.
 
     Attributes:
-        total_reward: Sum of the rewards so far.
+        total_reward: Sum of the rewards so far, or the outcome if the episode ended
+            here.
         length: Control steps so far.
         valid: Whether everything was finite so far.
         terminated: Whether the task has ended it.
         ongoing: Whether there is another step.
         observations: Statistics of the observations so far.
         horizon: The time limit, in control steps.
+        outcome: What the episode is worth; None for the sum of its rewards.
+        accumulated: What the outcome has accumulated.
     """
 
     total_reward: Float[Array, "*batch"]
@@ -62,16 +67,22 @@ class EpisodeTally(eqx.Module):
     ongoing: Bool[Array, "*batch"]
     observations: RunningStatistics
     horizon: int = eqx.field(static=True)
+    outcome: AbstractOutcome | None = eqx.field(static=True, default=None)
+    accumulated: Any = None
 
     @classmethod
     def start(
-        cls, observation: Float[Array, " observation"], horizon: int
+        cls,
+        observation: Float[Array, " observation"],
+        horizon: int,
+        outcome: AbstractOutcome | None = None,
     ) -> "EpisodeTally":
         """Starts an episode, before its first step.
 
         Args:
             observation: The first observation, for its form; `see` counts it.
             horizon: The time limit, in control steps.
+            outcome: What the episode is worth, if not the sum of its rewards.
 
         Returns:
             The tally.
@@ -85,6 +96,8 @@ class EpisodeTally(eqx.Module):
             ongoing=yes,
             observations=RunningStatistics.empty(observation.size),
             horizon=horizon,
+            outcome=outcome,
+            accumulated=None if outcome is None else outcome.start(observation),
         )
 
     def see(self, observation: Float[Array, " observation"]) -> "EpisodeTally":
@@ -98,7 +111,12 @@ class EpisodeTally(eqx.Module):
         """
         more = self.observations.add(zero_nonfinite(observation))
         observations = where(self.ongoing, more, self.observations)
-        return eqx.tree_at(lambda tally: tally.observations, self, observations)
+        tally = eqx.tree_at(lambda tally: tally.observations, self, observations)
+        if self.outcome is None:
+            return tally
+        first = self.outcome.start(observation)
+        accumulated = where(self.length == 0, first, self.accumulated)
+        return eqx.tree_at(lambda tally: tally.accumulated, tally, accumulated)
 
     def add(
         self,
@@ -107,6 +125,7 @@ class EpisodeTally(eqx.Module):
         terminated: Bool[Array, ""],
         finite: Bool[Array, ""],
         truncated: Bool[Array, ""] | None = None,
+        observation: Float[Array, " observation"] | None = None,
     ) -> "EpisodeTally":
         """Counts a control step.
 
@@ -118,12 +137,20 @@ class EpisodeTally(eqx.Module):
                 and is the last one.
             truncated: Whether the environment cut the episode off there, beside the
                 time limit.
+            observation: What there is to see after it; outcomes read it.
 
         Returns:
             The tally after it.
         """
         finite = self.ongoing & finite
-        total = self.total_reward + jnp.where(finite, reward, jnp.zeros_like(reward))
+        accumulated = self.accumulated
+        if self.outcome is None:
+            earned = jnp.where(finite, reward, jnp.zeros_like(reward))
+            total = self.total_reward + earned
+        else:
+            assert observation is not None
+            accumulated = self.outcome.step(accumulated, observation, reward)
+            total = self.outcome.value(accumulated)
         finite = finite & jnp.isfinite(total)
         length = self.length + self.ongoing.astype(jnp.int32)
         terminated = finite & terminated
@@ -138,10 +165,15 @@ class EpisodeTally(eqx.Module):
             ongoing=ongoing,
             observations=self.observations,
             horizon=self.horizon,
+            outcome=self.outcome,
+            accumulated=where(finite, accumulated, self.accumulated),
         )
 
     def restart(self) -> "EpisodeTally":
-        """Starts the next episode; the statistics of observations run on."""
+        """Starts the next episode; the statistics of observations run on.
+
+        Its outcome starts where its first observation is seen.
+        """
         return EpisodeTally(
             total_reward=jnp.zeros_like(self.total_reward),
             length=jnp.zeros_like(self.length),
@@ -150,6 +182,8 @@ class EpisodeTally(eqx.Module):
             ongoing=jnp.ones_like(self.ongoing),
             observations=self.observations,
             horizon=self.horizon,
+            outcome=self.outcome,
+            accumulated=self.accumulated,
         )
 
     def episode(

@@ -21,7 +21,8 @@ class Transitions(eqx.Module):
     Attributes:
         observation: What the policy saw.
         action: What was sent to the task.
-        reward: What the step earned.
+        reward: What the step earned. Where the task has another outcome than the sum
+            of its rewards: the outcome in an episode's last step, and 0 before.
         next_observation: What there was to see afterwards: of the state that the step
             reached, also where the episode ended there.
         terminated: Whether the task ended the episode there, so that nothing more
@@ -50,7 +51,8 @@ class FinishedEpisodes(eqx.Module):
 
     Attributes:
         ended: Whether an episode ended in the step. Where not, the rest is 0.
-        total_reward: Sum of its rewards, undiscounted, over earlier calls too.
+        total_reward: Sum of its rewards, undiscounted, over earlier calls too, or the
+            outcome.
         length: Number of its control steps.
         valid: Whether it stayed finite to its end.
         terminated: Whether the task ended it, and not the time limit.
@@ -125,9 +127,15 @@ def judge(
         the episode, if it ended; the transition.
     """
     after = tally.see(decision.observation).add(
-        reward, terminated=terminated, finite=finite, truncated=truncated
+        reward,
+        terminated=terminated,
+        finite=finite,
+        truncated=truncated,
+        observation=next_observation,
     )
     ended = ~after.ongoing
+    if after.outcome is not None:
+        reward = jnp.where(ended, after.total_reward, jnp.zeros_like(reward))
     valid = after.valid & all_finite((decision.observation, next_observation))
     transition = Transitions(
         observation=zero_nonfinite(decision.observation),

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from applications.envs import AbstractEnvironment, AbstractTask
+from applications.envs import AbstractEnvironment, AbstractTask, split_outcome
 from applications.policies import (
     AbstractPolicy,
     FlatView,
@@ -369,12 +369,14 @@ class AbstractPolicySearch(eqx.Module, Generic[Learned, Keys]):
         Returns:
             As `after_rollout`.
         """
-        assert isinstance(self.task, AbstractTask)
+        task, worth = split_outcome(self.task)
+        assert isinstance(task, AbstractTask)
         trial = self.before_rollout(state)
         episodes = rollout(
-            self.task,
+            task,
             ToPolicy(self.view),
             trial.acting,
+            outcome=worth,
             axis=axis,
             key=trial.key,
             **self._options,

@@ -12,6 +12,7 @@ from applications.settings._settings import (
     Count as Count,
     flag as flag,
     OptionalCount as OptionalCount,
+    OptionalLevels as OptionalLevels,
     OptionalRate as OptionalRate,
     Positive as Positive,
     Rate as Rate,

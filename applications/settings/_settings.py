@@ -43,6 +43,8 @@ class IsSeed:
 
 Count: TypeAlias = typing.Annotated[int, AtLeast(1)]
 OptionalCount: TypeAlias = typing.Annotated[int | None, AtLeast(1)]
+# Of what a number is rounded to.
+OptionalLevels: TypeAlias = typing.Annotated[int | None, AtLeast(2)]
 Widths: TypeAlias = typing.Annotated[tuple[int, ...], AtLeast(1)]
 Rate: TypeAlias = typing.Annotated[float, Positive()]
 OptionalRate: TypeAlias = typing.Annotated[float | None, Positive()]

@@ -4,6 +4,11 @@ from applications.values._ascent import (
     Direction as Direction,
     trust_step as trust_step,
 )
+from applications.values._choose import (
+    answers as answers,
+    choose as choose,
+    Chosen as Chosen,
+)
 from applications.values._critics import (
     AbstractCritic as AbstractCritic,
     CriticKind as CriticKind,

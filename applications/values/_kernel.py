@@ -1,7 +1,7 @@
 """V(θ) as a Gaussian process: fitted in closed form, and sure of itself or not."""
 
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
 import equinox as eqx
 import jax
@@ -86,6 +86,23 @@ class KernelValue(eqx.Module):
         # The root has no slope at 0.
         return jnp.sqrt(jnp.maximum(1 - half @ half, 1e-6))
 
+    def of_vectors(
+        self, vectors: Float[Array, "policies features"]
+    ) -> tuple[Float[Array, " policies"], Float[Array, " policies"]]:
+        """Mean and deviation of many policies at once, by their encoder's vectors."""
+        # The origin among the points: what is subtracted later is of the same size.
+        middle = jnp.mean(self.points, axis=0, where=self.there[:, None])
+        middle = jnp.nan_to_num(middle)[None]
+        points = jnp.where(self.there[:, None], self.points - middle, 0.0)
+        moved = vectors - middle
+        squares = jnp.sum(moved**2, axis=1)[:, None] + jnp.sum(points**2, axis=1)[None]
+        away = jnp.maximum(squares - 2 * moved @ points.T, 0.0)
+        covariances = _covariance(away, self.length)
+        covariances = jnp.where(self.there[None], covariances, 0.0)
+        half = linalg.solve_triangular(self.factor, covariances.T, lower=True)
+        variances = jnp.maximum(1 - jnp.sum(half**2, axis=0), 1e-6)
+        return covariances @ self.coefficients, jnp.sqrt(variances)
+
     def _covariances(self, policy: PyTree) -> Float[Array, " points"]:
         away = self.points - self.encoder(policy)[None]
         covariances = _covariance(jnp.sum(away**2, axis=1), self.length)
@@ -100,7 +117,7 @@ def fit_kernel(
     spread: Float[Array, ""],
     *,
     scale: float | None,
-    noise: float | None,
+    noise: float | Float[Array, ""] | None,
 ) -> tuple[KernelValue, Float[Array, ""]]:
     """Computes the posterior.
 
@@ -157,5 +174,5 @@ def _covariance(squares: Array, length: Float[Array, ""]) -> Array:
     return jnp.exp(-squares / (2 * length**2))
 
 
-def _choices(given: float | None, otherwise: Sequence[float]) -> Sequence[float]:
+def _choices(given: Any, otherwise: Sequence[float]) -> Sequence[Any]:
     return otherwise if given is None else (given,)

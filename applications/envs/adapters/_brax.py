@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, PRNGKeyArray
 
+from applications.envs._outcomes import refuse_outcome
 from applications.envs._spaces import Discrete
 from applications.envs._task import AbstractEnvironment, AbstractTask
 
@@ -37,6 +38,7 @@ def to_brax(task: AbstractEnvironment) -> Any:
             State as BraxState,
         )
 
+    refuse_outcome(task)
     if not isinstance(task, AbstractTask):
         raise ValueError(
             f"{type(task).__name__} is not in JAX; make the task with physics='mjx'."

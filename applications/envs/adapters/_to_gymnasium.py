@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
+from applications.envs._outcomes import refuse_outcome
 from applications.envs._spaces import Discrete
 from applications.envs._task import AbstractEnvironment, AbstractTask
 from applications.envs.native import NativeTask
@@ -32,6 +33,7 @@ class GymnasiumTask(gymnasium.Env[Any, Any]):
         Raises:
             ValueError: If it is of neither kind.
         """
+        refuse_outcome(task)
         if not isinstance(task, AbstractTask | NativeTask):
             raise ValueError(f"{type(task).__name__} cannot be stepped.")
         self._task = task

@@ -1,5 +1,6 @@
 """Ants told to walk forward at 2 m/s: driven by torques, and by servos."""
 
+import dataclasses
 from typing import final
 
 import equinox as eqx
@@ -42,7 +43,8 @@ _FEET = (
 )
 # A reward of at most 1 a step. The speed is that forward in the body frame, in m/s, up
 # to the commanded one.
-_FACTS = TaskFacts(return_range=(0.0, 1000.0), signals=(Signal("speed", 17, 0.0, 2.0),))
+_FACTS = TaskFacts((0.0, 1000.0), (Signal("speed", 17, 0.0, 2.0),), 0.01)
+_SERVO_FACTS = dataclasses.replace(_FACTS, control_step=0.02)
 
 
 @final
@@ -137,7 +139,7 @@ class AntServo(AbstractMujocoDefinition):
     )
     frame_skip: int = eqx.field(static=True, init=False, default=4)
     derived: tuple[str, ...] = eqx.field(static=True, init=False, default=())
-    facts: TaskFacts = eqx.field(static=True, init=False, default=_FACTS)
+    facts: TaskFacts = eqx.field(static=True, init=False, default=_SERVO_FACTS)
     horizon: int = eqx.field(static=True, default=1000)
 
     def model(self) -> mujoco.MjModel:

@@ -29,9 +29,7 @@ _NOISE = 0.1
 # As of Gymnasium's other walkers, without the bonus: 3 m/s over 1,000 steps return
 # 3,000 less costs. Mania et al. (2018) take Ant as solved at 3,580, of which 1,000 are
 # the bonus. The speed is the torso's along x, in m/s.
-_FACTS = TaskFacts(
-    return_range=(-100.0, 3000.0), signals=(Signal("speed", 13, 0.0, 3.0),)
-)
+_FACTS = TaskFacts((-100.0, 3000.0), (Signal("speed", 13, 0.0, 3.0),), 0.05)
 
 
 @final

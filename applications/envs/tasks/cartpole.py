@@ -24,7 +24,7 @@ _POSITION_LIMIT = 2.4
 _ANGLE_LIMIT = math.radians(12)
 _RESET_RANGE = 0.05
 # A reward of 1 a step for up to 500 steps; the speed is the cart's, in m/s.
-_FACTS = TaskFacts(return_range=(0.0, 500.0), signals=(Signal("speed", 1, -0.5, 0.5),))
+_FACTS = TaskFacts((0.0, 500.0), (Signal("speed", 1, -0.5, 0.5),), _TIME_STEP)
 
 
 @final

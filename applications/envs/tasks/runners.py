@@ -160,7 +160,7 @@ def swimmer(*, horizon: int = 1000, integrator: Integrator | None = None) -> Run
         horizon=horizon,
         integrator=integrator,
         # The range of Faccio et al. (2022).
-        facts=_facts((-100.0, 365.0), 3, -0.2, 0.4),
+        facts=_facts((-100.0, 365.0), 3, -0.2, 0.4, 0.04),
     )
 
 
@@ -199,7 +199,7 @@ def hopper(
         survival_bonus=survival_bonus,
         integrator=integrator,
         # The range of Faccio et al. (2022), without the bonus.
-        facts=_facts((-100.0, 3000.0), 5, 0.0, 3.0),
+        facts=_facts((-100.0, 3000.0), 5, 0.0, 3.0, 0.008),
     )
 
 
@@ -229,7 +229,7 @@ def half_cheetah(
         horizon=horizon,
         integrator=integrator,
         # 4 to 5 m/s over 1,000 steps, less the cost of control.
-        facts=_facts((-100.0, 4000.0), 8, 0.0, 5.0),
+        facts=_facts((-100.0, 4000.0), 8, 0.0, 5.0, 0.05),
     )
 
 
@@ -267,7 +267,7 @@ def walker2d(
         survival_bonus=survival_bonus,
         integrator=integrator,
         # As of the hopper, without the bonus.
-        facts=_facts((-100.0, 3000.0), 8, 0.0, 3.0),
+        facts=_facts((-100.0, 3000.0), 8, 0.0, 3.0, 0.008),
     )
 
 
@@ -276,7 +276,11 @@ def _unit_box(motors: int) -> Continuous:
 
 
 def _facts(
-    return_range: tuple[float, float], index: int, low: float, high: float
+    return_range: tuple[float, float],
+    index: int,
+    low: float,
+    high: float,
+    control_step: float,
 ) -> TaskFacts:
     """Of a task that shows its velocity along x, in m/s."""
-    return TaskFacts(return_range, (Signal("speed", index, low, high),))
+    return TaskFacts(return_range, (Signal("speed", index, low, high),), control_step)

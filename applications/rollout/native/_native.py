@@ -8,6 +8,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
+from applications.envs import AbstractOutcome
 from applications.envs.native import NativeTask
 from applications.rollout._cores import count_cores
 from applications.rollout._iteration import compile_on_host
@@ -38,16 +39,24 @@ from applications.rollout.visits import visit_times, VisitLog
 class NativeEngine(AbstractEngine):
     """Steps a task in C, on the cores that this process may use."""
 
-    def __init__(self, task: NativeTask, *, threads: int | None = None):
+    def __init__(
+        self,
+        task: NativeTask,
+        *,
+        outcome: AbstractOutcome | None = None,
+        threads: int | None = None,
+    ):
         """Makes the engine.
 
         Args:
             task: The task.
+            outcome: What its episodes are worth, if not the sum of their rewards.
             threads: How many threads; unless given, one for each core that this
                 process may use.
         """
         at_least_1(threads=threads)
         self._task = task
+        self._outcome = outcome
         self._threads = count_cores() if threads is None else threads
 
     def compile_rollout(
@@ -90,7 +99,9 @@ class NativeEngine(AbstractEngine):
     ) -> AbstractUnroll:
         """As of `AbstractEngine`, in a single process."""
         at_least_1(steps=steps)
-        return NativeUnroll(self._task, make_policy, steps, record, self._threads)
+        return NativeUnroll(
+            self._task, make_policy, steps, record, self._threads, self._outcome
+        )
 
     def _rollout(
         self,
@@ -110,6 +121,7 @@ class NativeEngine(AbstractEngine):
             threads=self._threads,
             visits=visits,
             common_starts=common_starts,
+            outcome=self._outcome,
             part=part,
         )
 
@@ -134,6 +146,7 @@ class NativeRollout:
         threads: int | None = None,
         visits: int = 0,
         common_starts: bool = False,
+        outcome: AbstractOutcome | None = None,
         part: tuple[int, int] = (0, 1),
     ):
         """Prepares rollouts; compiles at the first one.
@@ -148,6 +161,7 @@ class NativeRollout:
                 process may use.
             visits: How many observations of each episode are handed back, at most.
             common_starts: Whether all policies start from the same states.
+            outcome: What an episode is worth, if not the sum of its rewards.
             part: Which part of a population to run, counted from 0, and of how many
                 equal ones. The last one may be filled up.
 
@@ -165,6 +179,7 @@ class NativeRollout:
         self._block = block
         self._visits = visits
         self._common_starts = common_starts
+        self._outcome = outcome
         self._threads = threads
         self._compiled: set[Any] = set()
         self._draw: Any = None
@@ -217,7 +232,9 @@ class NativeRollout:
         if form in self._compiled:
             return
         if not self._compiled:
-            rows = RowFunctions(self._task, self._make_policy, population)
+            rows = RowFunctions(
+                self._task, self._make_policy, population, self._outcome
+            )
             self._draw = jax.jit(
                 functools.partial(
                     rows.draw,

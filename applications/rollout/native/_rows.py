@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, PyTree
 
+from applications.envs import AbstractOutcome
 from applications.envs.native import NativeTask, Physics
 from applications.rollout._policies import PolicyRows
 from applications.rollout._population import axes_of, count_policies
@@ -49,20 +50,30 @@ class RowFunctions(eqx.Module):
     Attributes:
         task: The task.
         policies: The policies' form.
+        outcome: What episodes are worth, if not the sum of their rewards.
     """
 
     task: NativeTask
     policies: PolicyRows
+    outcome: AbstractOutcome | None = eqx.field(static=True)
 
-    def __init__(self, task: NativeTask, make_policy: MakePolicy, population: Any):
+    def __init__(
+        self,
+        task: NativeTask,
+        make_policy: MakePolicy,
+        population: Any,
+        outcome: AbstractOutcome | None = None,
+    ):
         """Prepares the functions.
 
         Args:
             task: The task.
             make_policy: From weights to a policy.
             population: A population, for its form.
+            outcome: What episodes are worth, if not the sum of their rewards.
         """
         self.task = task
+        self.outcome = outcome
         self.policies = PolicyRows(task.action_space, make_policy, population)
 
     # Whole episodes.
@@ -105,7 +116,8 @@ class RowFunctions(eqx.Module):
         decision, ctrl, finite = self.act(policies, keys, length, physics)
 
         def of_one(start: Array) -> EpisodeTally:
-            return EpisodeTally.start(start, self.task.horizon).see(start)
+            tally = EpisodeTally.start(start, self.task.horizon, self.outcome)
+            return tally.see(start)
 
         tally = jax.vmap(of_one)(decision.observation)
         seen = decision.observation
@@ -126,10 +138,12 @@ class RowFunctions(eqx.Module):
         reward = jax.vmap(definition.reward)(rows.physics, after, rows.action)
         ended = jax.vmap(definition.terminated)(after)
         finite = rows.finite & jax.vmap(all_finite)((after, reward))
-        add = lambda tally, reward, ended, finite: tally.add(
-            reward, terminated=ended, finite=finite
-        )
-        tally = jax.vmap(add)(rows.tally, reward, ended, finite)
+
+        def add(tally, reward, ended, finite, after):
+            seen = None if self.outcome is None else definition.observe(after)
+            return tally.add(reward, terminated=ended, finite=finite, observation=seen)
+
+        tally = jax.vmap(add)(rows.tally, reward, ended, finite, after)
         decision, ctrl, finite = self.act(policies, keys, tally.length, after)
         tally = jax.vmap(EpisodeTally.see)(tally, decision.observation)
         seen = decision.observation
@@ -200,8 +214,10 @@ def start(
     return jax.vmap(of_one)(environments, episodes)
 
 
-def start_tallies(task: NativeTask, size: int) -> EpisodeTally:
+def start_tallies(
+    task: NativeTask, size: int, outcome: AbstractOutcome | None = None
+) -> EpisodeTally:
     """Tallies of episodes that start."""
     observations = jnp.zeros((size, task.observation_size))
-    start = lambda observation: EpisodeTally.start(observation, task.horizon)
+    start = lambda seen: EpisodeTally.start(seen, task.horizon, outcome)
     return jax.vmap(start)(observations)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float64, Int, PRNGKeyArray, PyTree
 
+from applications.envs import AbstractOutcome
 from applications.envs.native import NativeTask, Physics
 from applications.rollout.engine import (
     AbstractUnroll,
@@ -47,6 +48,7 @@ class NativeUnroll(AbstractUnroll):
         steps: int,
         record: bool,
         threads: int,
+        outcome: AbstractOutcome | None = None,
     ):
         """Prepares the steps; compiles at the first call.
 
@@ -56,6 +58,7 @@ class NativeUnroll(AbstractUnroll):
             steps: Control steps of each environment in one call.
             record: Whether transitions are wanted.
             threads: How many threads.
+            outcome: What an episode is worth, if not the sum of its rewards.
 
         Raises:
             ValueError: If the model has state that is not carried on, or there are
@@ -73,10 +76,11 @@ class NativeUnroll(AbstractUnroll):
         self._steps = steps
         self._record = record
         self._threads = threads
+        self._outcome = outcome
         self._form: Any = None
         self._start: Any = jax.jit(lambda *arguments: start(task, *arguments))
         self._tallies: Any = jax.jit(
-            lambda size: start_tallies(task, size), static_argnums=0
+            lambda size: start_tallies(task, size, outcome), static_argnums=0
         )
         self._policies: Any = None
         self._act: Any = None
@@ -136,7 +140,9 @@ class NativeUnroll(AbstractUnroll):
         shapes = tuple(leaf.shape for leaf in jax.tree.leaves(population))
         if self._form == (shapes, size):
             return
-        functions = RowFunctions(self._task, self._make_policy, population)
+        functions = RowFunctions(
+            self._task, self._make_policy, population, self._outcome
+        )
         record = self._record
 
         def judge(*arguments: Any) -> Any:

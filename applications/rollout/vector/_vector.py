@@ -7,9 +7,15 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from applications.envs import AbstractEnvironment, Discrete
+from applications.envs import (
+    AbstractEnvironment,
+    AbstractOutcome,
+    Discrete,
+    split_outcome,
+)
 from applications.envs.adapters import gymnasium_spaces
 from applications.rollout.engine import at_least_1
+from applications.rollout.episode import where
 from applications.rollout.transitions import episode_key
 from applications.rollout.vector._rows import make_rows, Rows
 
@@ -26,6 +32,9 @@ class VectorTask(gymnasium.vector.VectorEnv[Any, Any, Any]):
 
     A step in which a number is not finite earns nothing, shows what was seen before it
     and truncates the episode, so that nothing is made of it but a value expected.
+
+    Where a task has another outcome than the sum of its rewards, that is the reward of
+    an episode's last step, and the others have 0.
 
     Start states are folded from the seed, the number of the environment and that of its
     episode, as in unrolls.
@@ -48,7 +57,9 @@ class VectorTask(gymnasium.vector.VectorEnv[Any, Any, Any]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._task = task
-        self._rows: Rows = make_rows(task, num_envs)
+        bare, outcome = split_outcome(task)
+        self._rows: Rows = make_rows(bare, num_envs)
+        self._worth = None if outcome is None else _Worth(outcome)
         self._keys: Any = jax.jit(jax.vmap(episode_key, in_axes=(None, 0, 0)))
         self._key: Any = None
         self._seen: Any = None
@@ -104,6 +115,9 @@ class VectorTask(gymnasium.vector.VectorEnv[Any, Any, Any]):
         terminated = stepped.terminated & finite
         truncated = stepped.truncated | ~finite | (self._length >= self._task.horizon)
         ended = terminated | truncated
+        if self._worth is not None:
+            worth = self._worth.step(observations, stepped.reward, finite)
+            rewards = np.where(ended, worth, 0.0).astype(np.float64)
         infos: dict[str, Any] = {}
         if ended.any():
             last = np.full(self.num_envs, None, object)
@@ -123,7 +137,10 @@ class VectorTask(gymnasium.vector.VectorEnv[Any, Any, Any]):
     def _start(self, chosen: np.ndarray) -> np.ndarray:
         numbers = np.arange(self.num_envs, dtype=np.int32)
         keys = self._keys(self._key, numbers, self._episode)
-        return self._rows.start(chosen, keys)
+        observations = self._rows.start(chosen, keys)
+        if self._worth is not None:
+            self._worth.start(observations, chosen)
+        return observations
 
     def _given(self, actions: Any) -> np.ndarray:
         """The actions, checked, as the task takes them."""
@@ -141,6 +158,38 @@ class VectorTask(gymnasium.vector.VectorEnv[Any, Any, Any]):
                 f"Actions are integers from 0 to {space.count - 1}; got {given}."
             )
         return given.astype(np.int32)
+
+
+@final
+class _Worth:
+    """What the episodes under way are worth so far, one row an environment."""
+
+    def __init__(self, outcome: AbstractOutcome):
+        self._accumulated: Any = None
+        self._value: Any = jax.jit(jax.vmap(outcome.value))
+        self._begin: Any = jax.jit(jax.vmap(outcome.start))
+        choose = jax.vmap(where)
+
+        def step(accumulated: Any, seen: Any, reward: Any, finite: Any) -> Any:
+            after = jax.vmap(outcome.step)(accumulated, seen, reward)
+            return choose(finite, after, accumulated)
+
+        self._choose: Any = jax.jit(choose)
+        self._step: Any = jax.jit(step)
+
+    def start(self, observations: np.ndarray, chosen: np.ndarray) -> None:
+        """Starts the episodes in the chosen rows; all of them the first time."""
+        fresh = self._begin(observations)
+        if self._accumulated is not None:
+            fresh = self._choose(chosen, fresh, self._accumulated)
+        self._accumulated = fresh
+
+    def step(
+        self, observations: np.ndarray, rewards: np.ndarray, finite: np.ndarray
+    ) -> np.ndarray:
+        """Takes in a step, but where it was not finite; outcomes if all ended here."""
+        self._accumulated = self._step(self._accumulated, observations, rewards, finite)
+        return np.asarray(self._value(self._accumulated))
 
 
 def to_vector(task: AbstractEnvironment, num_envs: int) -> VectorTask:

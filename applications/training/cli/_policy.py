@@ -71,14 +71,17 @@ def evaluate_policy(
     write_json(
         run.evaluation,
         {
+            "outcome": settings.task.outcome,
             "mean": returns.mean().item(),
             "std": returns.std().item(),
             "returns": returns.tolist(),
             "lengths": episodes.length.tolist(),
         },
     )
+    worth = settings.task.outcome
+    worth = "return" if worth == "reward" else worth
     print(
-        f"Mean return of {len(returns)} fresh evaluation episodes: "
+        f"Mean {worth} of {len(returns)} fresh evaluation episodes: "
         f"{returns.mean():.1f} (standard deviation {returns.std():.1f})"
     )
     print(f"Run directory: {run.directory}")

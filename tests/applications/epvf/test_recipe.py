@@ -11,7 +11,7 @@ import pytest
 
 from applications.envs import make
 from applications.epvf.config import Config, PRESETS
-from applications.policies import RunningStatistics, standardise
+from applications.policies import MLPPolicy, RunningStatistics, standardise
 from applications.rollout import Episode
 from applications.search import noise_units, Outcome
 from applications.settings import UserError
@@ -51,6 +51,25 @@ def test_finds_the_best_action(changes):
     assert abs(algorithm.policy(state)(ONE)[0] - 0.5) < 0.1
     assert rows[-1]["return_policy"] > -0.02
     assert all(np.isfinite(row["critic_loss"]) for row in rows)
+
+
+@pytest.mark.nightly
+def test_learns_with_actions_that_have_no_gradient():
+    # The levels are -1, -0.5, 0, 0.5 and 1.
+    changes = {"action_levels": 5, "noise_scale": 0.3}
+    algorithm, state = start(AIM, _config(**changes))
+    state, rows = run(algorithm, state)
+    policy = algorithm.policy(state)
+    assert isinstance(policy, MLPPolicy)
+    assert policy.action_space.select(policy(ONE))[0] == 0.5
+    assert rows[0]["return_policy"] < -0.2 and rows[-1]["return_policy"] > -0.02
+    # Control: what is done has no gradient, what V reads has one.
+    act = lambda bias, read: read(
+        eqx.tree_at(lambda p: p.layers[-1].bias, policy, bias)(ONE)
+    )[0]
+    bias = policy.layers[-1].bias
+    assert np.all(jax.grad(act)(bias, policy.action_space.select) == 0)
+    assert np.all(jax.grad(act)(bias, lambda output: output) != 0)
 
 
 def test_with_the_opposite_reward_it_goes_elsewhere():

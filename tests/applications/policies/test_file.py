@@ -304,3 +304,22 @@ def test_files_of_the_former_format(read, complaint):
     assert complaint(_former(weights + b"0")).endswith("it has more weights.")
     assert complaint(_former(weights, hidden=[True, 2])).startswith("has a header with")
     assert complaint(_former(weights, sha256="0")).startswith("is damaged")
+
+
+def test_levels_and_outcome_are_recorded(read, complaint):
+    task = make("lqr")
+    written = MLPPolicy(task, (), levels=3, key=jax.random.key(0))
+    content = _content(written, task="lqr", task_options={})
+    header = json.loads(content.split(b"\n", 2)[1])
+    assert header["options"]["levels"] == 3
+    _, policy = read(content)
+    assert eqx.tree_equal(policy, written) and policy.action_space.levels == 3
+    # Policies without levels say nothing of them.
+    assert "levels" not in json.loads(_content(_mlp()).split(b"\n", 2)[1])["options"]
+    for levels in (1, True, "3"):
+        options = header["options"] | {"levels": levels}
+        assert "levels" in complaint(_with_header(content, options=options))
+    with pytest.raises(ValueError, match="discrete"):
+        _mlp(levels=3)
+    far = _content(_mlp(), task_options={"outcome": "sparse-goal", "goal": 0.5})
+    assert read(far)[0] == make("cartpole", outcome="sparse-goal", goal=0.5)
