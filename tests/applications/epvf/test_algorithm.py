@@ -116,7 +116,9 @@ def test_clip(clip, getkey):
 
 
 def test_noise_schedule(getkey):
-    config = _config(noise_schedule="linear", noise_scale=0.4, iterations=10)
+    config = _config(
+        noise_schedule="linear", noise_scale=0.4, noise_end=0.0, iterations=10
+    )
     algorithm, state = start(AIM, config)
     key = getkey()
     full = perturbed(algorithm, state, key) - state.learned.policies

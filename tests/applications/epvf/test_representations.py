@@ -142,7 +142,7 @@ def test_sizes_must_fit():
     with pytest.raises(UserError, match="--sizes are of several policies"):
         Config(sizes=(2,))
     with pytest.raises(UserError, match="--sizes 32 is wider than --hidden 16"):
-        Config(sizes=(8, 32), policies="many")
+        Config(sizes=(8, 32), hidden=(16, 16), policies="many")
     with pytest.raises(UserError, match="--num-probes 16 cannot be shared out"):
         Config(representation="interactive-probing", probe_rounds=3)
 
