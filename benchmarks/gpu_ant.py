@@ -15,6 +15,7 @@ At small size, where there is no accelerator:
 """
 
 import argparse
+import dataclasses
 import json
 import signal
 import subprocess
@@ -32,15 +33,14 @@ from _common import machine, ROOT
 
 from applications.envs import AbstractTask, make
 from applications.epvf.algorithm import EPVF
-from applications.epvf.config import Config
+from applications.epvf.config import PRESETS
 from applications.rollout import rollout
 
 
 _SIZES = (1024, 4096, 16384, 65536)
-# The paper's perturbations and its ablation's clip; sizes and rates are ours.
 _FLAGS = (
-    *("--env", "ant", "--physics", "mjx", "--hidden", "16", "16", "--archive", "2"),
-    *("--weight-clip", "1.0", "--normalise", "--checkpoint-every", "20"),
+    *("--preset", "ant", "--env", "ant", "--physics", "mjx"),
+    *("--checkpoint-every", "20"),
 )
 _PPO = ("--algorithm", "ppo", "--env", "ant", "--physics", "mjx")
 _PASSED = 900.0
@@ -89,14 +89,7 @@ def main() -> None:
 
 
 def _measure(size: int, horizon: int) -> dict[str, Any]:
-    config = Config(
-        num_envs=size,
-        hidden=(16, 16),
-        archive=2,
-        normalise=True,
-        # Those of a run's plots; not part of what is measured.
-        eval_episodes=1,
-    )
+    config = dataclasses.replace(PRESETS["ant"], num_envs=size, hidden=(16, 16))
     task = make("ant", physics="mjx", horizon=horizon)
     assert isinstance(task, AbstractTask)
     algorithm = EPVF(task, config)
@@ -104,8 +97,10 @@ def _measure(size: int, horizon: int) -> dict[str, Any]:
 
     def run(state: Any) -> Any:
         trial = algorithm.before_rollout(state)
-        make_policy = algorithm.view.to_policy
-        return trial, rollout(task, make_policy, trial.acting, key=trial.key)
+        make_policy, visits = algorithm.view.to_policy, config.visits
+        return trial, rollout(
+            task, make_policy, trial.acting, visits=visits, key=trial.key
+        )
 
     began = time.perf_counter()
     collect: Any = eqx.filter_jit(run)
