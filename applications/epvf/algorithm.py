@@ -200,8 +200,7 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         returns, valid, predictions = self._predict(
             learned.critic.value, proposal.candidates, outcome.candidates
         )
-        fit_key, states_key = keys.fit, jr.fold_in(keys.fit, 0)
-
+        states_key = jr.fold_in(keys.fit, 0)
         acting, centres = self._kept(outcome.acting, learned.centres)
         archive = learned.archive.add(_record(acting, outcome.candidates))
         pool = _with_visits(learned.states, outcome)
@@ -210,7 +209,7 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         states = self._draw_states(pool, outcome.observations, key=states_key)
         surroundings = self._surroundings(state, archive, shown, states)
         critic, targets, loss = self.critic.fit(
-            learned.critic, archive, shown, surroundings, key=fit_key
+            learned.critic, archive, shown, surroundings, key=keys.fit
         )
 
         starts = _starts(outcome.candidates)[: config.eval_episodes, 0]

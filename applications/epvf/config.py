@@ -192,7 +192,7 @@ class Config:
 
     critic: CriticKind = "kernel"
     """How V is fitted: by gradient steps on a perceptron, or in closed form, as a
-    Gaussian process."""
+    Gaussian process, for which probes and encoders stay as they were drawn."""
 
     kernel_points: Count = 1024
     """Policies of the archive that the kernel reads, at most."""
