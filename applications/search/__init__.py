@@ -6,7 +6,9 @@ from applications.search._low_rank import (
     ToPolicy as ToPolicy,
 )
 from applications.search._noise import (
+    adapt_noise_factor as adapt_noise_factor,
     draw_noise as draw_noise,
+    noise_deviation as noise_deviation,
     noise_units as noise_units,
     NoiseLaw as NoiseLaw,
     NoiseShape as NoiseShape,

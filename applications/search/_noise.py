@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from applications.rollout import Episode
+
 
 NoiseLaw: TypeAlias = Literal["uniform", "gaussian"]
 NoiseShape: TypeAlias = Literal["common", "weight", "array"]
@@ -14,6 +16,11 @@ NoiseShape: TypeAlias = Literal["common", "weight", "array"]
 # Of the largest unit that an array or policy has, what the least may be: a weight of 0
 # is perturbed too.
 _LEAST_UNIT = 0.1
+# Standard deviation of unscaled perturbations.
+_DEVIATIONS = {"gaussian": 1.0, "uniform": 3**-0.5}
+# Of the one-fifth rule (Rechenberg, 1973): the share of successes at which a scale
+# stays. How fast it is adapted and within which factors is ours.
+_SUCCESS_SHARE, _ADAPTATION_RATE, _FACTOR_BOUNDS = 0.2, 0.2, (0.1, 10.0)
 
 Policy = TypeVar("Policy", bound=eqx.Module)
 
@@ -54,6 +61,11 @@ def draw_noise(
     return jax.vmap(draw)(jnp.arange(count))
 
 
+def noise_deviation(law: NoiseLaw) -> float:
+    """Standard deviation of what `draw_noise` draws."""
+    return _DEVIATIONS[law]
+
+
 def noise_units(policy: Policy, shape: NoiseShape) -> Policy:
     """In what units weights are perturbed.
 
@@ -81,3 +93,28 @@ def noise_units(policy: Policy, shape: NoiseShape) -> Policy:
     flat = jnp.where(largest > 0, flat, jnp.ones_like(flat))
     flat = flat / jnp.sqrt(jnp.mean(jnp.square(flat)))
     return eqx.combine(unravel(flat), rest)
+
+
+def adapt_noise_factor(
+    factor: Float[Array, ""], candidates: Episode, evaluation: Episode
+) -> Float[Array, ""]:
+    """Widens perturbations while more than a fifth of them succeed, or narrows them.
+
+    Source: the one-fifth success rule of Rechenberg (1973).
+
+    Args:
+        factor: By what the scale of the perturbations was multiplied.
+        candidates: Episodes of perturbed policies.
+        evaluation: Episodes of the policy that they perturb; a perturbation succeeds if
+            its return is larger than the mean of these.
+
+    Returns:
+        The next factor. It stays where all returns are alike: from those nothing is to
+        be learned of the width.
+    """
+    own = jnp.mean(evaluation.total_reward, where=evaluation.valid)
+    better = jnp.mean(candidates.total_reward > own, where=candidates.valid)
+    returns = jnp.where(candidates.valid, candidates.total_reward, own)
+    known = jnp.isfinite(better) & (jnp.ptp(returns) > 0)
+    change = jnp.where(known, _ADAPTATION_RATE * (better - _SUCCESS_SHARE), 0.0)
+    return jnp.clip(factor * jnp.exp(change), *_FACTOR_BOUNDS)

@@ -22,6 +22,7 @@ from applications.values._fit import (
     descend as descend,
     fit as fit,
     labels as labels,
+    mean_values as mean_values,
     predict as predict,
     TargetKind as TargetKind,
     Targets as Targets,
@@ -29,6 +30,7 @@ from applications.values._fit import (
     Value as Value,
 )
 from applications.values._inputs import (
+    answer_spread as answer_spread,
     bounded_answer as bounded_answer,
     InputScale as InputScale,
     observed_states as observed_states,
@@ -37,7 +39,6 @@ from applications.values._inputs import (
     ScaledFeatures as ScaledFeatures,
     ScaledWeights as ScaledWeights,
     surrounded as surrounded,
-    Surroundings as Surroundings,
 )
 from applications.values._kernel import (
     fit_kernel as fit_kernel,
@@ -55,6 +56,11 @@ from applications.values._schedules import (
     NoiseSchedule as NoiseSchedule,
     Schedule as Schedule,
     schedule as schedule,
+)
+from applications.values._surroundings import (
+    draw_states as draw_states,
+    shown_by as shown_by,
+    Surroundings as Surroundings,
 )
 from applications.values._targets import (
     RankTargets as RankTargets,

@@ -61,6 +61,38 @@ def predict(
     return jax.vmap(of_policy)(records.weights, records.starts)
 
 
+def mean_values(
+    value: Value,
+    make_policy: MakePolicy,
+    population: Float[Array, "policies weights"],
+    starts: Float[Array, "starts observation"],
+    *,
+    deviation: bool = False,
+) -> Float[Array, " policies"]:
+    """The value of each policy of a population.
+
+    Args:
+        value: V(θ) or V(s, θ).
+        make_policy: From weights to a policy.
+        population: Weights, one policy a row.
+        starts: Start states, over which V(s, θ) is averaged.
+        deviation: Whether V's deviation is wanted and not V, of those that have one.
+
+    Returns:
+        One number a policy, in units of the targets.
+    """
+    either: Any = value
+    say = either.deviation if deviation else either
+
+    def of_policy(weights):
+        policy = make_policy(weights)
+        if not value.condition_sizes:
+            return say(policy)
+        return jnp.mean(jax.vmap(lambda start: say(policy, start))(starts))
+
+    return jax.vmap(of_policy)(population)
+
+
 def labels(
     value: Value, records: Record
 ) -> tuple[Float[Array, "batch labels"], Bool[Array, "batch labels"]]:

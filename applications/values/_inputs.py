@@ -9,35 +9,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from applications.envs import AbstractEnvironment, Continuous
+from applications.values._surroundings import Surroundings
 from wsl.encoders import AbstractEncoder, Concatenated, Probing
 
 
 InputScale: TypeAlias = Literal["raw", "noise", "archive"]
 Tree = TypeVar("Tree")
-
-
-@final
-class Surroundings(eqx.Module):
-    """What is known, when V is fitted, of the policies that it is to tell apart.
-
-    Attributes:
-        centre: The policy that others are compared with.
-        noise_scale: Standard deviation of the perturbations of each weight.
-        weight_mean: Mean weights in the archive, as a policy; None where no encoder
-            asks for them.
-        weight_std: Standard deviation of each weight in the archive, likewise.
-        fresh: Policies that were tried last, stacked leaf by leaf.
-        known: Policies of the archive, stacked, or None.
-        states: Observations that policies acted on, one a row.
-    """
-
-    centre: PyTree
-    noise_scale: Float[Array, ""]
-    weight_mean: PyTree
-    weight_std: PyTree
-    fresh: PyTree
-    known: PyTree
-    states: Float[Array, "states observation"]
 
 
 @final
@@ -276,6 +253,24 @@ def observed_states(
             key=jax.random.key(0),
         )
     )
+
+
+def answer_spread(
+    answers: AbstractEncoder, fresh: PyTree, policies: PyTree
+) -> Float[Array, ""]:
+    """Root mean square change of an answer by perturbations.
+
+    Args:
+        answers: From a policy to its answers.
+        fresh: Perturbed policies, stacked leaf by leaf.
+        policies: The policies that they perturb, in turn.
+
+    Returns:
+        The spread; 1 where nothing changes.
+    """
+    perturbed = eqx.filter_vmap(answers)(fresh)
+    own = eqx.filter_vmap(answers)(policies)[: len(perturbed)]
+    return root_mean_square(perturbed.reshape(-1, *own.shape) - own[None])
 
 
 def surrounded(encoder: Tree, surroundings: Surroundings) -> Tree:

@@ -13,6 +13,7 @@ from applications.epvf.algorithm import EPVF
 from applications.epvf.config import Config
 from applications.search import LowRankCandidates
 from applications.settings import UserError
+from applications.values import shown_by
 
 
 @pytest.mark.nightly
@@ -48,7 +49,13 @@ def test_an_iteration_keeps_what_was_tried():
             lambda leaf, k=k: leaf[5 * k : 5 * k + 5], learned.archive.entries.weights
         )
         # As they acted; and so, by the statistics of then, as they were proposed.
-        shown = algorithm._shown(learned.centres, state.observations)
+        to_policy = algorithm.perturbations.to_policy
+        shown = shown_by(
+            lambda own, to_policy=to_policy, learned=learned: to_policy(
+                own, learned.centres
+            ),
+            state.observations,
+        )
         vector = lambda own, shown=shown: algorithm.view.to_vector(shown(own))
         added = jax.vmap(vector)(entries) - state.learned.policies
         np.testing.assert_allclose(

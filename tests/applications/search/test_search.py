@@ -15,7 +15,6 @@ from applications.policies import FlatView, MLPPolicy, RunningStatistics
 from applications.rollout import Episode
 from applications.search import (
     AbstractPolicySearch,
-    draw_noise,
     Outcome,
     Proposal,
     SearchState,
@@ -141,12 +140,3 @@ def test_compiled_it_is_the_same_iteration():
         if jnp.issubdtype(ours.dtype, jax.dtypes.prng_key):
             ours, theirs = jr.key_data(ours), jr.key_data(theirs)
         np.testing.assert_array_equal(ours, theirs)
-
-
-def test_noise_of_a_row_does_not_depend_on_the_others():
-    for law in ("uniform", "gaussian"):
-        few = draw_noise(law, 3, 50, key=jr.key(0))
-        many = draw_noise(law, 8, 50, key=jr.key(0))
-        np.testing.assert_array_equal(few, many[:3])
-        assert len(np.unique(many)) == many.size
-        assert (np.abs(many) <= 1).all() == (law == "uniform")
