@@ -95,6 +95,7 @@ class Keys(NamedTuple):
     fit: PRNGKeyArray
     ascent: PRNGKeyArray
     next: PRNGKeyArray
+    states: PRNGKeyArray
 
 
 @final
@@ -149,7 +150,7 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
 
     def split(self, key: PRNGKeyArray) -> Keys:
         """Splits the key of an iteration by purpose."""
-        return Keys(*jr.split(key, 5))
+        return Keys(*jr.split(key, 6))
 
     def propose(self, state: SearchState[Learned], keys: Keys) -> Proposal:
         """Step 1: θ̃ᵢ = θ + σ εᵢ; beside them θ itself, to see how it stands."""
@@ -182,8 +183,8 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         )
         states = None
         if pool is not None:
-            count, states_key = self.config.num_states, jr.fold_in(keys.fit, 0)
-            states = draw_states(pool, count, observations, key=states_key)
+            count = self.config.num_states
+            states = draw_states(pool, count, observations, key=keys.states)
         surroundings = Surroundings.of_archive(
             archive,
             shown,
