@@ -117,7 +117,7 @@ class TrustAscent(AbstractAscent):
         size = jnp.sqrt(jnp.asarray(float(answers.num_features)))
         spread = landscape.answer_spread * size
         radius_at = schedule(
-            config.resolved_trust_radius, config.trust_schedule, config.iterations
+            config.trust_radius, config.trust_schedule, config.iterations
         )
         radius = jnp.asarray(radius_at(landscape.iteration), jnp.float32)
 

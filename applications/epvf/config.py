@@ -49,7 +49,7 @@ class Config:
     num_envs: Count = 32
     """Parallel environments: policies tried in each iteration."""
 
-    iterations: Count = 100
+    iterations: Count = 40
     """Iterations of the whole run. May be raised when a run is resumed."""
 
     representation: Representation = "answers"
@@ -102,10 +102,9 @@ class Config:
     """Where a trusted step goes: along the gradient, by steps of Adam that starts anew,
     or along the natural gradient."""
 
-    trust_radius: OptionalRate = None
+    trust_radius: Rate = 0.6
     """How far a trusted step goes at most: change of what the policy does, in units of
-    the change that a perturbation makes. 2 where V says how sure it is, with a kernel
-    or an ensemble, and 0.6 otherwise, unless given."""
+    the change that a perturbation makes."""
 
     trust_schedule: Schedule = "constant"
     """How that radius goes to zero over the run; constant keeps it."""
@@ -118,9 +117,9 @@ class Config:
     """Ascend V + optimism x deviation, where V says how sure it is: with a kernel or an
     ensemble."""
 
-    largest_deviation: OptionalRate = 0.6
-    """A trusted step stops where V's deviation, of 1 at most, is larger; where V says
-    how sure it is."""
+    largest_deviation: OptionalRate = None
+    """Stop a trusted step where V's deviation, of 1 at most, is larger. Only where V
+    says how sure it is, with a kernel or an ensemble; not asked unless given."""
 
     policy_lr: Rate = 1e-2
     """Adam's learning rate for the policy, at the start."""
@@ -148,7 +147,7 @@ class Config:
     rank: Count = 1
     """Rank of these matrices."""
 
-    noise_scale: Rate = 0.07
+    noise_scale: Rate = 0.1
     """Scale of the perturbations, at the start."""
 
     noise_adaptation: Literal["none", "success"] = "none"
@@ -166,10 +165,10 @@ class Config:
     common_starts: bool = False
     """Let all policies of an iteration start from the same states."""
 
-    noise_schedule: NoiseSchedule = "constant"
+    noise_schedule: NoiseSchedule = "geometric"
     """How that scale goes to --noise-end over the run; constant keeps it."""
 
-    noise_end: Annotated[float, AtLeast(0)] = 0.05
+    noise_end: Annotated[float, AtLeast(0)] = 0.03
     """Scale of the perturbations at the end, unless it stays."""
 
     normalise: bool = True
@@ -335,13 +334,6 @@ class Config:
         return self.critic == "kernel" or self.ensemble > 1
 
     @property
-    def resolved_trust_radius(self) -> float:
-        """How far a trusted step goes at most."""
-        if self.trust_radius is not None:
-            return self.trust_radius
-        return 2.0 if self.is_sure and self.largest_deviation is not None else 0.6
-
-    @property
     def scales_weights(self) -> bool:
         """Whether the critic reads weights."""
         parts = parts_of(self.representation)
@@ -402,6 +394,8 @@ _PAPER = Config(
     clip="policy",
     noise="uniform",
     noise_scale=0.3,
+    noise_schedule="constant",
+    iterations=100,
     hidden=(16, 16),
     normalise=False,
     antithetic=False,
