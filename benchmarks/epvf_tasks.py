@@ -37,7 +37,7 @@ TASKS: dict[str, tuple[float | None, dict[str, str]]] = {
         90.0,
         {
             # Narrower ones never reach the top: to do nothing is the best they know.
-            "epvf": f"{_recipe(100)} --noise-scale 1",
+            "epvf": f"{_recipe(100)} --noise-scale 1 --noise-schedule constant",
             "openes": f"{_OPENES} --steps 2300000",
             "ppo": "--normalise --steps 2300000",
         },
@@ -72,7 +72,7 @@ TASKS: dict[str, tuple[float | None, dict[str, str]]] = {
     "hopper": (
         None,
         {
-            "epvf": f"{_recipe(300)} --no-survival-bonus",
+            "epvf": f"{_recipe(360)} --no-survival-bonus",
             "ars": f"{_ARS} --steps 8000000 --no-survival-bonus --num-envs 16 --top 4 "
             "--learning-rate 0.01 --noise-scale 0.025",
             "openes": f"{_OPENES} --steps 8000000 --no-survival-bonus",
