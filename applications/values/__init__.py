@@ -38,7 +38,6 @@ from applications.values._inputs import (
     root_mean_square as root_mean_square,
     ScaledFeatures as ScaledFeatures,
     ScaledWeights as ScaledWeights,
-    surrounded as surrounded,
 )
 from applications.values._kernel import (
     fit_kernel as fit_kernel,
@@ -60,6 +59,7 @@ from applications.values._schedules import (
 from applications.values._surroundings import (
     draw_states as draw_states,
     shown_by as shown_by,
+    surrounded as surrounded,
     Surroundings as Surroundings,
 )
 from applications.values._targets import (
