@@ -22,6 +22,7 @@ from applications.values._fit import (
     descend as descend,
     fit as fit,
     labels as labels,
+    mean_of_valid as mean_of_valid,
     mean_values as mean_values,
     predict as predict,
     TargetKind as TargetKind,
