@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from wsl.nn import EquivariantLinear
-from wsl.nn._linear_plan import End, make_plan
+from wsl.nn._linear_plan import LeafPattern, make_plan
 
 
 def split_coefficients(layer: EquivariantLinear) -> list[list[list[Array]]]:
@@ -106,7 +106,7 @@ def count_terms(layer: EquivariantLinear) -> int:
 
 def _in_order(
     layer: EquivariantLinear, coefficients: list[list[list[Array]]]
-) -> Iterator[tuple[End, Array]]:
+) -> Iterator[tuple[LeafPattern, Array]]:
     for columns, blocks in zip(_plan(layer).columns, coefficients, strict=True):
         for line in blocks:
             yield from zip(columns, line, strict=True)
@@ -116,7 +116,7 @@ def _plan(layer: EquivariantLinear):
     return make_plan(layer.space, layer.basis, layer.in_channels, layer.out_channels)
 
 
-def _reduce(tensor: Array, row: End) -> Array:
+def _reduce(tensor: Array, row: LeafPattern) -> Array:
     names = {slot: chr(97 + b) for b, block in enumerate(row.merged) for slot in block}
     before = "".join(names[slot] for slot in range(tensor.ndim - 1))
     after = "".join(names[min(block)] for block in row.kept)
@@ -126,7 +126,7 @@ def _reduce(tensor: Array, row: End) -> Array:
     return jnp.einsum(f"{before}z->{after}z", tensor) / math.prod(gone)
 
 
-def _broadcast(tensor: Array, column: End, sizes: tuple[int, ...]) -> Array:
+def _broadcast(tensor: Array, column: LeafPattern, sizes: tuple[int, ...]) -> Array:
     order = sorted(range(len(column.kept)), key=lambda i: min(column.kept[i]))
     tensor = tensor.transpose(*order, len(order))
     places = {min(block) for block in column.kept}

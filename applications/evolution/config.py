@@ -1,7 +1,8 @@
 """Settings of the algorithms; the docstrings of fields are the help of their flags."""
 
+import abc
 import dataclasses
-from typing import final, TypeAlias
+from typing import ClassVar, final, TypeAlias
 
 from applications.policies import check_policy
 from applications.settings import (
@@ -20,25 +21,15 @@ _FEWEST = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class ARSConfig:
-    """Trains a policy by augmented random search (evosax).
-
-    Defaults are those of Mania et al. (2018) for Ant. A run is a directory; its path is
-    printed at the end.
-    """
+class AbstractConfig(abc.ABC):
+    """Settings that all strategies have, beside `num_envs`, `hidden` and their own."""
 
     steps: Count = 1_000_000
     """Control steps to train for. May be raised when a run is resumed."""
 
-    num_envs: Count = 120
-    """Parallel environments: policies tried in an iteration."""
-
     policy: str = "mlp"
     """What policies are: mlp, a perceptron with hidden units of tanh, or one of your
     own (package.module:Factory)."""
-
-    hidden: Widths = ()
-    """Width of each hidden layer of the policy."""
 
     action_levels: OptionalLevels = None
     """Round what the policy puts out to so many values, evenly from end to end of the
@@ -50,6 +41,46 @@ class ARSConfig:
 
     eval_episodes: Count = 8
     """Extra episodes of the policy itself, to watch it; not learned from."""
+
+    episodes: Count = 1
+    """Episodes of each policy in each iteration."""
+
+    chunk: OptionalCount = None
+    """Policies simulated at once, to bound the memory. All of them unless given."""
+
+    # No flags: no observation is handed back, and each policy has starts of its own.
+    visits: ClassVar[int] = 0
+    common_starts: ClassVar[bool] = False
+
+    def __post_init__(self):
+        """Checks every setting.
+
+        Raises:
+            UserError: With the flag, its value and what it may be.
+        """
+        check_settings(self)
+        check_policy(self.policy, self.action_levels)
+        self._check_own()
+
+    @abc.abstractmethod
+    def _check_own(self) -> None:
+        """Checks what is of one strategy."""
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class ARSConfig(AbstractConfig):
+    """Trains a policy by augmented random search (evosax).
+
+    Defaults are those of Mania et al. (2018) for Ant. A run is a directory; its path is
+    printed at the end.
+    """
+
+    num_envs: Count = 120
+    """Parallel environments: policies tried in an iteration."""
+
+    hidden: Widths = ()
+    """Width of each hidden layer of the policy."""
 
     learning_rate: Rate = 0.015
     """Step size; plain steps."""
@@ -60,54 +91,24 @@ class ARSConfig:
     top: Count = 20
     """Of the directions tried, those that are learned from."""
 
-    episodes: Count = 1
-    """Episodes of each policy in each iteration."""
-
-    chunk: OptionalCount = None
-    """Policies simulated at once, to bound the memory. All of them unless given."""
-
-    def __post_init__(self):
-        """Checks every setting.
-
-        Raises:
-            UserError: With the flag, its value and what it may be.
-        """
-        check_settings(self)
-        check_policy(self.policy, self.action_levels)
+    def _check_own(self) -> None:
         check_directions(self.num_envs, self.top)
 
 
+@final
 @dataclasses.dataclass(frozen=True)
-class OpenESConfig:
+class OpenESConfig(AbstractConfig):
     """Trains a policy by OpenAI's evolution strategy (evosax).
 
     Salimans et al. (2017) have Adam at 0.01 and noise of 0.02, for wider networks. A
     run is a directory; its path is printed at the end.
     """
 
-    steps: Count = 1_000_000
-    """Control steps to train for. May be raised when a run is resumed."""
-
     num_envs: Count = 128
     """Parallel environments: policies tried in an iteration."""
 
-    policy: str = "mlp"
-    """What policies are: mlp, a perceptron with hidden units of tanh, or one of your
-    own (package.module:Factory)."""
-
     hidden: Widths = (16, 16)
     """Width of each hidden layer of the policy."""
-
-    action_levels: OptionalLevels = None
-    """Round what the policy puts out to so many values, evenly from end to end of the
-    range of an action: 3 are full reverse, nothing and full ahead. Not rounded unless
-    given."""
-
-    normalise: bool = False
-    """Standardise observations by running statistics."""
-
-    eval_episodes: Count = 8
-    """Extra episodes of the policy itself, to watch it; not learned from."""
 
     learning_rate: Rate = 0.05
     """Step size of Adam."""
@@ -115,68 +116,24 @@ class OpenESConfig:
     noise_scale: Rate = 0.1
     """Standard deviation of the noise on weights."""
 
-    episodes: Count = 1
-    """Episodes of each policy in each iteration."""
-
-    chunk: OptionalCount = None
-    """Policies simulated at once, to bound the memory. All of them unless given."""
-
-    def __post_init__(self):
-        """Checks every setting.
-
-        Raises:
-            UserError: With the flag, its value and what it may be.
-        """
-        check_settings(self)
-        check_policy(self.policy, self.action_levels)
+    def _check_own(self) -> None:
         check_directions(self.num_envs)
 
 
 @dataclasses.dataclass(frozen=True)
-class AdaptiveConfig:
+class AdaptiveConfig(AbstractConfig):
     """Settings of the strategies that find out their step sizes by themselves."""
-
-    steps: Count = 1_000_000
-    """Control steps to train for. May be raised when a run is resumed."""
 
     num_envs: Count = 32
     """Parallel environments: policies tried in an iteration."""
 
-    policy: str = "mlp"
-    """What policies are: mlp, a perceptron with hidden units of tanh, or one of your
-    own (package.module:Factory)."""
-
     hidden: Widths = ()
     """Width of each hidden layer of the policy."""
-
-    action_levels: OptionalLevels = None
-    """Round what the policy puts out to so many values, evenly from end to end of the
-    range of an action: 3 are full reverse, nothing and full ahead. Not rounded unless
-    given."""
-
-    normalise: bool = False
-    """Standardise observations by running statistics."""
-
-    eval_episodes: Count = 8
-    """Extra episodes of the policy itself, to watch it; not learned from."""
 
     noise_scale: Rate = 0.3
     """Standard deviation of the noise on weights at first; it is adapted."""
 
-    episodes: Count = 1
-    """Episodes of each policy in each iteration."""
-
-    chunk: OptionalCount = None
-    """Policies simulated at once, to bound the memory. All of them unless given."""
-
-    def __post_init__(self):
-        """Checks every setting.
-
-        Raises:
-            UserError: With the flag, its value and what it may be.
-        """
-        check_settings(self)
-        check_policy(self.policy, self.action_levels)
+    def _check_own(self) -> None:
         if self.num_envs < _FEWEST:
             raise UserError(
                 f"--num-envs must be at least {_FEWEST}, some of them better than "

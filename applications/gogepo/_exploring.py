@@ -1,83 +1,19 @@
-"""What has been done so far, and what to command next."""
+"""What to command next."""
 
 from typing import Literal, TypeAlias
 
-import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from applications.gogepo._commands import Commands
-from applications.policies import RunningStatistics
+from applications.gogepo._outcomes import OutcomeStatistics, PolicyRecord
 from applications.stores import Archive
 
 
 Strategy: TypeAlias = Literal["spread", "best", "uniform", "top"]
-# Of the archive: what counts as its top.
-_TOP = 0.1
-
-
-class PolicyRecord(eqx.Module):
-    """What the archive keeps of a policy that was tried.
-
-    Attributes:
-        weights: Its weights.
-        outcome: What it did, in the units of commands; the mean over its episodes.
-        valid: Whether all of them stayed finite to their end.
-    """
-
-    weights: Float[Array, "*batch weights"]
-    outcome: Float[Array, "*batch outcomes"]
-    valid: Bool[Array, "*batch"]
-
-
-class OutcomeStatistics(eqx.Module):
-    """Outcomes so far, of policies that were tried.
-
-    Attributes:
-        least: The least of the first number; the lower end of the range before any.
-        best: The outcome with the largest one; the same before any.
-        moments: Mean and deviation of all.
-    """
-
-    least: Float[Array, ""]
-    best: Float[Array, " outcomes"]
-    moments: RunningStatistics
-
-    @classmethod
-    def none(cls, commands: Commands) -> "OutcomeStatistics":
-        """Nothing so far."""
-        low = jnp.asarray(commands.low)
-        return cls(low[0], low, RunningStatistics.empty(commands.size))
-
-    @property
-    def begun(self) -> Bool[Array, ""]:
-        """Whether there is any outcome."""
-        return self.moments.count > 0
-
-    def add(self, fresh: PolicyRecord) -> "OutcomeStatistics":
-        """With a batch of attempts more. Broken ones do not count."""
-        first, any_valid = fresh.outcome[:, 0], jnp.any(fresh.valid)
-        least = jnp.min(first, where=fresh.valid, initial=jnp.inf)
-        least = jnp.where(self.begun, jnp.minimum(least, self.least), least)
-        at = jnp.argmax(jnp.where(fresh.valid, first, -jnp.inf))
-        better = any_valid & (~self.begun | (first[at] > self.best[0]))
-        each = RunningStatistics(
-            fresh.valid.astype(first.dtype),
-            jnp.where(fresh.valid[:, None], fresh.outcome, 0.0),
-            jnp.zeros_like(fresh.outcome),
-        )
-        return OutcomeStatistics(
-            jnp.where(any_valid, least, self.least),
-            jnp.where(better, fresh.outcome[at], self.best),
-            self.moments.join(each),
-        )
-
-    def between(self, count: int) -> Float[Array, "count outcomes"]:
-        """Commands at equal distances from the least to the best outcome."""
-        part = jnp.linspace(0.0, 1.0, count)[:, None]
-        start = self.best.at[0].set(self.least)
-        return start[None] + part * (self.best - start)[None]
+# The share of the archive that counts as its top.
+_TOP_SHARE = 0.1
 
 
 def explore(
@@ -147,7 +83,7 @@ def _top(
     there = archive.filled & archive.entries.valid
     outcomes = archive.entries.outcome
     first = outcomes[:, 0]
-    least = jnp.nanquantile(jnp.where(there, first, jnp.nan), 1 - _TOP)
+    least = jnp.nanquantile(jnp.where(there, first, jnp.nan), 1 - _TOP_SHARE)
     top = there & (first >= least)
     any_there = jnp.any(there)
     mean = jnp.mean(outcomes, axis=0, where=top[:, None])

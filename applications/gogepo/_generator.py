@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from applications.envs import AbstractEnvironment
 from applications.gogepo._commands import Commands
-from applications.gogepo._exploring import OutcomeStatistics
+from applications.gogepo._outcomes import OutcomeStatistics
 from applications.gogepo.config import Config
 from applications.policies import AbstractPolicy
 from wsl import infer_weight_space
@@ -24,7 +24,7 @@ from wsl.generators import (
 
 
 # Contexts over which generators are calibrated.
-_CONTEXTS = 256
+_CALIBRATION_CONTEXTS = 256
 
 
 def make_generator(
@@ -54,11 +54,15 @@ def make_generator(
         # As much above and below the mean as the ends of the range are at first.
         low, high = -jnp.ones_like(low), jnp.ones_like(high)
     # A grid on the diagonal would hide that numbers of a command vary by themselves.
-    part = jr.uniform(context_key, (_CONTEXTS, commands.size))
+    part = jr.uniform(context_key, (_CALIBRATION_CONTEXTS, commands.size))
     contexts = low[None] + part * (high - low)[None]
     if config.generator == "latent":
         contexts = jnp.concatenate(
-            [contexts, jr.normal(latent_key, (_CONTEXTS, config.latent_size))], axis=1
+            [
+                contexts,
+                jr.normal(latent_key, (_CALIBRATION_CONTEXTS, config.latent_size)),
+            ],
+            axis=1,
         )
     shared: dict[str, Any] = {
         "width": config.generator_width,

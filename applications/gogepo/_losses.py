@@ -6,13 +6,13 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from applications.gogepo._exploring import PolicyRecord
+from applications.gogepo._outcomes import PolicyRecord
 from applications.gogepo.config import Config
 from applications.policies import AbstractPolicy, FlatView
 from applications.stores import Archive
-from applications.values import StandardTargets
+from applications.values import mean_of_valid, StandardTargets
 from wsl.encoders import EncodedMLP
 from wsl.generators import AbstractGenerator, AnswerDistance, LatentGenerator
 
@@ -20,9 +20,9 @@ from wsl.generators import AbstractGenerator, AnswerDistance, LatentGenerator
 Draw: TypeAlias = Callable[[PRNGKeyArray], PolicyRecord]
 
 # Standard normal observations on which latent generators compare policies.
-_COMPARED = 64
-# Weight of the divergence in their evidence lower bound.
-_BETA = 1e-2
+_COMPARISON_STATES = 64
+# Weight of the divergence in their evidence lower bound; ours.
+_DIVERGENCE_WEIGHT = 1e-2
 
 
 def targets_of(archive: Archive[PolicyRecord]) -> StandardTargets:
@@ -55,7 +55,7 @@ def evaluator_loss(
             return jnp.mean((value(view.to_policy(weights)) - targets(outcome)) ** 2)
 
         errors = jax.vmap(error)(drawn.weights, drawn.outcome)
-        return _mean_of_valid(errors, drawn.valid)
+        return mean_of_valid(errors, drawn.valid)
 
     return loss_of
 
@@ -97,12 +97,12 @@ def generator_loss(
             loss = jnp.mean((value(written) - targets(attempt.outcome)) ** 2)
         if isinstance(generator, LatentGenerator) and config.elbo_weight > 0:
             policy = view.to_policy(attempt.weights)
-            inputs = jr.normal(jr.key(0), (_COMPARED, observation_size))
+            inputs = jr.normal(jr.key(0), (_COMPARISON_STATES, observation_size))
             loss += config.elbo_weight * generator.negative_elbo(
                 policy,
                 context,
                 AnswerDistance(inputs),
-                beta=_BETA,
+                beta=_DIVERGENCE_WEIGHT,
                 key=elbo_key,
             )
         return loss
@@ -113,13 +113,6 @@ def generator_loss(
         losses = jax.vmap(
             lambda attempt, key: loss_of_one(generator, attempt, key=key)
         )(drawn, jr.split(loss_key, len(drawn.valid)))
-        return _mean_of_valid(losses, drawn.valid)
+        return mean_of_valid(losses, drawn.valid)
 
     return loss_of
-
-
-def _mean_of_valid(
-    losses: Float[Array, " batch"], valid: Bool[Array, " batch"]
-) -> Float[Array, ""]:
-    count = jnp.maximum(jnp.sum(valid), 1).astype(losses.dtype)
-    return jnp.sum(losses, where=valid) / count

@@ -38,9 +38,16 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from applications.envs import AbstractEnvironment
 from applications.gogepo._commands import Commands, make_commands
-from applications.gogepo._exploring import explore, OutcomeStatistics, PolicyRecord
+from applications.gogepo._evaluator import make_evaluator
+from applications.gogepo._exploring import explore
 from applications.gogepo._generator import context_of, make_generator
 from applications.gogepo._losses import evaluator_loss, generator_loss, targets_of
+from applications.gogepo._outcomes import (
+    empty_archive,
+    OutcomeStatistics,
+    PolicyRecord,
+    record_policies,
+)
 from applications.gogepo.config import Config
 from applications.policies import (
     AbstractPolicy,
@@ -61,10 +68,8 @@ from applications.stores import Archive
 from applications.values import (
     correlation,
     descend,
-    make_encoder,
     schedule,
     StandardTargets,
-    value_function,
 )
 from wsl.encoders import EncodedMLP
 from wsl.generators import AbstractGenerator
@@ -169,8 +174,16 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
         generator = make_generator(
             self.config, self.task, self._draw_policy, self.commands, key=generator_key
         )
-        value = self._make_value(encoder_key, head_key)
-        archive = self._empty_archive()
+        value = make_evaluator(
+            self.config,
+            self.task,
+            self.view.like,
+            self.commands,
+            encoder_key=encoder_key,
+            head_key=head_key,
+        )
+        weights = jnp.zeros((self.config.num_envs, self.view.space.size))
+        archive = empty_archive(self.commands, weights, self.config.archive)
         learned = Learned(
             generator,
             self._generator_optimiser.init(eqx.filter(generator, eqx.is_inexact_array)),
@@ -217,7 +230,7 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
     ) -> tuple[Learned, Metrics]:
         """Steps 3 to 5: store (θᵢ, oᵢ), fit V to the archive, and G to V."""
         config, learned = self.config, state.learned
-        fresh = self._attempts(outcome.acting, outcome.candidates)
+        fresh = record_policies(self.commands, outcome.acting, outcome.candidates)
         archive = learned.archive.add(fresh)
         targets = targets_of(archive)
         outcomes = learned.outcomes.add(fresh)
@@ -341,19 +354,12 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
 
     # What stays inside.
 
-    def _attempts(
-        self, weights: Float[Array, "policies weights"], episodes: Episode
-    ) -> PolicyRecord:
-        """Makes of policies and their episodes what the archive keeps."""
-        outcomes = jnp.mean(self.commands.measure(episodes), axis=1)
-        return PolicyRecord(weights, outcomes, jnp.all(episodes.valid, axis=1))
-
     def _metrics(
         self, state: State, proposal: Proposal, fresh: PolicyRecord, evaluation: Episode
     ) -> Metrics:
         count = len(proposal.candidates)
         expected = self.predict(self.model(state), proposal.candidates)
-        watched = self._attempts(proposal.evaluation, evaluation)
+        watched = record_policies(self.commands, proposal.evaluation, evaluation)
         given, done = proposal.context[count:, 0], watched.outcome[:, 0]
         # The last one is for the best outcome so far.
         best: Episode = jax.tree.map(lambda leaf: leaf[-1], evaluation)
@@ -366,34 +372,6 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
                 expected[:, 0], fresh.outcome[:, 0], fresh.valid
             ),
         }
-
-    def _make_value(
-        self, encoder_key: PRNGKeyArray, head_key: PRNGKeyArray
-    ) -> EncodedMLP:
-        config = self.config
-        encoder = make_encoder(
-            config.representation,
-            self.task,
-            self.view.like,
-            config.encoder_options,
-            key=encoder_key,
-        )
-        return value_function(
-            encoder,
-            config.critic_width,
-            config.critic_depth,
-            out_size=self.commands.size,
-            key=head_key,
-        )
-
-    def _empty_archive(self) -> Archive[PolicyRecord]:
-        size = self.config.num_envs
-        attempt = PolicyRecord(
-            jnp.zeros((size, self.view.space.size)),
-            jnp.zeros((size, self.commands.size)),
-            jnp.zeros(size, bool),
-        )
-        return Archive.empty(attempt, self.config.archive)
 
     def _context_of(
         self, seen: OutcomeStatistics, command: Float[Array, " outcomes"]

@@ -1,7 +1,7 @@
 """Settings of the algorithm; the docstrings of fields are the help of their flags."""
 
 import dataclasses
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from applications.gogepo._commands import CommandKind
 from applications.gogepo._exploring import Strategy
@@ -171,6 +171,10 @@ class Config:
 
     snapshots: Count = 5
     """How many times over the run the generator is kept, to be compared."""
+
+    # No flags: no observation is handed back, and each policy has starts of its own.
+    visits: ClassVar[int] = 0
+    common_starts: ClassVar[bool] = False
 
     def __post_init__(self):
         """Checks every setting.

@@ -3,27 +3,22 @@
 import dataclasses
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 import tyro
-from jaxtyping import Array, Float
-from scipy.stats import spearmanr
 
+from applications.gogepo._curve import answers_of, commands_between, compile_curve
 from applications.gogepo._runs import (
     draw_commands,
     draw_policies,
     open_run,
     snapshots,
 )
-from applications.gogepo.algorithm import GoGePo, Model, State
-from applications.rollout import compile_rollout
+from applications.gogepo.algorithm import GoGePo, State
 from applications.settings import AtLeast, check_settings, Count, Seed, UserError
 from applications.training import (
     checkpoints,
@@ -38,13 +33,8 @@ from applications.training import (
 
 
 _PROG = "python -m applications.gogepo.evaluate"
-# Standard normal observations on which policies are compared, if the evaluator shows
-# them none.
-_SHOWN = 32
 # Policies on the generator's path.
-_PATH = 101
-# Latents by which policies for one command are told apart.
-_DRAWS = 16
+_PATH_POLICIES = 101
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,12 +72,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     asked = tyro.cli(EvaluateArgs, prog=_PROG, args=arguments)
     check_settings(asked)
+    for name in ("low", "high"):
+        given = getattr(asked, name)
+        if given is not None and not math.isfinite(given):
+            raise UserError(f"--{name} must be finite; got {given}.")
     opened = open_run(asked.path)
     run, algorithm = opened.run, opened.search
     models = snapshots(opened)
     last = list(models.values())[-1]
-    commands = _commands(last, asked)
-    curve_of = _curves(algorithm, commands, asked)
+    commands = commands_between(
+        last.outcomes, asked.commands, low=asked.low, high=asked.high
+    )
+    key = key_for(asked.seed, Purpose.EVALUATE)
+    curve_of = compile_curve(algorithm, commands, episodes=asked.episodes, key=key)
     curves = []
     for iteration, model in models.items():
         curves.append({"iteration": iteration, **curve_of(model)})
@@ -112,80 +109,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _commands(model: Model, asked: EvaluateArgs) -> Float[Array, "commands outcomes"]:
-    """Evenly from the least to the best outcome; further numbers in proportion."""
-    least, best = model.outcomes.least, model.outcomes.best
-    for name in ("low", "high"):
-        given = getattr(asked, name)
-        if given is not None and not math.isfinite(given):
-            raise UserError(f"--{name} must be finite; got {given}.")
-    low = least if asked.low is None else jnp.asarray(asked.low)
-    high = best[0] if asked.high is None else jnp.asarray(asked.high)
-    part = jnp.linspace(0.0, 1.0, asked.commands)
-    first = low + part * (high - low)
-    span = best[0] - least
-    share = jnp.where(span > 0, (first - least) / jnp.where(span > 0, span, 1.0), 1.0)
-    rest = share[:, None] * best[None, 1:]
-    return jnp.concatenate([first[:, None], rest], axis=1)
-
-
-def _curves(
-    algorithm: GoGePo, commands: Array, asked: EvaluateArgs
-) -> Callable[[Model], dict[str, Any]]:
-    """From a model to what its policies for commands do, and are expected to.
-
-    With latents also their share of the variance of what policies answer: 0 if all for
-    one command are alike, 1 if the command makes no difference.
-    """
-    key = key_for(asked.seed, Purpose.EVALUATE)
-    given = np.asarray(commands)
-    has_latents = algorithm.config.generator == "latent"
-
-    @eqx.filter_jit
-    def write(model):
-        weights = algorithm.generate(model, commands, key=key)
-        expected = algorithm.predict(model, weights)
-        return algorithm.fold_normalisation(weights, model.observations), expected
-
-    @eqx.filter_jit
-    def latent_share(model):
-        def draw(key):
-            weights = algorithm.generate(model, commands, key=key)
-            return _answers(algorithm, model, weights)
-
-        answers = jax.lax.map(draw, jr.split(key, _DRAWS))
-        return answers.var(axis=0).mean() / answers.var(axis=(0, 1)).mean()
-
-    run = compile_rollout(
-        algorithm.task, algorithm.view.to_policy, episodes=asked.episodes
-    )
-
-    def curve_of(model):
-        acting, expected = write(model)
-        outcomes = np.asarray(algorithm.commands.measure(run(acting, key=key)))
-        achieved = outcomes.mean(axis=1)
-        return {
-            "commanded": given.tolist(),
-            "achieved": achieved.tolist(),
-            "achieved_std": outcomes.std(axis=1).tolist(),
-            "predicted": np.asarray(expected).tolist(),
-            "rank_correlation": _rank_correlation(given[:, 0], achieved[:, 0]),
-            "mean_error": float(np.abs(given[:, 0] - achieved[:, 0]).mean()),
-            "best_achieved": float(achieved[:, 0].max()),
-            **({"latent_share": latent_share(model).item()} if has_latents else {}),
-        }
-
-    return curve_of
-
-
-def _rank_correlation(x: np.ndarray, y: np.ndarray) -> float | None:
-    """Spearman's; None where one of them does not vary."""
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
-        return None
-    result: Any = spearmanr(x, y)
-    return float(result.statistic)
-
-
 def _summary(curve: dict[str, Any]) -> str:
     correlation = curve["rank_correlation"]
     shown = "-" if correlation is None else f"{correlation:.3f}"
@@ -199,8 +122,8 @@ def _summary(curve: dict[str, Any]) -> str:
 def _policies(algorithm: GoGePo, state: State) -> Any:
     """Policies by their answers: those of the archive, and those on command."""
     model = algorithm.model(state)
-    commands = model.outcomes.between(_PATH)
-    answers = eqx.filter_jit(lambda weights: _answers(algorithm, model, weights))
+    commands = model.outcomes.between(_PATH_POLICIES)
+    answers = eqx.filter_jit(lambda weights: answers_of(algorithm, model, weights))
     path = answers(algorithm.generate(model, commands))
     there = np.asarray(
         state.learned.archive.filled & state.learned.archive.entries.valid
@@ -214,20 +137,6 @@ def _policies(algorithm: GoGePo, state: State) -> Any:
         np.asarray(commands[:, 0]),
         algorithm.commands.names[0],
     )
-
-
-def _answers(
-    algorithm: GoGePo, model: Model, population: Float[Array, "policies weights"]
-) -> Float[Array, "policies answers"]:
-    """What policies say to the evaluator's probing states."""
-    shown = getattr(model.value.encoder, "probes", None)
-    if shown is None:
-        shown = jr.normal(jr.key(0), (_SHOWN, algorithm.task.observation_size))
-
-    def of_policy(weights):
-        return jax.vmap(algorithm.view.to_policy(weights))(shown).ravel()
-
-    return jax.vmap(of_policy)(population)
 
 
 def _save(figure: Any, run: Run, name: str) -> None:

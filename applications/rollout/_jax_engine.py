@@ -86,17 +86,14 @@ class JAXEngine(AbstractEngine):
         common_starts: bool = False,
     ) -> Callable[[State], tuple[State, Metrics]]:
         """As of `AbstractEngine`; one program from a state to the next."""
-        at_least_1(episodes=episodes, chunk=chunk)
-        step: Any = _Iteration(
-            self._task,
+        step: Any = self.iteration(
             propose,
             learn,
             make_policy,
-            episodes,
-            chunk,
-            visits,
-            common_starts,
-            self._outcome,
+            episodes=episodes,
+            chunk=chunk,
+            visits=visits,
+            common_starts=common_starts,
         )
         mesh = self._mesh
         # The task may hold arrays of its own (a physics model); only the state's
@@ -112,6 +109,45 @@ class JAXEngine(AbstractEngine):
         step = replicate(step, mesh)
         compiled = jitted.lower(step, replicate(state, mesh)).compile()
         return lambda state: compiled(step, replicate(state, mesh))
+
+    def iteration(
+        self,
+        propose: Callable[[State], Any],
+        learn: Callable[[State, Any, Episode], tuple[State, Metrics]],
+        make_policy: MakePolicy,
+        *,
+        episodes: int,
+        chunk: int | None = None,
+        visits: int = 0,
+        common_starts: bool = False,
+    ) -> Callable[..., tuple[State, Metrics]]:
+        """An iteration as a pure function, to be compiled by the caller.
+
+        Args:
+            propose: As of `AbstractEngine.compile_iteration`.
+            learn: As of `AbstractEngine.compile_iteration`.
+            make_policy: From weights to a policy, for instance `FlatView.to_policy`.
+            episodes: Episodes of each policy.
+            chunk: How many policies are simulated at once, at most; bounds the memory.
+            visits: How many observations of each episode are handed back, at most.
+            common_starts: Whether all policies start from the same states.
+
+        Returns:
+            From a state, and inside `jax.shard_map` the name of the axis over which
+            populations are shared out, to the next state and metrics.
+        """
+        at_least_1(episodes=episodes, chunk=chunk)
+        return _Iteration(
+            self._task,
+            propose,
+            learn,
+            make_policy,
+            episodes,
+            chunk,
+            visits,
+            common_starts,
+            self._outcome,
+        )
 
     def compile_unroll(
         self, make_policy: MakePolicy, *, steps: int, record: bool = True

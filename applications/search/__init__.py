@@ -15,6 +15,8 @@ from applications.search._noise import (
 )
 from applications.search._search import (
     AbstractPolicySearch as AbstractPolicySearch,
+)
+from applications.search._state import (
     Metrics as Metrics,
     Outcome as Outcome,
     Proposal as Proposal,

@@ -2,12 +2,12 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, runtime_checkable, TypeVar
+from typing import Any, Generic
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from applications.envs import AbstractEnvironment, AbstractTask, split_outcome
 from applications.policies import (
@@ -20,140 +20,23 @@ from applications.policies import (
 from applications.rollout import (
     engine_for,
     Episode,
-    Metrics as Metrics,
-    rollout,
+    JAXEngine,
+    Metrics,
     take_policies,
 )
 from applications.search._low_rank import LowRankCandidates, ToPolicy
+from applications.search._state import (
+    Keys,
+    Learned,
+    Outcome,
+    Proposal,
+    SearchSettings,
+    SearchState,
+    Trial,
+)
 
 
 Iteration = Callable[[Any], tuple[Any, Metrics]]
-
-Learned = TypeVar("Learned")
-
-
-@runtime_checkable
-class IterationKeys(Protocol):
-    """The randomness of one iteration: a named tuple with a key for each purpose."""
-
-    @property
-    def rollout(self) -> PRNGKeyArray:
-        """Draws the episodes."""
-        ...
-
-    @property
-    def next(self) -> PRNGKeyArray:
-        """The key of the next iteration."""
-        ...
-
-
-Keys = TypeVar("Keys", bound=IterationKeys)
-
-
-class SearchState(eqx.Module, Generic[Learned]):
-    """Everything that an iteration reads and writes.
-
-    Attributes:
-        learned: What the algorithm itself keeps.
-        observations: Statistics of all observations so far.
-        iteration: How many iterations are done.
-        key: Source of the randomness to come.
-    """
-
-    learned: Learned
-    observations: RunningStatistics
-    iteration: Int[Array, ""]
-    key: PRNGKeyArray
-
-
-class Proposal(eqx.Module):
-    """The policies to try in an iteration.
-
-    Attributes:
-        candidates: Weights of the policies to learn from, one a row, or one policy and
-            thin factors of each.
-        evaluation: Weights of policies that only show how the search stands. Beside
-            factors they are that one policy, again and again.
-        context: What else `learn` needs to know of them.
-    """
-
-    candidates: Any
-    evaluation: Float[Array, "evaluation weights"]
-    context: Any = None
-
-
-class Outcome(eqx.Module):
-    """The episodes of a proposal.
-
-    Attributes:
-        candidates: Episodes of the candidates, `(candidates, episodes)`.
-        evaluation: Episodes of the evaluation policies, `(evaluation, episodes)`.
-        acting: The population of the candidates as they acted, on observations as they
-            are.
-        observations: Statistics of all observations so far, also of these episodes: by
-            them the policies of the next iteration are standardised.
-    """
-
-    candidates: Episode
-    evaluation: Episode
-    acting: Any
-    observations: RunningStatistics
-
-    @property
-    def metrics(self) -> Metrics:
-        """Scalars that say the same of every search.
-
-        Means and maxima are over valid episodes. `env_steps` are the control steps of
-        the candidates; `nan_episodes` are the episodes of both that are not valid.
-        """
-        tried, watched = self.candidates, self.evaluation
-        best = jnp.where(tried.valid, tried.total_reward, -jnp.inf)
-        return {
-            "return_perturbed_mean": jnp.mean(tried.total_reward, where=tried.valid),
-            "return_perturbed_max": jnp.max(best),
-            "return_policy": jnp.mean(watched.total_reward, where=watched.valid),
-            "env_steps": jnp.sum(tried.length),
-            "nan_episodes": jnp.sum(~tried.valid) + jnp.sum(~watched.valid),
-        }
-
-
-class Trial(eqx.Module):
-    """A proposal on its way through the rollout.
-
-    Attributes:
-        proposal: The policies as the algorithm proposed them.
-        acting: The population of candidates and then evaluation policies that act on
-            observations as they are.
-        key: Draws their episodes.
-    """
-
-    proposal: Proposal
-    acting: Any
-    key: PRNGKeyArray
-
-
-@runtime_checkable
-class SearchSettings(Protocol):
-    """What the base reads of an algorithm's settings.
-
-    They may also have `visits`, how many observations of each episode are wanted, and
-    `common_starts`, whether all policies start from the same states.
-    """
-
-    @property
-    def episodes(self) -> int:
-        """Episodes of each policy in each iteration."""
-        ...
-
-    @property
-    def chunk(self) -> int | None:
-        """Policies simulated at once; None for all of them."""
-        ...
-
-    @property
-    def normalise(self) -> bool:
-        """Whether policies see standardised observations."""
-        ...
 
 
 class AbstractPolicySearch(eqx.Module, Generic[Learned, Keys]):
@@ -352,8 +235,8 @@ class AbstractPolicySearch(eqx.Module, Generic[Learned, Keys]):
         return {
             "episodes": config.episodes,
             "chunk": config.chunk,
-            "visits": getattr(config, "visits", 0),
-            "common_starts": getattr(config, "common_starts", False),
+            "visits": config.visits,
+            "common_starts": config.common_starts,
         }
 
     def step(
@@ -369,19 +252,15 @@ class AbstractPolicySearch(eqx.Module, Generic[Learned, Keys]):
         Returns:
             As `after_rollout`.
         """
-        task, worth = split_outcome(self.task)
+        task, outcome = split_outcome(self.task)
         assert isinstance(task, AbstractTask)
-        trial = self.before_rollout(state)
-        episodes = rollout(
-            task,
+        iteration = JAXEngine(task, outcome=outcome).iteration(
+            self.before_rollout,
+            self.after_rollout,
             ToPolicy(self.view),
-            trial.acting,
-            outcome=worth,
-            axis=axis,
-            key=trial.key,
             **self._options,
         )
-        return self.after_rollout(state, trial, episodes)
+        return iteration(state, axis)
 
     def compile(self, state: SearchState[Learned]) -> Iteration:
         """Compiles an iteration for all devices of all processes.

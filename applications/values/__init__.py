@@ -22,6 +22,7 @@ from applications.values._fit import (
     descend as descend,
     fit as fit,
     labels as labels,
+    mean_of_valid as mean_of_valid,
     mean_values as mean_values,
     predict as predict,
     TargetKind as TargetKind,
@@ -38,7 +39,6 @@ from applications.values._inputs import (
     root_mean_square as root_mean_square,
     ScaledFeatures as ScaledFeatures,
     ScaledWeights as ScaledWeights,
-    surrounded as surrounded,
 )
 from applications.values._kernel import (
     fit_kernel as fit_kernel,
@@ -60,6 +60,7 @@ from applications.values._schedules import (
 from applications.values._surroundings import (
     draw_states as draw_states,
     shown_by as shown_by,
+    surrounded as surrounded,
     Surroundings as Surroundings,
 )
 from applications.values._targets import (

@@ -21,9 +21,9 @@ from applications.values._fit import (
     targets_of,
     Value,
 )
-from applications.values._inputs import root_mean_square, surrounded
+from applications.values._inputs import root_mean_square
 from applications.values._kernel import fit_kernel, KernelValue
-from applications.values._surroundings import Surroundings
+from applications.values._surroundings import surrounded, Surroundings
 from applications.values._value_function import value_function
 from wsl.encoders import AbstractEncoder, EncodedMLP
 

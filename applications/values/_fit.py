@@ -164,13 +164,20 @@ def fit(
         records = archive.sample(batch_size, key=key)
         returns, valid = labels(value, records)
         error = predict(value, make_policy, records) - targets(returns)
-        count = jnp.maximum(jnp.sum(valid), 1).astype(error.dtype)
-        return jnp.sum(error**2, where=valid) / count
+        return mean_of_valid(error**2, valid)
 
     value, optimiser_state, loss = descend(
         loss_of, value, optimiser, optimiser_state, updates=updates, key=key
     )
     return value, optimiser_state, targets, loss
+
+
+def mean_of_valid(
+    losses: Float[Array, "*shape"], valid: Bool[Array, "*shape"]
+) -> Float[Array, ""]:
+    """The mean of those losses that count; 0 where none does."""
+    count = jnp.maximum(jnp.sum(valid), 1).astype(losses.dtype)
+    return jnp.sum(losses, where=valid) / count
 
 
 def descend(

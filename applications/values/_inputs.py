@@ -9,16 +9,35 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from applications.envs import AbstractEnvironment, Continuous
-from applications.values._surroundings import Surroundings
-from wsl.encoders import AbstractEncoder, Concatenated, Probing
+from wsl.encoders import AbstractEncoder, Probing
 
 
 InputScale: TypeAlias = Literal["raw", "noise", "archive"]
 Tree = TypeVar("Tree")
 
 
+class AbstractWrapper(AbstractEncoder):
+    """An encoder that shows another one other numbers, or changes what that gives.
+
+    Attributes:
+        encoder: The other encoder.
+    """
+
+    encoder: eqx.AbstractVar[AbstractEncoder]
+
+    @property
+    def num_features(self) -> int:
+        """As of the other encoder."""
+        return self.encoder.num_features
+
+    @property
+    def num_reads(self) -> int:
+        """As of the other encoder."""
+        return self.encoder.num_reads
+
+
 @final
-class ObservedStates(AbstractEncoder):
+class ObservedStates(AbstractWrapper):
     """What a policy answers in states that were observed.
 
     Unlike those of `wsl.encoders.Probing` the states are not learned: they are drawn
@@ -39,14 +58,9 @@ class ObservedStates(AbstractEncoder):
         self.probing = probing
 
     @property
-    def num_features(self) -> int:
-        """Length of the vector: states times numbers of an answer."""
-        return self.probing.num_features
-
-    @property
-    def num_reads(self) -> int:
-        """As many as features."""
-        return self.probing.num_reads
+    def encoder(self) -> Probing:
+        """That of the answers."""
+        return self.probing
 
     @property
     def is_invariant(self) -> bool:
@@ -66,7 +80,7 @@ class ObservedStates(AbstractEncoder):
 
 
 @final
-class ScaledWeights(AbstractEncoder):
+class ScaledWeights(AbstractWrapper):
     """An encoder of z = (θ̃ - θ) / σ in place of the weights θ̃.
 
     Attributes:
@@ -99,16 +113,6 @@ class ScaledWeights(AbstractEncoder):
         self.scale = scale
 
     @property
-    def num_features(self) -> int:
-        """As of the encoder."""
-        return self.encoder.num_features
-
-    @property
-    def num_reads(self) -> int:
-        """As of the encoder."""
-        return self.encoder.num_reads
-
-    @property
     def is_invariant(self) -> bool:
         """No: θ has an order of hidden units, with which policies are compared."""
         return False
@@ -134,7 +138,7 @@ class ScaledWeights(AbstractEncoder):
 
 
 @final
-class ScaledFeatures(AbstractEncoder):
+class ScaledFeatures(AbstractWrapper):
     """An encoder's vector, moved and scaled to about mean 0 and variance 1.
 
     Attributes:
@@ -169,16 +173,6 @@ class ScaledFeatures(AbstractEncoder):
         self.kind = kind
         self.centre = centre
         self.scale = scale
-
-    @property
-    def num_features(self) -> int:
-        """As of the encoder."""
-        return self.encoder.num_features
-
-    @property
-    def num_reads(self) -> int:
-        """As of the encoder."""
-        return self.encoder.num_reads
 
     @property
     def is_invariant(self) -> bool:
@@ -271,46 +265,6 @@ def answer_spread(
     perturbed = eqx.filter_vmap(answers)(fresh)
     own = eqx.filter_vmap(answers)(policies)[: len(perturbed)]
     return root_mean_square(perturbed.reshape(-1, *own.shape) - own[None])
-
-
-def surrounded(encoder: Tree, surroundings: Surroundings) -> Tree:
-    """Puts the present states, centres and scales into an encoder.
-
-    Args:
-        encoder: Any encoder; those that hold none of these stay as they are.
-        surroundings: What is known now.
-
-    Returns:
-        The encoder.
-    """
-    found: Any = encoder
-    match encoder:
-        case Concatenated():
-            parts = [surrounded(part, surroundings) for part in encoder.encoders]
-            found = Concatenated(*parts)
-        case ObservedStates():
-            where = lambda answers: answers.probing.probes
-            found = eqx.tree_at(where, encoder, surroundings.states)
-        case ScaledWeights():
-            centre, scale = surroundings.weight_mean, surroundings.weight_std
-            if encoder.kind == "noise":
-                centre = surroundings.centre
-                ones = lambda leaf: jnp.full_like(leaf, surroundings.noise_scale)
-                arrays, rest = eqx.partition(centre, eqx.is_array)
-                scale = eqx.combine(jax.tree.map(ones, arrays), rest)
-            inner = surrounded(encoder.encoder, surroundings)
-            found = ScaledWeights(inner, encoder.kind, centre, scale)
-        case ScaledFeatures():
-            inner = surrounded(encoder.encoder, surroundings)
-            if encoder.kind == "noise":
-                centre = inner(surroundings.centre)
-                others = surroundings.fresh
-            else:
-                others = surroundings.known
-                centre = jnp.mean(eqx.filter_vmap(inner)(others), axis=0)
-            spread = root_mean_square(eqx.filter_vmap(inner)(others) - centre[None])
-            found = ScaledFeatures(inner, encoder.kind, centre, spread)
-    return found
 
 
 def root_mean_square(x: Float[Array, "*shape"]) -> Float[Array, ""]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -151,9 +151,12 @@ def make_encoder(
             )
         return encoder
     seen, acts = task.observation_size, task.action_space.output_size
-    channels, layers = options.channels, options.layers
-    initializer = jax.nn.initializers.normal(options.probe_scale)
-    map_answer = bounded_answer(task) if options.bounded else identity
+    asked: dict[str, Any] = {
+        "initializer": jax.nn.initializers.normal(options.probe_scale),
+        "map_answer": bounded_answer(task) if options.bounded else identity,
+        "key": key,
+    }
+    sizes: dict[str, Any] = {"channels": options.channels, "key": key}
 
     def space() -> WeightSpace:
         return infer_weight_space(policy, jnp.zeros(seen))
@@ -167,19 +170,10 @@ def make_encoder(
         return ScaleSymmetry.from_space(space(), "sign")
 
     def in_layers(kind: Callable[..., AbstractEncoder]) -> AbstractEncoder:
-        return kind(
-            space(), options.features, channels=channels, num_layers=layers, key=key
-        )
+        return kind(space(), options.features, num_layers=options.layers, **sizes)
 
     def asking(kind: Callable[..., AbstractEncoder]) -> AbstractEncoder:
-        return kind(
-            seen,
-            acts,
-            options.probes,
-            initializer=initializer,
-            map_answer=map_answer,
-            key=key,
-        )
+        return kind(seen, acts, options.probes, **asked)
 
     def interactive() -> AbstractEncoder:
         each, left = divmod(options.probes, options.rounds)
@@ -188,15 +182,7 @@ def make_encoder(
                 f"{options.probes} probes cannot be shared out among "
                 f"{options.rounds} rounds."
             )
-        return InteractiveProbing(
-            seen,
-            acts,
-            options.rounds,
-            each,
-            initializer=initializer,
-            map_answer=map_answer,
-            key=key,
-        )
+        return InteractiveProbing(seen, acts, options.rounds, each, **asked)
 
     kinds: dict[str, Callable[[], AbstractEncoder]] = {
         "flat": lambda: Flat(WeightSpace.from_spec(policy)),
@@ -207,22 +193,17 @@ def make_encoder(
         "scale-graph": lambda: ScaleEquivariantGraph(
             symmetry(),
             options.features,
-            channels=channels,
-            num_layers=layers,
+            num_layers=options.layers,
             bidirectional=False,
-            key=key,
+            **sizes,
         ),
         "forward-graph": lambda: ForwardGraph(
-            symmetry(),
-            options.features,
-            channels=channels,
-            activation=jnp.tanh,
-            key=key,
+            symmetry(), options.features, activation=jnp.tanh, **sizes
         ),
         "probing": lambda: asking(Probing),
         "generated-probing": lambda: asking(GeneratedProbing),
         "interactive-probing": interactive,
-        "answers": lambda: observed_states(task, options.states, map_answer),
+        "answers": lambda: observed_states(task, options.states, asked["map_answer"]),
     }
     encoder = kinds[name]()
     if "probing" in name or name == "answers":

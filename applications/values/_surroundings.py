@@ -1,7 +1,7 @@
 """What is known of the policies that a critic is to tell apart, from an archive."""
 
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any, final, TypeVar
 
 import equinox as eqx
 import jax
@@ -17,7 +17,16 @@ from applications.policies import (
 )
 from applications.stores import Archive, Record, StatePool
 from applications.values._fit import MakePolicy
+from applications.values._inputs import (
+    ObservedStates,
+    root_mean_square,
+    ScaledFeatures,
+    ScaledWeights,
+)
+from wsl.encoders import Concatenated
 
+
+Tree = TypeVar("Tree")
 
 # Fresh policies by which the spread of perturbations is measured, at most.
 _MEASURED = 256
@@ -143,3 +152,43 @@ def draw_states(
     """
     states = pool.sample(count, key=key)
     return states if observations is None else standardise(states, observations)
+
+
+def surrounded(encoder: Tree, surroundings: Surroundings) -> Tree:
+    """Puts the present states, centres and scales into an encoder.
+
+    Args:
+        encoder: Any encoder; those that hold none of these stay as they are.
+        surroundings: What is known now.
+
+    Returns:
+        The encoder.
+    """
+    found: Any = encoder
+    match encoder:
+        case Concatenated():
+            parts = [surrounded(part, surroundings) for part in encoder.encoders]
+            found = Concatenated(*parts)
+        case ObservedStates():
+            where = lambda answers: answers.probing.probes
+            found = eqx.tree_at(where, encoder, surroundings.states)
+        case ScaledWeights():
+            centre, scale = surroundings.weight_mean, surroundings.weight_std
+            if encoder.kind == "noise":
+                centre = surroundings.centre
+                ones = lambda leaf: jnp.full_like(leaf, surroundings.noise_scale)
+                arrays, rest = eqx.partition(centre, eqx.is_array)
+                scale = eqx.combine(jax.tree.map(ones, arrays), rest)
+            inner = surrounded(encoder.encoder, surroundings)
+            found = ScaledWeights(inner, encoder.kind, centre, scale)
+        case ScaledFeatures():
+            inner = surrounded(encoder.encoder, surroundings)
+            if encoder.kind == "noise":
+                centre = inner(surroundings.centre)
+                others = surroundings.fresh
+            else:
+                others = surroundings.known
+                centre = jnp.mean(eqx.filter_vmap(inner)(others), axis=0)
+            spread = root_mean_square(eqx.filter_vmap(inner)(others) - centre[None])
+            found = ScaledFeatures(inner, encoder.kind, centre, spread)
+    return found

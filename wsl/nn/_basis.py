@@ -151,11 +151,11 @@ def partitions(form: Form) -> list[Blocks]:
     for i in canonical_order(form):
         longer = []
         for blocks in found:
-            home = _home(blocks)
+            block_of = _block_of(blocks)
 
-            def place(j: int, home: Mapping[int, int] = home) -> tuple:
+            def place(j: int, block_of: Mapping[int, int] = block_of) -> tuple:
                 parent = form[j].parent
-                return form[j].group, None if parent is None else home[parent]
+                return form[j].group, None if parent is None else block_of[parent]
 
             for b, block in enumerate(blocks):
                 if place(block[0]) == place(i):
@@ -182,14 +182,14 @@ def patterns(form: Form) -> list[Pattern]:
 
 def merge(form: Form, blocks: Blocks) -> Form:
     """The indices of a diagonal."""
-    home = _home(blocks)
+    block_of = _block_of(blocks)
     return tuple(
-        Index(group, None if parent is None else home[parent])
+        Index(group, None if parent is None else block_of[parent])
         for group, parent in (form[block[0]] for block in blocks)
     )
 
 
-def _home(blocks: Sequence[Sequence[int]]) -> dict[int, int]:
+def _block_of(blocks: Sequence[Sequence[int]]) -> dict[int, int]:
     """For each index its block."""
     return {member: b for b, block in enumerate(blocks) for member in block}
 

@@ -14,7 +14,7 @@ from wsl.nn._channels import per_leaf
 from wsl.nn._draw import constant, normals
 from wsl.nn._linear_apply import broadcast_to_leaves, pool_leaves
 from wsl.nn._linear_matmul import times_matrix
-from wsl.nn._linear_plan import BasisName, End, make_plan, Plan, Tying
+from wsl.nn._linear_plan import BasisName, LeafPattern, make_plan, Plan, Tying
 
 
 @final
@@ -108,11 +108,11 @@ class EquivariantLinear(eqx.Module):
             shapes, deviations = plan.tied_shapes, plan.tied_deviations
             spreads = [scale[:, None, None] for scale in deviations]
         else:
-            ends = list(zip(plan.rows, plan.columns, strict=True))
-            shapes = [(_width(rows), _width(columns)) for rows, columns in ends]
+            pairs = list(zip(plan.rows, plan.columns, strict=True))
+            shapes = [(_width(rows), _width(columns)) for rows, columns in pairs]
             spreads = [
-                _spread(deviations, *end)
-                for deviations, end in zip(plan.deviations, ends, strict=True)
+                _spread(deviations, *pair)
+                for deviations, pair in zip(plan.deviations, pairs, strict=True)
             ]
         self.coefficients = normals(key, shapes, [gain * spread for spread in spreads])
         self.bias = constant(0.0, plan.num_constants) if use_bias else None
@@ -125,14 +125,14 @@ class EquivariantLinear(eqx.Module):
         their coefficients in common count once.
         """
         plan = self._plan
-        ends = zip(plan.rows, plan.columns, strict=True)
+        pairs = zip(plan.rows, plan.columns, strict=True)
         if self.basis != "layer-tied":
             return sum(
                 sum(row.fixed for row in rows) * sum(column.fixed for column in columns)
-                for rows, columns in ends
+                for rows, columns in pairs
             )
         sizes = {}
-        for (rows, columns), tying in zip(ends, plan.tyings, strict=True):
+        for (rows, columns), tying in zip(pairs, plan.tyings, strict=True):
             for (row, column), kind in zip(
                 itertools.product(rows, columns), tying.kinds.flat, strict=True
             ):
@@ -203,22 +203,22 @@ class EquivariantLinear(eqx.Module):
         return make_plan(self.space, self.basis, self.in_channels, self.out_channels)
 
 
-def _width(ends: Sequence[End]) -> int:
-    return sum(end.width for end in ends)
+def _width(patterns: Sequence[LeafPattern]) -> int:
+    return sum(pattern.width for pattern in patterns)
 
 
 def _spread(
-    deviations: np.ndarray, rows: Sequence[End], columns: Sequence[End]
+    deviations: np.ndarray, rows: Sequence[LeafPattern], columns: Sequence[LeafPattern]
 ) -> np.ndarray:
     """One number for each block, repeated over the block."""
-    deviations = np.repeat(deviations, [end.width for end in rows], axis=0)
-    return np.repeat(deviations, [end.width for end in columns], axis=1)
+    deviations = np.repeat(deviations, [pattern.width for pattern in rows], axis=0)
+    return np.repeat(deviations, [pattern.width for pattern in columns], axis=1)
 
 
 def _assemble(
     stacks: Mapping[tuple[int, int], Array],
-    rows: Sequence[End],
-    columns: Sequence[End],
+    rows: Sequence[LeafPattern],
+    columns: Sequence[LeafPattern],
     tying: Tying,
 ) -> Array:
     """A matrix of tied blocks; blocks of one shape that lie together in one go."""
@@ -238,9 +238,10 @@ def _assemble(
     return jnp.concatenate(lines, 0)
 
 
-def _runs(ends: Sequence[End]) -> list[tuple[int, int]]:
-    """Where stretches of ends of one width begin and end."""
+def _runs(patterns: Sequence[LeafPattern]) -> list[tuple[int, int]]:
+    """Where stretches of patterns of one width begin and end."""
     lengths = [
-        len(list(run)) for _, run in itertools.groupby(end.width for end in ends)
+        len(list(run))
+        for _, run in itertools.groupby(pattern.width for pattern in patterns)
     ]
     return list(itertools.pairwise(itertools.accumulate(lengths, initial=0)))

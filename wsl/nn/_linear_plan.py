@@ -24,8 +24,8 @@ BasisName: TypeAlias = Literal["full", "near-neighbour", "layer-tied"]
 _OWN_SHARE = 0.9
 
 
-class End(NamedTuple):
-    """One row or column of blocks.
+class LeafPattern(NamedTuple):
+    """A leaf and a pattern of it: one row or column of blocks.
 
     Attributes:
         leaf: The leaf.
@@ -71,8 +71,8 @@ class Plan(NamedTuple):
     """
 
     basis: Basis
-    rows: tuple[tuple[End, ...], ...]
-    columns: tuple[tuple[End, ...], ...]
+    rows: tuple[tuple[LeafPattern, ...], ...]
+    columns: tuple[tuple[LeafPattern, ...], ...]
     deviations: tuple[np.ndarray, ...]
     tyings: tuple[Tying, ...]
     tied_shapes: tuple[tuple[int, int, int], ...]
@@ -89,9 +89,14 @@ def make_plan(
 ) -> Plan:
     """Plans a layer; the same one again for the same arguments."""
     basis = find_basis(space, near=name == "near-neighbour")
-    rows = tuple(_ends(basis, mix.inputs, in_channels) for mix in basis.mixes)
-    columns = tuple(_ends(basis, mix.outputs, out_channels) for mix in basis.mixes)
-    constants = sum(end.width for end in _ends(basis, basis.constants, out_channels))
+    rows = tuple(_leaf_patterns(basis, mix.inputs, in_channels) for mix in basis.mixes)
+    columns = tuple(
+        _leaf_patterns(basis, mix.outputs, out_channels) for mix in basis.mixes
+    )
+    constants = sum(
+        pattern.width
+        for pattern in _leaf_patterns(basis, basis.constants, out_channels)
+    )
     if name == "layer-tied":
         kinds = _kinds(space, rows, columns)
     else:
@@ -108,9 +113,9 @@ def make_plan(
     )
 
 
-def _ends(
+def _leaf_patterns(
     basis: Basis, patterns: Sequence[tuple[int, Pattern]], channels: Sequence[int]
-) -> tuple[End, ...]:
+) -> tuple[LeafPattern, ...]:
     """Rows or columns of blocks, in the order in which they lie side by side."""
     found = []
     for s, pattern in patterns:
@@ -120,19 +125,19 @@ def _ends(
             kept = tuple(blocks[b] for b in pattern.kept)
             fixed = basis.layouts[leaf].fixed
             width = fixed * channels[leaf]
-            found.append(End(leaf, frozenset(blocks), kept, width, fixed))
+            found.append(LeafPattern(leaf, frozenset(blocks), kept, width, fixed))
     return tuple(found)
 
 
-def _is_own(row: End, column: End) -> bool:
+def _is_own(row: LeafPattern, column: LeafPattern) -> bool:
     """Whether a term reads the very entry of the leaf that it writes."""
     every = len(row.merged) == len(row.kept) and all(len(b) == 1 for b in row.merged)
     return every and row == column._replace(width=row.width)
 
 
 def _deviations(
-    rows: Sequence[Sequence[End]],
-    columns: Sequence[Sequence[End]],
+    rows: Sequence[Sequence[LeafPattern]],
+    columns: Sequence[Sequence[LeafPattern]],
     kinds: Sequence[Sequence[Sequence[Any]]],
     num_leaves: int,
 ) -> tuple[np.ndarray, ...]:
@@ -164,8 +169,8 @@ def _deviations(
 
 def _kinds(
     space: WeightSpace,
-    rows: Sequence[Sequence[End]],
-    columns: Sequence[Sequence[End]],
+    rows: Sequence[Sequence[LeafPattern]],
+    columns: Sequence[Sequence[LeafPattern]],
 ) -> list[list[list[Any]]]:
     """What a term does, without saying in which layer.
 
@@ -192,11 +197,11 @@ def _kinds(
         )
         return into == out_of, numbers[into] == numbers[out_of], shared
 
-    def role(end: End) -> tuple:
-        shape = structure[end.leaf], end.fixed, end.width
-        return names[end.leaf], shape, end.merged
+    def role(pattern: LeafPattern) -> tuple:
+        shape = structure[pattern.leaf], pattern.fixed, pattern.width
+        return names[pattern.leaf], shape, pattern.merged
 
-    def kind(row: End, column: End) -> tuple:
+    def kind(row: LeafPattern, column: LeafPattern) -> tuple:
         match = frozenset(zip(row.kept, column.kept, strict=True))
         return role(row), role(column), relation(column.leaf, row.leaf), match
 
@@ -207,8 +212,8 @@ def _kinds(
 
 
 def _tie(
-    rows: Sequence[Sequence[End]],
-    columns: Sequence[Sequence[End]],
+    rows: Sequence[Sequence[LeafPattern]],
+    columns: Sequence[Sequence[LeafPattern]],
     kinds: Sequence[Sequence[Sequence[Any]]],
     deviations: Sequence[np.ndarray],
 ) -> tuple[tuple[Tying, ...], tuple[tuple[int, int, int], ...], tuple[np.ndarray, ...]]:

@@ -12,7 +12,7 @@ import pytest
 
 from applications.envs import make
 from applications.gogepo import Config, GoGePo
-from applications.gogepo._exploring import PolicyRecord
+from applications.gogepo._outcomes import PolicyRecord
 from applications.policies import RunningStatistics
 from applications.rollout import Episode, rollout
 

@@ -7,7 +7,8 @@ import jax.random as jr
 import numpy as np
 
 from applications.gogepo._commands import Commands
-from applications.gogepo._exploring import explore, OutcomeStatistics, PolicyRecord
+from applications.gogepo._exploring import explore
+from applications.gogepo._outcomes import OutcomeStatistics, PolicyRecord
 from applications.stores import Archive
 
 

@@ -25,6 +25,8 @@ class Config(NamedTuple):
     episodes: int = 2
     chunk: int | None = None
     normalise: bool = False
+    visits: int = 0
+    common_starts: bool = False
 
 
 class Keys(NamedTuple):

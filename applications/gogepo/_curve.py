@@ -1,0 +1,144 @@
+"""What policies do of what is commanded: the curve, and how good it is."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+from scipy.stats import spearmanr
+
+from applications.gogepo._outcomes import OutcomeStatistics
+from applications.gogepo.algorithm import GoGePo, Model
+from applications.rollout import compile_rollout
+
+
+# Standard normal observations on which policies are compared, if the evaluator shows
+# them none.
+_COMPARISON_STATES = 32
+# Latents by which policies for one command are told apart.
+_LATENT_DRAWS = 16
+
+
+def commands_between(
+    outcomes: OutcomeStatistics,
+    count: int,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+) -> Float[Array, "commands outcomes"]:
+    """Commands at equal distances; further numbers are in proportion to the first.
+
+    Args:
+        outcomes: What was done.
+        count: How many.
+        low: First number of the first command; the least outcome unless given.
+        high: First number of the last one; the best outcome unless given.
+
+    Returns:
+        The commands.
+    """
+    least, best = outcomes.least, outcomes.best
+    start = least if low is None else jnp.asarray(low)
+    end = best[0] if high is None else jnp.asarray(high)
+    first = start + jnp.linspace(0.0, 1.0, count) * (end - start)
+    span = best[0] - least
+    share = jnp.where(span > 0, (first - least) / jnp.where(span > 0, span, 1.0), 1.0)
+    rest = share[:, None] * best[None, 1:]
+    return jnp.concatenate([first[:, None], rest], axis=1)
+
+
+def compile_curve(
+    algorithm: GoGePo,
+    commands: Float[Array, "commands outcomes"],
+    *,
+    episodes: int,
+    key: PRNGKeyArray,
+) -> Callable[[Model], dict[str, Any]]:
+    """Prepares rollouts of policies for commands.
+
+    Args:
+        algorithm: What writes them.
+        commands: What they are to do.
+        episodes: Episodes for each command.
+        key: Source of start states and latents, the same for all models.
+
+    Returns:
+        From a model to a curve: by command what is done and what is expected, and how
+        well both agree. With latents also their share of the variance of what policies
+        answer: 0 if all for one command are alike, 1 if the command makes no
+        difference.
+    """
+    given = np.asarray(commands)
+    has_latents = algorithm.config.generator == "latent"
+
+    @eqx.filter_jit
+    def write(model):
+        weights = algorithm.generate(model, commands, key=key)
+        expected = algorithm.predict(model, weights)
+        return algorithm.fold_normalisation(weights, model.observations), expected
+
+    @eqx.filter_jit
+    def latent_share(model):
+        def draw(key):
+            weights = algorithm.generate(model, commands, key=key)
+            return answers_of(algorithm, model, weights)
+
+        answers = jax.lax.map(draw, jr.split(key, _LATENT_DRAWS))
+        return answers.var(axis=0).mean() / answers.var(axis=(0, 1)).mean()
+
+    run = compile_rollout(algorithm.task, algorithm.view.to_policy, episodes=episodes)
+
+    def curve_of(model):
+        acting, expected = write(model)
+        outcomes = np.asarray(algorithm.commands.measure(run(acting, key=key)))
+        achieved = outcomes.mean(axis=1)
+        return {
+            "commanded": given.tolist(),
+            "achieved": achieved.tolist(),
+            "achieved_std": outcomes.std(axis=1).tolist(),
+            "predicted": np.asarray(expected).tolist(),
+            "rank_correlation": rank_correlation(given[:, 0], achieved[:, 0]),
+            "mean_error": float(np.abs(given[:, 0] - achieved[:, 0]).mean()),
+            "best_achieved": float(achieved[:, 0].max()),
+            **({"latent_share": latent_share(model).item()} if has_latents else {}),
+        }
+
+    return curve_of
+
+
+def rank_correlation(
+    x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]
+) -> float | None:
+    """Spearman's; None where one of them does not vary."""
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None
+    result: Any = spearmanr(x, y)
+    return float(result.statistic)
+
+
+def answers_of(
+    algorithm: GoGePo, model: Model, population: Float[Array, "policies weights"]
+) -> Float[Array, "policies answers"]:
+    """What policies say to the evaluator's probing states.
+
+    Args:
+        algorithm: What wrote them.
+        model: Has the evaluator.
+        population: Their weights, for standardised observations.
+
+    Returns:
+        One row a policy; to random states where the evaluator has none.
+    """
+    shown = getattr(model.value.encoder, "probes", None)
+    if shown is None:
+        size = algorithm.task.observation_size
+        shown = jr.normal(jr.key(0), (_COMPARISON_STATES, size))
+
+    def of_policy(weights):
+        return jax.vmap(algorithm.view.to_policy(weights))(shown).ravel()
+
+    return jax.vmap(of_policy)(population)

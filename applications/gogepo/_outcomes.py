@@ -1,0 +1,109 @@
+"""What policies did: one by one, as an archive keeps it, and all together."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from applications.gogepo._commands import Commands
+from applications.policies import RunningStatistics
+from applications.rollout import Episode
+from applications.stores import Archive
+
+
+class PolicyRecord(eqx.Module):
+    """What the archive keeps of a policy that was tried.
+
+    Attributes:
+        weights: Its weights.
+        outcome: What it did, in the units of commands; the mean over its episodes.
+        valid: Whether all of them stayed finite to their end.
+    """
+
+    weights: Float[Array, "*batch weights"]
+    outcome: Float[Array, "*batch outcomes"]
+    valid: Bool[Array, "*batch"]
+
+
+def record_policies(
+    commands: Commands, weights: Float[Array, "policies weights"], episodes: Episode
+) -> PolicyRecord:
+    """Makes of policies and their episodes what the archive keeps.
+
+    Args:
+        commands: What can be commanded.
+        weights: Weights of the policies.
+        episodes: Their episodes, `(policies, episodes)`.
+
+    Returns:
+        A batch of records.
+    """
+    outcomes = jnp.mean(commands.measure(episodes), axis=1)
+    return PolicyRecord(weights, outcomes, jnp.all(episodes.valid, axis=1))
+
+
+def empty_archive(
+    commands: Commands, weights: Float[Array, "policies weights"], batches: int
+) -> Archive[PolicyRecord]:
+    """An archive without policies.
+
+    Args:
+        commands: What can be commanded.
+        weights: Those of one batch, for their form.
+        batches: How many such batches it can hold.
+
+    Returns:
+        The archive.
+    """
+    size = len(weights)
+    outcomes = jnp.zeros((size, commands.size))
+    record = PolicyRecord(weights, outcomes, jnp.zeros(size, bool))
+    return Archive.empty(record, batches)
+
+
+class OutcomeStatistics(eqx.Module):
+    """Outcomes so far, of policies that were tried.
+
+    Attributes:
+        least: The least of the first number; the lower end of the range before any.
+        best: The outcome with the largest one; the same before any.
+        moments: Mean and deviation of all.
+    """
+
+    least: Float[Array, ""]
+    best: Float[Array, " outcomes"]
+    moments: RunningStatistics
+
+    @classmethod
+    def none(cls, commands: Commands) -> "OutcomeStatistics":
+        """Nothing so far."""
+        low = jnp.asarray(commands.low)
+        return cls(low[0], low, RunningStatistics.empty(commands.size))
+
+    @property
+    def begun(self) -> Bool[Array, ""]:
+        """Whether there is any outcome."""
+        return self.moments.count > 0
+
+    def add(self, fresh: PolicyRecord) -> "OutcomeStatistics":
+        """With a batch of attempts more. Broken ones do not count."""
+        first, any_valid = fresh.outcome[:, 0], jnp.any(fresh.valid)
+        least = jnp.min(first, where=fresh.valid, initial=jnp.inf)
+        least = jnp.where(self.begun, jnp.minimum(least, self.least), least)
+        at = jnp.argmax(jnp.where(fresh.valid, first, -jnp.inf))
+        better = any_valid & (~self.begun | (first[at] > self.best[0]))
+        each = RunningStatistics(
+            fresh.valid.astype(first.dtype),
+            jnp.where(fresh.valid[:, None], fresh.outcome, 0.0),
+            jnp.zeros_like(fresh.outcome),
+        )
+        return OutcomeStatistics(
+            jnp.where(any_valid, least, self.least),
+            jnp.where(better, fresh.outcome[at], self.best),
+            self.moments.join(each),
+        )
+
+    def between(self, count: int) -> Float[Array, "count outcomes"]:
+        """Commands at equal distances from the least to the best outcome."""
+        part = jnp.linspace(0.0, 1.0, count)[:, None]
+        start = self.best.at[0].set(self.least)
+        return start[None] + part * (self.best - start)[None]
