@@ -1,5 +1,10 @@
 """The base of all that tries populations of policies and learns from how they did."""
 
+from applications.search._base import (
+    AbstractSearch as AbstractSearch,
+    Metrics as Metrics,
+    SearchState as SearchState,
+)
 from applications.search._low_rank import (
     draw_perturbations as draw_perturbations,
     LowRankCandidates as LowRankCandidates,
@@ -13,9 +18,11 @@ from applications.search._noise import (
 )
 from applications.search._search import (
     AbstractPolicySearch as AbstractPolicySearch,
-    Metrics as Metrics,
     Outcome as Outcome,
     Proposal as Proposal,
-    SearchState as SearchState,
     Trial as Trial,
+)
+from applications.search._steps import (
+    AbstractStepSearch as AbstractStepSearch,
+    Actors as Actors,
 )

@@ -1,0 +1,79 @@
+"""``python -m applications.pvf.train``: trains, and leaves a run directory."""
+
+import sys
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+
+from applications.envs import TaskSettings
+from applications.pvf.algorithm import Learned, PVF
+from applications.pvf.config import PRESETS
+from applications.search import SearchState
+from applications.training import (
+    CommandLine,
+    exit_on_user_error,
+    keep_compiled,
+    parse_settings,
+    Row,
+    RunSettings,
+    shown,
+    train,
+)
+
+
+COMMAND_LINE = CommandLine(
+    "python -m applications.pvf.train",
+    {
+        name: RunSettings("pvf", TaskSettings(env="swimmer"), config, preset=name)
+        for name, config in PRESETS.items()
+    },
+    selector="preset",
+)
+
+
+@exit_on_user_error
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Trains as the command line says.
+
+    Args:
+        arguments: The command line; the program's own unless given.
+
+    Returns:
+        The exit code: 0, or 2 for input that cannot be used.
+    """
+    settings, resumed = parse_settings(COMMAND_LINE, arguments)
+    train(
+        PVF,
+        settings,
+        resumed=resumed,
+        limit="steps",
+        summarise_start=_summarise_start,
+        format_row=_format_row,
+        must_be_finite=("critic_loss", "weight_norm"),
+    )
+    return 0
+
+
+def _summarise_start(search: PVF, state: SearchState[Learned]) -> str:
+    config, learned = search.config, state.learned
+    arrays = eqx.filter(learned.critic.critics, eqx.is_array)
+    critic = sum(leaf.size for leaf in jax.tree.leaves(arrays))
+    return (
+        f"policy of {learned.actor.weights.size} weights, {config.critic} "
+        f"({config.representation}) of {critic:,}, {config.num_envs} environments"
+    )
+
+
+def _format_row(row: Row) -> str:
+    return (
+        f"return {shown(row, 'return_policy', '.1f')}  "
+        f"perturbed {shown(row, 'return_perturbed_mean', '.1f')}  "
+        f"q {shown(row, 'q_mean', '.1f')}  "
+        f"{shown(row, 'steps_per_second', ',.0f')} steps/s"
+    )
+
+
+if __name__ == "__main__":
+    keep_compiled()
+    sys.exit(main())
