@@ -45,6 +45,17 @@ class StochasticPolicy(AbstractPolicy):
     mean: MLPPolicy
     log_std: Float[Array, " deviations"]
 
+    def __init__(self, mean: MLPPolicy, log_std: Float[Array, " deviations"]):
+        """Makes the policy.
+
+        Args:
+            mean: The perceptron; bounded by tanh where actions are continuous.
+            log_std: Logarithm of the deviation of each number of a continuous action;
+                nothing where actions are discrete.
+        """
+        self.mean = mean
+        self.log_std = log_std
+
     @classmethod
     def around(cls, mean: MLPPolicy, std: float) -> "StochasticPolicy":
         """Makes a policy with the same deviation in all directions.

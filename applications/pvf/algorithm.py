@@ -25,13 +25,12 @@ from applications.envs import AbstractEnvironment, Continuous
 from applications.policies import (
     AbstractPolicy,
     FlatView,
-    make_policy,
-    MLPPolicy,
     NoisyPolicy,
     RunningStatistics,
     standardise,
     StochasticPolicy,
 )
+from applications.pvf._start import draw_policy
 from applications.pvf.config import Config
 from applications.rollout import engine_for, Episode, Unrolled
 from applications.search import (
@@ -182,14 +181,14 @@ class PVF(AbstractStepSearch[Learned, Keys]):
             raise UserError(f"Steps of this task cannot be had: {error}") from error
         self.task = task
         self.config = config
-        self.view = FlatView(self._draw_policy(key=jr.key(0)))
+        self.view = FlatView(draw_policy(task, config, key=jr.key(0)))
         self.value = StepValue(task.action_space, config.critic == "pavf")
 
     def init(self, *, key: PRNGKeyArray) -> SearchState[Learned]:
         """Draws policy and critic; the replay is empty."""
         config = self.config
         policy_key, critic_key, run_key = jr.split(key, 3)
-        weights = self.view.to_vector(self._draw_policy(key=policy_key))
+        weights = self.view.to_vector(draw_policy(self.task, config, key=policy_key))
         critics = self._draw_critics(key=critic_key)
         arrays = eqx.filter(critics, eqx.is_inexact_array)
         learned = Learned(
@@ -272,18 +271,6 @@ class PVF(AbstractStepSearch[Learned, Keys]):
         return policy.mean if isinstance(policy, StochasticPolicy) else policy
 
     # The start.
-
-    def _draw_policy(self, *, key: PRNGKeyArray) -> AbstractPolicy:
-        config = self.config
-        policy = make_policy(config.policy, self.task, config.hidden, key=key)
-        if isinstance(policy, MLPPolicy):
-            if config.start == "zero":
-                last = lambda policy: (policy.layers[-1].weight, policy.layers[-1].bias)
-                zeros = jax.tree.map(jnp.zeros_like, last(policy))
-                policy = eqx.tree_at(last, policy, zeros)
-            if config.policy_kind == "stochastic":
-                return StochasticPolicy.around(policy, config.policy_std)
-        return policy
 
     def _draw_critics(self, *, key: PRNGKeyArray) -> StepCritic:
         config, task = self.config, self.task
@@ -458,9 +445,13 @@ class PVF(AbstractStepSearch[Learned, Keys]):
         if config.theta_noise:
             noise = jr.normal(noise_key, acting.shape)
             shown = acting + config.theta_noise * frame.noise_scale * noise
-        targets = jax.vmap(
-            lambda *of_one, key: self._targets(critic.target, *of_one, frame, key=key)
-        )(batch, shown, acting, key=jr.split(target_key, len(acting)))
+
+        def targets_of(*of_one: Any) -> Array:
+            segment, shown, acting, key = of_one
+            return self._targets(critic.target, segment, shown, acting, frame, key=key)
+
+        own_keys = jr.split(target_key, len(acting))
+        targets = jax.vmap(targets_of)(batch, shown, acting, own_keys)
         arrays, rest = eqx.partition(critic.critics, eqx.is_inexact_array)
 
         def loss_of(arrays: Any) -> tuple[Array, Array]:
@@ -684,9 +675,7 @@ class PVF(AbstractStepSearch[Learned, Keys]):
 def _follow(slow: Any, fast: Any, rate: float) -> Any:
     """Moves a slow copy: Polyak's average."""
     return jax.tree.map(
-        lambda old, new: (
-            old + rate * (new - old) if eqx.is_inexact_array(old) else new
-        ),
+        lambda old, new: old + rate * (new - old) if eqx.is_inexact_array(old) else new,
         slow,
         fast,
     )

@@ -38,7 +38,7 @@ Scale: TypeAlias = Annotated[float, AtLeast(0)]
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Trains a value of single steps that may read policies, and a policy that ascends it.
+    """Trains a value of steps that may read policies, and a policy that ascends it.
 
     A run is a directory; its path is printed at the end.
     """

@@ -2,13 +2,15 @@
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
 
-from applications.envs import TaskSettings
-from applications.pvf.algorithm import Learned, PVF
-from applications.pvf.config import PRESETS
+from applications.envs import AbstractEnvironment, TaskSettings
+from applications.pvf.algorithm import PVF
+from applications.pvf.config import Config, PRESETS
+from applications.pvf.start_state import PSSVF
 from applications.search import SearchState
 from applications.training import (
     CommandLine,
@@ -44,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     settings, resumed = parse_settings(COMMAND_LINE, arguments)
     train(
-        PVF,
+        make_search,
         settings,
         resumed=resumed,
         limit="steps",
@@ -55,12 +57,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _summarise_start(search: PVF, state: SearchState[Learned]) -> str:
+def make_search(task: AbstractEnvironment, config: Config) -> PVF | PSSVF:
+    """Makes the algorithm that settings ask for.
+
+    Args:
+        task: What the policies act in.
+        config: The settings.
+
+    Returns:
+        The algorithm.
+
+    Raises:
+        UserError: If the settings do not fit the task.
+    """
+    return PSSVF(task, config) if config.critic == "pssvf" else PVF(task, config)
+
+
+def _summarise_start(search: PVF | PSSVF, state: SearchState[Any]) -> str:
     config, learned = search.config, state.learned
-    arrays = eqx.filter(learned.critic.critics, eqx.is_array)
+    value = learned.value if isinstance(search, PSSVF) else learned.critic.critics
+    arrays = eqx.filter(value, eqx.is_array)
     critic = sum(leaf.size for leaf in jax.tree.leaves(arrays))
     return (
-        f"policy of {learned.actor.weights.size} weights, {config.critic} "
+        f"policy of {search.view.space.size} weights, {config.critic} "
         f"({config.representation}) of {critic:,}, {config.num_envs} environments"
     )
 

@@ -52,7 +52,7 @@ Seed: TypeAlias = typing.Annotated[int, IsSeed()]
 
 
 def flag(name: str) -> str:
-    """The flag that sets a field; that of `lambda_`, a keyword otherwise, has no end."""
+    """The flag that sets a field. Of `lambda_`, otherwise a keyword, it has no end."""
     return "--" + name.rstrip("_").replace("_", "-")
 
 

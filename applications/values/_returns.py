@@ -27,8 +27,8 @@ def lambda_returns(
     is evaluated is corrected for in expectation: y = Q + Σ (γλ)^k δ, Q(λ) with
     off-policy corrections.
 
-    Sources: Sutton and Barto (2018), section 12.1; Harutyunyan et al. (2016), "Q(λ) with
-    Off-Policy Corrections", equation 5.
+    Sources: Sutton and Barto (2018), section 12.1; Harutyunyan et al. (2016), "Q(λ)
+    with Off-Policy Corrections", equation 5.
 
     Args:
         rewards: r.
@@ -59,9 +59,7 @@ def lambda_returns(
         return target, target
 
     steps = (rewards, next_values, base, goes_on)
-    _, targets = jax.lax.scan(
-        back, jnp.zeros((), rewards.dtype), steps, reverse=True
-    )
+    _, targets = jax.lax.scan(back, jnp.zeros((), rewards.dtype), steps, reverse=True)
     return targets
 
 

@@ -164,7 +164,7 @@ def values_of(
     critics: AnyStepCritic,
     policy: PyTree,
     conditions: Float[Array, "*steps conditions"],
-) -> Float[Array, "critics *steps"]:
+) -> Float[Array, "critics ..."]:
     """What each critic of an ensemble says of states, or actions in them.
 
     Args:

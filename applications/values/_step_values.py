@@ -122,9 +122,7 @@ class StepValue(eqx.Module):
         logits = jax.vmap(acting.mean.unbounded)(states)
         count = logits.shape[1]
         each = jnp.broadcast_to(jnp.eye(count), (len(states), count, count))
-        where = jnp.broadcast_to(
-            states[:, None], (len(states), count, states.shape[1])
-        )
+        where = jnp.broadcast_to(states[:, None], (len(states), count, states.shape[1]))
         values = values_of(critics, read, jnp.concatenate([where, each], axis=-1))
         return jnp.sum(values * jax.nn.softmax(logits)[None], axis=-1)
 
