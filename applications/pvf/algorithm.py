@@ -27,10 +27,10 @@ from applications.policies import (
     FlatView,
     NoisyPolicy,
     RunningStatistics,
-    standardise,
     StochasticPolicy,
 )
-from applications.pvf._start import draw_policy
+from applications.pvf._frame import Frame, scale_of_rewards
+from applications.pvf._start import draw_critics, draw_policy, empty_replay
 from applications.pvf.config import Config
 from applications.rollout import engine_for, Episode, Unrolled
 from applications.search import (
@@ -44,30 +44,19 @@ from applications.settings import UserError
 from applications.stores import Replay, Segment
 from applications.values import (
     correlation,
-    draw_ensemble,
-    follows,
-    lambda_returns,
     likelihood_ratio_terms,
-    make_encoder,
     pathwise_terms,
     schedule,
     StepCritic,
     StepValue,
-    surrounded,
-    Surroundings,
     Terms,
     update_of,
-    values_of,
     Visited,
 )
 
 
-# Largest magnitude of a standardised observation that is learned from.
-_LARGEST = 10.0
 # States over which the value of a fresh policy is the mean.
 _STATES = 256
-# Fresh perturbations by which the spread of what is read of policies is measured.
-_MEASURED = 32
 
 
 class Actor(eqx.Module):
@@ -124,20 +113,6 @@ class Keys(NamedTuple):
     next: PRNGKeyArray
 
 
-class Frame(eqx.Module):
-    """What stays as it is while a round learns.
-
-    Attributes:
-        observations: By what observations are standardised.
-        noise_scale: σ.
-        reward_scale: What rewards are multiplied by.
-    """
-
-    observations: RunningStatistics
-    noise_scale: Float[Array, ""]
-    reward_scale: Float[Array, ""]
-
-
 @final
 class PVF(AbstractStepSearch[Learned, Keys]):
     """The algorithm for one task and one setting.
@@ -189,12 +164,12 @@ class PVF(AbstractStepSearch[Learned, Keys]):
         config = self.config
         policy_key, critic_key, run_key = jr.split(key, 3)
         weights = self.view.to_vector(draw_policy(self.task, config, key=policy_key))
-        critics = self._draw_critics(key=critic_key)
+        critics = draw_critics(self.task, config, self.view, self.value, key=critic_key)
         arrays = eqx.filter(critics, eqx.is_inexact_array)
         learned = Learned(
             Actor(weights, self._policy_optimiser.init(weights), weights),
             Critic(critics, optax.adam(config.critic_lr).init(arrays), critics),
-            self._empty_replay(),
+            empty_replay(self.task, config, weights.size),
             jnp.zeros((config.num_envs, weights.size)),
             jnp.ones(config.num_envs, bool),
         )
@@ -231,10 +206,14 @@ class PVF(AbstractStepSearch[Learned, Keys]):
         """Steps 2 and 3: store the segments; fit the critic and ascend it, by turns."""
         config, learned = self.config, state.learned
         replay = learned.replay.add(self._segments(unrolled, actors.context))
-        frame = Frame(
-            observations, self._noise_scale(state), self._reward_scale(replay)
+        scale = scale_of_rewards(config, replay, self.task.horizon)
+        frame = self._frame(state, observations, scale)
+        compare = lambda critics: frame.compare(critics, learned.actor.weights, replay)
+        critic = Critic(
+            compare(learned.critic.critics),
+            learned.critic.optimiser,
+            compare(learned.critic.target),
         )
-        critic = self._with_surroundings(learned.critic, learned.actor, replay, frame)
 
         def fit(carry: Any, key: PRNGKeyArray) -> tuple[Any, Metrics]:
             actor, critic = carry
@@ -270,51 +249,6 @@ class PVF(AbstractStepSearch[Learned, Keys]):
         policy = self.view.to_policy(acting)
         return policy.mean if isinstance(policy, StochasticPolicy) else policy
 
-    # The start.
-
-    def _draw_critics(self, *, key: PRNGKeyArray) -> StepCritic:
-        config, task = self.config, self.task
-        size = task.observation_size
-        if self.value.reads_actions:
-            size += task.action_space.output_size
-        encoder: Any = None
-        if config.reads_policies:
-            like = self._shown_policy(jnp.zeros(self.view.space.size))
-            encoder = lambda key: make_encoder(
-                config.representation, task, like, config.encoder_options, key=key
-            )
-        return draw_ensemble(
-            encoder,
-            size,
-            config.critic_width,
-            config.critic_depth,
-            count=config.ensemble,
-            normalise=config.critic_norm,
-            key=key,
-        )
-
-    def _empty_replay(self) -> Replay:
-        config, task = self.config, self.task
-        batch = (config.num_envs, config.segment)
-        no, zeros = jnp.zeros(batch, bool), jnp.zeros(batch)
-        seen = jnp.zeros((*batch, task.observation_size))
-        like = Segment(
-            observation=seen,
-            drawn=jnp.zeros((*batch, task.action_space.output_size)),
-            log_prob=zeros if config.policy_kind == "stochastic" else None,
-            reward=zeros,
-            next_observation=seen,
-            terminated=no,
-            truncated=no,
-            valid=no,
-            weights=(
-                jnp.zeros((config.num_envs, self.view.space.size))
-                if config.keeps_policies
-                else None
-            ),
-        )
-        return Replay.empty(like, config.replay // (config.num_envs * config.segment))
-
     # What acts.
 
     def _noise_share(self, state: SearchState[Learned]) -> Float[Array, ""]:
@@ -327,6 +261,22 @@ class PVF(AbstractStepSearch[Learned, Keys]):
 
     def _noise_scale(self, state: SearchState[Learned]) -> Float[Array, ""]:
         return self.config.noise_scale * self._noise_share(state)
+
+    def _frame(
+        self,
+        state: SearchState[Learned],
+        observations: RunningStatistics,
+        reward_scale: Float[Array, ""],
+    ) -> Frame:
+        """How states, rewards and policies are shown in a round."""
+        return Frame(
+            self.config,
+            self.view,
+            self.value,
+            observations,
+            self._noise_scale(state),
+            reward_scale,
+        )
 
     def _action_noise(
         self, state: SearchState[Learned], count: int
@@ -348,6 +298,7 @@ class PVF(AbstractStepSearch[Learned, Keys]):
     def _segments(
         self, unrolled: Unrolled, acting: Float[Array, "environments weights"]
     ) -> Segment:
+        """The steps of a round, environment by environment."""
         steps = jax.tree.map(
             lambda leaf: jnp.moveaxis(leaf, 1, 0), unrolled.transitions
         )
@@ -364,65 +315,22 @@ class PVF(AbstractStepSearch[Learned, Keys]):
             weights=acting if self.config.keeps_policies else None,
         )
 
-    def _reward_scale(self, replay: Replay) -> Float[Array, ""]:
-        """(1 - γ) by the root mean square of the rewards in the replay."""
-        if not self.config.scale_rewards:
-            return jnp.ones(())
-        entries = replay.segments.entries
-        there = entries.valid & replay.segments.filled[:, None]
-        square = jnp.mean(jnp.square(entries.reward), where=there)
-        known = square > 1e-20
-        left = max(1 - self.config.discount, 1 / self.task.horizon)
-        return jnp.where(known, left / jnp.sqrt(jnp.where(known, square, 1.0)), 1.0)
+    def _evaluated(
+        self, actor: Actor, batch: Segment, frame: Frame, *, key: PRNGKeyArray
+    ) -> Float[Array, "segments weights"]:
+        """Which policy's value each segment tells of, for states as they are shown.
 
-    def _states(
-        self, observations: Float[Array, "*batch observation"], frame: Frame
-    ) -> Float[Array, "*batch observation"]:
-        """Observations as policies and critics are shown them."""
-        if not self.config.normalise:
-            return observations
-        states = standardise(observations, frame.observations)
-        return jnp.clip(states, -_LARGEST, _LARGEST)
-
-    def _shown_policy(self, weights: Float[Array, " weights"]) -> Any:
-        """The policy that encoders are shown: a distribution's without noise."""
-        policy = self.view.to_policy(weights)
-        if isinstance(policy, StochasticPolicy) and not self._reads_weights:
-            return policy.mean
-        return policy
-
-    @property
-    def _reads_weights(self) -> bool:
-        return "flat" in self.config.representation
-
-    def _with_surroundings(
-        self, critic: Critic, actor: Actor, replay: Replay, frame: Frame
-    ) -> Critic:
-        """The critic, whose encoders compare policies with the present one."""
-        if not self.config.reads_policies:
-            return critic
-        key = jr.key(0)
-        noise = draw_noise("gaussian", _MEASURED, actor.weights.size, key=key)
-        scale = jnp.maximum(frame.noise_scale, 1e-6)
-        fresh = jax.vmap(self._shown_policy)(actor.weights[None] + scale * noise)
-        count = self.config.encoder_options.states
-        seen = replay.sample(count, 1, key=key).observation[:, 0]
-        surroundings = Surroundings(
-            centre=self._shown_policy(actor.weights),
-            noise_scale=scale,
-            weight_mean=None,
-            weight_std=None,
-            fresh=fresh,
-            known=None,
-            states=self._states(seen, frame),
-        )
-
-        @eqx.filter_vmap
-        def put(critic: StepCritic) -> StepCritic:
-            encoder = surrounded(critic.encoder, surroundings)
-            return eqx.tree_at(lambda critic: critic.encoder, critic, encoder)
-
-        return Critic(put(critic.critics), critic.optimiser, put(critic.target))
+        The one that acted, as it was; one around the present one, with `--relabel`; or
+        the present one, where the critic does not read policies.
+        """
+        if batch.weights is not None:
+            return self.unfold_normalisation(batch.weights, frame.observations)
+        weights = actor.target if self.config.target_policy else actor.weights
+        shape = (self.config.batch_segments, weights.size)
+        policies = jnp.broadcast_to(weights, shape)
+        if self.config.relabel:
+            policies = policies + frame.noise_scale * jr.normal(key, shape)
+        return policies
 
     # The critic.
 
@@ -448,7 +356,7 @@ class PVF(AbstractStepSearch[Learned, Keys]):
 
         def targets_of(*of_one: Any) -> Array:
             segment, shown, acting, key = of_one
-            return self._targets(critic.target, segment, shown, acting, frame, key=key)
+            return frame.targets(critic.target, segment, shown, acting, key=key)
 
         own_keys = jr.split(target_key, len(acting))
         targets = jax.vmap(targets_of)(batch, shown, acting, own_keys)
@@ -456,7 +364,7 @@ class PVF(AbstractStepSearch[Learned, Keys]):
 
         def loss_of(arrays: Any) -> tuple[Array, Array]:
             critics = eqx.combine(arrays, rest)
-            of_one = lambda segment, shown: self._taken(critics, segment, shown, frame)
+            of_one = lambda segment, shown: frame.taken(critics, segment, shown)
             values = jax.vmap(of_one)(batch, shown)
             error = jnp.square(values - targets[:, None])
             valid = batch.valid[:, None]
@@ -474,77 +382,6 @@ class PVF(AbstractStepSearch[Learned, Keys]):
         actor = Actor(actor.weights, actor.optimiser, slow)
         metrics = {"critic_loss": loss, "q_mean": mean}
         return (actor, Critic(critics, moments, target)), metrics
-
-    def _evaluated(
-        self, actor: Actor, batch: Segment, frame: Frame, *, key: PRNGKeyArray
-    ) -> Float[Array, "segments weights"]:
-        """Which policy's value each segment tells of, for states as they are shown.
-
-        The one that acted, as it was; one around the present one, with `--relabel`; or
-        the present one, where the critic does not read policies.
-        """
-        if batch.weights is not None:
-            return self.unfold_normalisation(batch.weights, frame.observations)
-        weights = actor.target if self.config.target_policy else actor.weights
-        shape = (self.config.batch_segments, weights.size)
-        policies = jnp.broadcast_to(weights, shape)
-        if self.config.relabel:
-            policies = policies + frame.noise_scale * jr.normal(key, shape)
-        return policies
-
-    def _targets(
-        self,
-        critics: StepCritic,
-        segment: Segment,
-        shown: Float[Array, " weights"],
-        acting: Float[Array, " weights"],
-        frame: Frame,
-        *,
-        key: PRNGKeyArray,
-    ) -> Float[Array, " steps"]:
-        """λ-returns of one segment, with values of the slow critic."""
-        config = self.config
-        reduce = jnp.min if config.ensemble_value == "min" else jnp.mean
-        next_values = self.value.of_policy(
-            critics,
-            self._shown_policy(shown),
-            self.view.to_policy(acting),
-            self._states(segment.next_observation, frame),
-            noise=config.target_noise,
-            largest_noise=config.target_noise_clip,
-            key=key,
-        )
-        taken = None
-        if config.corrected:
-            taken = reduce(self._taken(critics, segment, shown, frame), axis=0)
-        return lambda_returns(
-            segment.reward * frame.reward_scale,
-            reduce(next_values, axis=0),
-            terminated=segment.terminated,
-            goes_on=follows(segment.terminated, segment.truncated, segment.valid),
-            discount=config.discount,
-            trace=config.lambda_,
-            taken_values=taken,
-        )
-
-    def _taken(
-        self,
-        critics: StepCritic,
-        segment: Segment,
-        shown: Float[Array, " weights"],
-        frame: Frame,
-    ) -> Float[Array, "critics steps"]:
-        """Values of what was done in one segment."""
-        states = self._states(segment.observation, frame)
-        conditions = self.value.conditions(
-            states, segment.drawn, before_tanh=self._draws_before_tanh
-        )
-        return values_of(critics, self._shown_policy(shown), conditions)
-
-    @property
-    def _draws_before_tanh(self) -> bool:
-        is_continuous = isinstance(self.task.action_space, Continuous)
-        return is_continuous and self.config.policy_kind == "stochastic"
 
     # The policy.
 
@@ -565,7 +402,7 @@ class PVF(AbstractStepSearch[Learned, Keys]):
         else:
             length = config.batch_steps or config.segment
             batch = replay.sample(config.batch_segments, length, key=sample_key)
-        terms = self._terms(actor.weights, critic, batch, frame, key=key)
+        terms = self._terms(actor.weights, critic.critics, batch, frame, key=key)
         gradient = jnp.zeros_like(actor.weights)
         metrics = {}
         if terms.action is not None:
@@ -584,26 +421,22 @@ class PVF(AbstractStepSearch[Learned, Keys]):
     def _terms(
         self,
         weights: Float[Array, " weights"],
-        critic: Critic,
+        critics: StepCritic,
         batch: Segment,
         frame: Frame,
         *,
         key: PRNGKeyArray,
     ) -> Terms:
         config = self.config
-        flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
-        visited = Visited(
-            self._states(flat.observation, frame),
-            flat.drawn,
-            flat.log_prob,
-            flat.valid,
+        parts = (batch.observation, batch.drawn, batch.log_prob, batch.valid)
+        observations, *rest = jax.tree.map(
+            lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), parts
         )
+        visited = Visited(frame.states(observations), *rest)
+        shared: Any = (self.value, critics, self.view.to_policy, frame.read, weights)
         if config.policy_gradient == "likelihood-ratio":
             return likelihood_ratio_terms(
-                self.value,
-                critic.critics,
-                self.view.to_policy,
-                weights,
+                *shared,
                 visited,
                 reads_policies=config.reads_policies,
                 importance=config.importance,
@@ -611,13 +444,7 @@ class PVF(AbstractStepSearch[Learned, Keys]):
                 baseline=config.baseline,
             )
         return pathwise_terms(
-            self.value,
-            critic.critics,
-            self.view.to_policy,
-            weights,
-            visited,
-            reads_policies=config.reads_policies,
-            key=key,
+            *shared, visited, reads_policies=config.reads_policies, key=key
         )
 
     @property
@@ -647,16 +474,16 @@ class PVF(AbstractStepSearch[Learned, Keys]):
         or that of its start state.
         """
         learned, seen = state.learned, state.observations
-        frame = Frame(seen, self._noise_scale(state), jnp.ones(()))
+        frame = self._frame(state, seen, jnp.ones(()))
         acting = self.unfold_normalisation(population[0], seen)
         sample = learned.replay.sample(_STATES, 1, key=state.key)
-        states = self._states(sample.observation[:, 0], frame)
-        starts = self._states(episodes.start, frame)
+        states = frame.states(sample.observation[:, 0])
+        starts = frame.states(episodes.start)
 
         def of_one(weights: Array, start: Array) -> tuple[Array, Array]:
             values = self.value.of_policy(
                 learned.critic.critics,
-                self._shown_policy(weights),
+                frame.read(weights),
                 self.view.to_policy(weights),
                 jnp.concatenate([states, start]),
                 key=state.key,

@@ -50,6 +50,7 @@ def pathwise_terms(
     value: StepValue,
     critics: AnyStepCritic,
     to_policy: ToPolicy,
+    read: Callable[..., Any],
     weights: Float[Array, " weights"],
     visited: Visited,
     *,
@@ -72,6 +73,7 @@ def pathwise_terms(
         value: How critics are asked.
         critics: An ensemble, of whose values the mean is taken.
         to_policy: From weights to the policy.
+        read: From weights to what critics are shown of it.
         weights: θ.
         visited: States; what was done there does not matter.
         reads_policies: Whether the critics read θ.
@@ -80,17 +82,16 @@ def pathwise_terms(
     Returns:
         The terms.
     """
-    fixed = to_policy(weights)
 
-    def objective(read: Any, acting: Any) -> Float[Array, ""]:
-        values = value.of_policy(critics, read, acting, visited.states, key=key)
+    def objective(shown: Any, acting: Any) -> Float[Array, ""]:
+        values = value.of_policy(critics, shown, acting, visited.states, key=key)
         return _mean(jnp.mean(values, axis=0), visited.valid)
 
     action = theta = None
     if value.reads_actions:
-        action = jax.grad(lambda w: objective(fixed, to_policy(w)))(weights)
+        action = jax.grad(lambda w: objective(read(weights), to_policy(w)))(weights)
     if reads_policies:
-        theta = jax.grad(lambda w: objective(to_policy(w), fixed))(weights)
+        theta = jax.grad(lambda w: objective(read(w), to_policy(weights)))(weights)
     return Terms(action, theta)
 
 
@@ -98,6 +99,7 @@ def likelihood_ratio_terms(
     value: StepValue,
     critics: AnyStepCritic,
     to_policy: Callable[..., Any],
+    read: Callable[..., Any],
     weights: Float[Array, " weights"],
     visited: Visited,
     *,
@@ -119,6 +121,7 @@ def likelihood_ratio_terms(
         value: How critics are asked.
         critics: An ensemble, of whose values the mean is taken.
         to_policy: From weights to the policy, a `StochasticPolicy`.
+        read: From weights to what critics are shown of it.
         weights: θ.
         visited: States and actions.
         reads_policies: Whether the critics read θ.
@@ -138,20 +141,20 @@ def likelihood_ratio_terms(
     def log_prob(policy: Any) -> Float[Array, " visits"]:
         return jax.vmap(policy.log_prob)(visited.states, visited.drawn)
 
-    def values(read: Any, conditions: Array) -> Float[Array, " visits"]:
-        return jnp.mean(values_of(critics, read, conditions), axis=0)
+    def values(weights: Array, conditions: Array) -> Float[Array, " visits"]:
+        return jnp.mean(values_of(critics, read(weights), conditions), axis=0)
 
     ratio = jnp.exp(log_prob(fixed) - visited.log_prob)
     ratio = jnp.where(visited.valid, ratio, 0.0)
     weight = _importance_weights(ratio, visited.valid, importance, largest)
-    advantage = values(fixed, conditions)
+    advantage = values(weights, conditions)
     if baseline:
         shape = (*visited.drawn.shape[:-1], -1)
         calm = jax.vmap(_without_noise(fixed))(visited.states).reshape(shape)
         at = jnp.concatenate([visited.states, calm], axis=-1)
-        advantage = advantage - values(fixed, at)
+        advantage = advantage - values(weights, at)
     score = lambda w: _mean(weight * advantage * log_prob(to_policy(w)), visited.valid)
-    slope = lambda w: _mean(weight * values(to_policy(w), conditions), visited.valid)
+    slope = lambda w: _mean(weight * values(w, conditions), visited.valid)
     theta = jax.grad(slope)(weights) if reads_policies else None
     count = jnp.maximum(jnp.sum(visited.valid), 1).astype(ratio.dtype)
     squares = jnp.maximum(jnp.sum(jnp.square(ratio)), 1e-30)
