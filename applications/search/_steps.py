@@ -268,7 +268,7 @@ class _StepIteration:
             lambda search, *arguments: search.judge(*arguments)
         )
         own = _without_environments(own_copy(state))
-        policy = eqx.filter_eval_shape(search.policy, own)
+        policy = eqx.filter_eval_shape(lambda state: search.policy(state), own)
         is_form = lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct)
         self._watch = engine.compile_rollout(
             _Completed(eqx.filter(policy, is_form, inverse=True)),
@@ -283,7 +283,7 @@ class _StepIteration:
         else:
             self._round(jax.tree.map(_copied, own), own_copy(state.environments))
 
-    def __call__(self, state: SearchState) -> tuple[SearchState, Metrics]:
+    def __call__(self, state: SearchState) -> tuple[SearchState, dict[str, Any]]:
         environments, rows = state.environments, []
         if self._restarted is not None:
             environments, self._restarted = self._restarted, None
