@@ -1,7 +1,7 @@
 """``python -m applications.pvf.train``: trains, and leaves a run directory."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -23,6 +23,9 @@ from applications.training import (
     train,
 )
 
+
+# Of a sample: less than that is too few to learn from by likelihood ratios.
+_FEW = 0.05
 
 COMMAND_LINE = CommandLine(
     "python -m applications.pvf.train",
@@ -51,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         resumed=resumed,
         limit="steps",
         summarise_start=_summarise_start,
-        format_row=_format_row,
+        format_row=row_format(),
         must_be_finite=("critic_loss", "weight_norm"),
     )
     return 0
@@ -84,13 +87,35 @@ def _summarise_start(search: PVF | PSSVF, state: SearchState[Any]) -> str:
     )
 
 
-def _format_row(row: Row) -> str:
-    return (
-        f"return {shown(row, 'return_policy', '.1f')}  "
-        f"perturbed {shown(row, 'return_perturbed_mean', '.1f')}  "
-        f"q {shown(row, 'q_mean', '.1f')}  "
-        f"{shown(row, 'steps_per_second', ',.0f')} steps/s"
-    )
+def row_format() -> Callable[[Row], str]:
+    """Makes what the progress line says of rows.
+
+    Returns:
+        From a row to text. It warns once if likelihood ratios leave little to learn
+        from.
+    """
+    warned = False
+
+    def format_row(row: Row) -> str:
+        nonlocal warned
+        effective = row.get("effective_sample_size")
+        if effective is not None and effective < _FEW and not warned:
+            warned = True
+            print(
+                f"The effective sample is {effective:.3f} of what is drawn: policies "
+                "have moved too far from those that acted. Lower --noise-scale or "
+                "--policy-lr, or add --policy-gradient pathwise.",
+                file=sys.stderr,
+                flush=True,
+            )
+        return (
+            f"return {shown(row, 'return_policy', '.1f')}  "
+            f"perturbed {shown(row, 'return_perturbed_mean', '.1f')}  "
+            f"q {shown(row, 'q_mean', '.1f')}  "
+            f"{shown(row, 'steps_per_second', ',.0f')} steps/s"
+        )
+
+    return format_row
 
 
 if __name__ == "__main__":

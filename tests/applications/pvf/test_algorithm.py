@@ -105,8 +105,8 @@ def test_a_step_of_the_critic_equals_a_loop(critic):
             own = target_of(critics, i) if targets is None else targets[i]
             of = jax.vmap(lambda s, a, policy=policy: say(critics, policy, s, a))
             error = of(segments.observation[i], segments.drawn[i]) - own
-            total += jnp.sum(jnp.square(error) * segments.valid[i])
-        return total / jnp.sum(segments.valid)
+            total += jnp.sum(jnp.square(error), where=valid[i])
+        return total / float(valid.sum())
 
     loss, gradient = jax.jit(jax.value_and_grad(loss_of))(arrays, fixed)
     np.testing.assert_allclose(metrics["critic_loss"], loss, rtol=1e-4)
