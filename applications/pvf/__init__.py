@@ -6,3 +6,4 @@ settings are in `config`; V(θ) of whole episodes, PSSVF, is in `start_state`.
 
 from applications.pvf.algorithm import PVF as PVF
 from applications.pvf.config import Config as Config
+from applications.pvf.start_state import PSSVF as PSSVF

@@ -388,6 +388,59 @@ class Config:
         )
 
 
+# The code of Faccio et al. (2021) for PSVF: one environment, a policy an episode, one
+# step of the policy and five of the critic every 50 steps, TD(0) without a target
+# network.
+_RELEASED = Config(
+    critic="psvf",
+    representation="flat",
+    inputs="raw",
+    start="drawn",
+    steps=1_000_000,
+    num_envs=1,
+    segment=50,
+    rounds=200,
+    redraw="episode",
+    noise_scale=1.0,
+    action_noise=0.0,
+    discount=0.999,
+    lambda_=0.0,
+    scale_rewards=False,
+    replay=100_000,
+    steps_per_update=10,
+    batch_segments=128,
+    batch_steps=1,
+    policy_delay=5,
+    policy_states=10_000,
+    critic_width=512,
+    critic_lr=1e-4,
+    target_rate=1.0,
+    theta_term=1.0,
+    eval_episodes=10,
+    fresh_policies=0,
+)
+
 PRESETS = {
     "vectorised": Config(),
+    "released": _RELEASED,
+    "released-pavf": dataclasses.replace(
+        _RELEASED,
+        critic="pavf",
+        steps=100_000,
+        rounds=20,
+        discount=0.99,
+        critic_lr=1e-3,
+    ),
+    # V(θ): an iteration is an episode.
+    "released-pssvf": dataclasses.replace(
+        _RELEASED,
+        critic="pssvf",
+        steps=100_000,
+        replay=100_000,
+        batch_segments=16,
+        batch_steps=None,
+        critic_width=64,
+        critic_lr=1e-3,
+        eval_episodes=1,
+    ),
 }

@@ -16,6 +16,7 @@ from applications.training import (
     CommandLine,
     exit_on_user_error,
     keep_compiled,
+    LaunchSettings,
     parse_settings,
     Row,
     RunSettings,
@@ -27,10 +28,21 @@ from applications.training import (
 # Of a sample: less than that is too few to learn from by likelihood ratios.
 _FEW = 0.05
 
+# Of presets: the tasks of the code that they are of, and how often a short iteration is
+# kept.
+_TASKS = {"released-pavf": "mountain_car_continuous", "released-pssvf": "cartpole"}
+_CHECKPOINTS = {"released-pssvf": 200}
+
 COMMAND_LINE = CommandLine(
     "python -m applications.pvf.train",
     {
-        name: RunSettings("pvf", TaskSettings(env="swimmer"), config, preset=name)
+        name: RunSettings(
+            "pvf",
+            TaskSettings(env=_TASKS.get(name, "swimmer")),
+            config,
+            LaunchSettings(checkpoint_every=_CHECKPOINTS.get(name, 5)),
+            preset=name,
+        )
         for name, config in PRESETS.items()
     },
     selector="preset",
