@@ -178,7 +178,7 @@ class SweepArgs:
     """
 
     algorithm: str = "epvf"
-    """What to train: epvf, gogepo, ars, openes, brax-ars, ppo, sac or ddpg."""
+    """What to train: epvf, gogepo, pvf, ars, openes, brax-ars, ppo, sac or ddpg."""
 
     over: tuple[str, ...] = ()
     """Settings to go over, as name=value,value; several make all combinations."""

@@ -16,7 +16,7 @@ ORDER = [
     {"wsl"},
     *({name} for name in ("settings", "envs", "policies", "rollout", "stores")),
     *({name} for name in ("values", "search")),
-    {"epvf", "gogepo", "evolution"},
+    {"epvf", "gogepo", "pvf", "evolution"},
     {"training"},
     {"commands"},
 ]

@@ -16,6 +16,7 @@ from applications.policies._make import (
     make_policy as make_policy,
 )
 from applications.policies._mlp import Activation as Activation, MLPPolicy as MLPPolicy
+from applications.policies._noisy import NoisyPolicy as NoisyPolicy
 from applications.policies._policy import (
     AbstractPolicy as AbstractPolicy,
     act as act,
@@ -25,3 +26,7 @@ from applications.policies._policy import (
     unstandardised as unstandardised,
 )
 from applications.policies._statistics import RunningStatistics as RunningStatistics
+from applications.policies._stochastic import (
+    Drawn as Drawn,
+    StochasticPolicy as StochasticPolicy,
+)

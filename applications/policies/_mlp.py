@@ -124,11 +124,34 @@ class MLPPolicy(AbstractPolicy):
             An action inside the box, or one preference for each discrete action;
             `action_space.select` makes the action of it.
         """
+        return self.bounded(self.unbounded(observation))
+
+    def unbounded(
+        self, observation: Float[Array, " observation"]
+    ) -> Float[Array, " outputs"]:
+        """What the last layer gives, before it is brought into the action box.
+
+        Args:
+            observation: What the task shows.
+
+        Returns:
+            One number for each of the output.
+        """
         x = observation
         activation = getattr(jax.nn, self.activation)
         for layer in self.layers[:-1]:
             x = activation(layer(x))
-        x = self.layers[-1](x)
+        return self.layers[-1](x)
+
+    def bounded(self, x: Float[Array, " outputs"]) -> Float[Array, " outputs"]:
+        """Brings what the last layer gives into the action box, if there is one.
+
+        Args:
+            x: From `unbounded`, or what is drawn around it.
+
+        Returns:
+            The policy's output.
+        """
         if isinstance(self.action_space, Continuous) and self.bound == "clip":
             x = self.action_space.clip(x)
         elif isinstance(self.action_space, Continuous):

@@ -98,6 +98,11 @@ class HostUnroll(AbstractUnroll):
         self._judge: Any = None
         self._keys: Any = jax.jit(jax.vmap(episode_key, in_axes=(None, 0, 0)))
 
+    @property
+    def is_repeatable(self) -> bool:
+        """No: the environments go on by themselves."""
+        return False
+
     def init(self, environments: int, *, key: PRNGKeyArray) -> HostUnrollState:
         """As of `AbstractUnroll`; ends the environments of an earlier call."""
         at_least_1(environments=environments)

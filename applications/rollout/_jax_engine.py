@@ -234,6 +234,11 @@ class _Unroll(AbstractUnroll):
             )
         )
 
+    @property
+    def is_repeatable(self) -> bool:
+        """Yes: a state has everything."""
+        return True
+
     def init(self, environments: int, *, key: PRNGKeyArray) -> UnrollState:
         at_least_1(environments=environments)
         return self._start(self._task, environments, self._outcome, key=key)

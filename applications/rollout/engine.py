@@ -53,6 +53,11 @@ class Proposal(Protocol):
 class AbstractUnroll(abc.ABC):
     """Control steps of many environments, whose episodes start anew where they end."""
 
+    @property
+    @abc.abstractmethod
+    def is_repeatable(self) -> bool:
+        """Whether a state can be used again, also in another process."""
+
     @abc.abstractmethod
     def init(self, environments: int, *, key: PRNGKeyArray) -> Any:
         """Starts the first episode of every environment.

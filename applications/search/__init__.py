@@ -1,5 +1,8 @@
 """The base of all that tries populations of policies and learns from how they did."""
 
+from applications.search._base import (
+    AbstractSearch as AbstractSearch,
+)
 from applications.search._low_rank import (
     draw_perturbations as draw_perturbations,
     LowRankCandidates as LowRankCandidates,
@@ -22,4 +25,8 @@ from applications.search._state import (
     Proposal as Proposal,
     SearchState as SearchState,
     Trial as Trial,
+)
+from applications.search._steps import (
+    AbstractStepSearch as AbstractStepSearch,
+    Actors as Actors,
 )

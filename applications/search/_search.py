@@ -1,22 +1,15 @@
 """What every search for policies does: propose some, roll them out, learn from it."""
 
 import abc
-from collections.abc import Callable
 from typing import Any, Generic
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from applications.envs import AbstractEnvironment, AbstractTask, split_outcome
-from applications.policies import (
-    AbstractPolicy,
-    FlatView,
-    RunningStatistics,
-    standardised,
-    unstandardised,
-)
+from applications.policies import AbstractPolicy, FlatView
 from applications.rollout import (
     engine_for,
     Episode,
@@ -24,6 +17,7 @@ from applications.rollout import (
     Metrics,
     take_policies,
 )
+from applications.search._base import AbstractSearch, Iteration
 from applications.search._low_rank import LowRankCandidates, ToPolicy
 from applications.search._state import (
     Keys,
@@ -36,10 +30,7 @@ from applications.search._state import (
 )
 
 
-Iteration = Callable[[Any], tuple[Any, Metrics]]
-
-
-class AbstractPolicySearch(eqx.Module, Generic[Learned, Keys]):
+class AbstractPolicySearch(AbstractSearch[Learned], Generic[Learned, Keys]):
     """An algorithm that tries a population of policies and learns from how they did.
 
     An algorithm says how it starts (`init`), what it tries (`propose`), what it makes
@@ -62,17 +53,6 @@ class AbstractPolicySearch(eqx.Module, Generic[Learned, Keys]):
     task: eqx.AbstractVar[AbstractEnvironment]
     config: eqx.AbstractVar[SearchSettings]
     view: eqx.AbstractVar[FlatView[AbstractPolicy]]
-
-    @abc.abstractmethod
-    def init(self, *, key: PRNGKeyArray) -> SearchState[Learned]:
-        """Draws the state before the first iteration.
-
-        Args:
-            key: Source of all randomness of the run.
-
-        Returns:
-            The state; `start` makes it of what the algorithm keeps.
-        """
 
     @abc.abstractmethod
     def split(self, key: PRNGKeyArray) -> Keys:
@@ -111,29 +91,9 @@ class AbstractPolicySearch(eqx.Module, Generic[Learned, Keys]):
             `metrics.jsonl` has, which stand beside the shared ones or in their place.
         """
 
-    @abc.abstractmethod
-    def policy(self, state: SearchState[Learned]) -> AbstractPolicy:
-        """Returns the policy that a run stands for, for observations as they are.
-
-        Args:
-            state: The run's state.
-
-        Returns:
-            The policy.
-        """
-
-    def start(self, learned: Learned, *, key: PRNGKeyArray) -> SearchState[Learned]:
-        """Returns the state before the first iteration.
-
-        Args:
-            learned: What the algorithm keeps.
-            key: Source of the randomness of all iterations.
-
-        Returns:
-            The state, without any observation.
-        """
-        observations = RunningStatistics.empty(self.task.observation_size)
-        return SearchState(learned, observations, jnp.zeros((), jnp.int32), key)
+    def begin(self, *, key: PRNGKeyArray) -> SearchState[Learned]:
+        """As of `AbstractSearch`: what `init` draws is all."""
+        return eqx.filter_jit(lambda key: self.init(key=key))(key)
 
     def before_rollout(self, state: SearchState[Learned]) -> Trial:
         """Does what an iteration does before its episodes.
@@ -182,51 +142,6 @@ class AbstractPolicySearch(eqx.Module, Generic[Learned, Keys]):
         learned, metrics = self.learn(state, trial.proposal, outcome, keys)
         after = SearchState(learned, observations, state.iteration + 1, keys.next)
         return after, outcome.metrics | metrics
-
-    def fold_normalisation(
-        self,
-        population: Float[Array, "policies weights"],
-        observations: RunningStatistics,
-    ) -> Float[Array, "policies weights"]:
-        """Returns weights with which policies act on observations as they are.
-
-        Args:
-            population: Weights for standardised observations, if the settings say so.
-            observations: Statistics of the observations.
-
-        Returns:
-            The same with the standardisation in them.
-        """
-        if not self.config.normalise:
-            return population
-
-        def of_one(weights):
-            policy = standardised(self.view.to_policy(weights), observations)
-            return self.view.to_vector(policy)
-
-        return jax.vmap(of_one)(population)
-
-    def unfold_normalisation(
-        self, acting: Float[Array, "policies weights"], observations: RunningStatistics
-    ) -> Float[Array, "policies weights"]:
-        """Undoes `fold_normalisation`, perhaps by other statistics.
-
-        Args:
-            acting: Weights with which policies act on observations as they are.
-            observations: Statistics of the observations.
-
-        Returns:
-            Weights for observations that are standardised by these statistics, if the
-            settings say so. The policies stay what they were.
-        """
-        if not self.config.normalise:
-            return acting
-
-        def of_one(weights):
-            policy = unstandardised(self.view.to_policy(weights), observations)
-            return self.view.to_vector(policy)
-
-        return jax.vmap(of_one)(acting)
 
     @property
     def _options(self) -> dict[str, Any]:

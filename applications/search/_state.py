@@ -37,14 +37,17 @@ class SearchState(eqx.Module, Generic[Learned]):
     Attributes:
         learned: What the algorithm itself keeps.
         observations: Statistics of all observations so far.
-        iteration: How many iterations are done.
+        iteration: How many iterations are done; of steps, how many rounds.
         key: Source of the randomness to come.
+        environments: Where environments stand between two rounds of steps; None where
+            every iteration has whole episodes.
     """
 
     learned: Learned
     observations: RunningStatistics
     iteration: Int[Array, ""]
     key: PRNGKeyArray
+    environments: Any = None
 
 
 class Proposal(eqx.Module):
@@ -114,8 +117,18 @@ class Trial(eqx.Module):
 
 
 @runtime_checkable
-class SearchSettings(Protocol):
-    """What the base reads of an algorithm's settings.
+class NormaliseSettings(Protocol):
+    """What every search reads of an algorithm's settings."""
+
+    @property
+    def normalise(self) -> bool:
+        """Whether policies see standardised observations."""
+        ...
+
+
+@runtime_checkable
+class SearchSettings(NormaliseSettings, Protocol):
+    """What a search in whole episodes reads of an algorithm's settings.
 
     What is no flag of an algorithm may be a class variable of its settings.
     """
@@ -128,11 +141,6 @@ class SearchSettings(Protocol):
     @property
     def chunk(self) -> int | None:
         """Policies simulated at once; None for all of them."""
-        ...
-
-    @property
-    def normalise(self) -> bool:
-        """Whether policies see standardised observations."""
         ...
 
     @property

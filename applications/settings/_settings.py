@@ -52,8 +52,8 @@ Seed: TypeAlias = typing.Annotated[int, IsSeed()]
 
 
 def flag(name: str) -> str:
-    """The flag that sets a field."""
-    return "--" + name.replace("_", "-")
+    """The flag that sets a field. Of `lambda_`, otherwise a keyword, it has no end."""
+    return "--" + name.rstrip("_").replace("_", "-")
 
 
 def check_settings(settings: Any) -> None:

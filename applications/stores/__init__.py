@@ -6,4 +6,5 @@ from applications.stores._low_rank import (
     LowRankWeights as LowRankWeights,
 )
 from applications.stores._record import Record as Record
+from applications.stores._replay import Replay as Replay, Segment as Segment
 from applications.stores._state_pool import StatePool as StatePool

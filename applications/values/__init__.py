@@ -1,4 +1,4 @@
-"""Value functions over policies, V(θ) and V(s, θ), and their fit to an archive."""
+"""Value functions over policies, V(θ), V(s, θ) and Q(s, a, θ), and their fits."""
 
 from applications.values._ascent import (
     Direction as Direction,
@@ -44,6 +44,13 @@ from applications.values._kernel import (
     fit_kernel as fit_kernel,
     KernelValue as KernelValue,
 )
+from applications.values._policy_gradient import (
+    Importance as Importance,
+    likelihood_ratio_terms as likelihood_ratio_terms,
+    pathwise_terms as pathwise_terms,
+    Terms as Terms,
+    Visited as Visited,
+)
 from applications.values._representation import (
     check_representation as check_representation,
     EncoderOptions as EncoderOptions,
@@ -52,11 +59,22 @@ from applications.values._representation import (
     Representation as Representation,
     REPRESENTATIONS as REPRESENTATIONS,
 )
+from applications.values._returns import (
+    follows as follows,
+    lambda_returns as lambda_returns,
+)
 from applications.values._schedules import (
     NoiseSchedule as NoiseSchedule,
     Schedule as Schedule,
     schedule as schedule,
 )
+from applications.values._step_critic import (
+    AnyStepCritic as AnyStepCritic,
+    draw_ensemble as draw_ensemble,
+    StepCritic as StepCritic,
+    values_of as values_of,
+)
+from applications.values._step_values import StepValue as StepValue
 from applications.values._surroundings import (
     draw_states as draw_states,
     shown_by as shown_by,

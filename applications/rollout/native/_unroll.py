@@ -86,6 +86,11 @@ class NativeUnroll(AbstractUnroll):
         self._act: Any = None
         self._judge: Any = None
 
+    @property
+    def is_repeatable(self) -> bool:
+        """Yes: a state has everything."""
+        return True
+
     def init(self, environments: int, *, key: PRNGKeyArray) -> NativeUnrollState:
         """As of `AbstractUnroll`."""
         at_least_1(environments=environments)

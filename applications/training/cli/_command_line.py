@@ -152,9 +152,20 @@ class CommandLine(Generic[Config]):
 def _unchecked(part: Any) -> Any:
     """The same settings in a class that checks nothing.
 
-    In a class that does, tyro would end the program with a message of its own.
+    In a class that does, tyro would end the program with a message of its own. Fields
+    that are keywords of Python but for their end have flags without it.
     """
+    # Slow to import.
+    import tyro
+
     kind = type(part)
-    body = {"__post_init__": lambda self: None, "__doc__": kind.__doc__}
+    hints = typing.get_type_hints(kind, include_extras=True)
+    keywords = [x.name for x in dataclasses.fields(part) if x.name.endswith("_")]
+    body: dict[str, Any] = {name: getattr(kind, name) for name in keywords}
+    body |= {"__post_init__": lambda self: None, "__doc__": kind.__doc__}
+    body["__annotations__"] = {
+        name: typing.Annotated[hints[name], tyro.conf.arg(name=name.rstrip("_"))]
+        for name in keywords
+    }
     free: Any = dataclasses.dataclass(frozen=True)(type(kind.__name__, (kind,), body))
     return free(**vars(part))

@@ -20,6 +20,7 @@ class Trainer:
 TRAINERS = {
     "epvf": Trainer("applications.epvf.train"),
     "gogepo": Trainer("applications.gogepo.train"),
+    "pvf": Trainer("applications.pvf.train"),
     **{
         name: Trainer("applications.baselines.train", ("--algorithm", name))
         for name in ("ars", "openes", "brax-ars", "ppo", "sac", "ddpg")

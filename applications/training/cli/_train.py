@@ -6,12 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import equinox as eqx
 import jax
 
 from applications.envs import AbstractEnvironment, resolve_physics
 from applications.rollout import own_copy
-from applications.search import AbstractPolicySearch
+from applications.search import AbstractSearch
 from applications.training.cli._commands import resume_command
 from applications.training.cli._parse import load_state, new_directory
 from applications.training.cli._policy import evaluate_policy, save_policy
@@ -40,7 +39,7 @@ from applications.training.storage import Progress, Row, Run
 
 
 Config = TypeVar("Config")
-Search = TypeVar("Search", bound=AbstractPolicySearch)
+Search = TypeVar("Search", bound=AbstractSearch)
 
 
 def train(
@@ -84,7 +83,7 @@ def train(
         task = on_all(lambda: settings.task.make(as_trained=True))
         search = on_all(lambda: make_search(task, settings.algorithm))
         key = key_for(launch.seed, Purpose.TRAIN)
-        state = eqx.filter_jit(lambda key: search.init(key=key))(key)
+        state = search.begin(key=key)
 
         def begin() -> tuple[Run, Any, Progress]:
             """The run's directory, kept from others, and where the run stands."""

@@ -27,16 +27,13 @@ def plot_returns(rows: list[Row], path: Path, *, title: str) -> None:
 
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.add_subplot()
-    steps = _column(rows, "env_steps")
     for name, label, color in _CURVES:
         if name in rows[-1]:
-            axes.plot(steps, _column(rows, name), label=label, color=color)
+            # Rows without a number leave no gap.
+            there = [row for row in rows if row.get(name) is not None]
+            steps = [row["env_steps"] for row in there]
+            axes.plot(steps, [row[name] for row in there], label=label, color=color)
     axes.set(title=title, xlabel="environment steps", ylabel="undiscounted return")
     axes.grid(alpha=0.3)
     axes.legend()
     save_figure(figure, path)
-
-
-def _column(rows: list[Row], name: str) -> list[float]:
-    values = (row.get(name) for row in rows)
-    return [float("nan") if value is None else float(value) for value in values]

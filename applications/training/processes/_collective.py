@@ -138,7 +138,7 @@ def check_same(state: PyTree) -> None:
     """
     if jax.device_count() == 1:
         return
-    leaves = jax.tree.leaves(eqx.filter(state, eqx.is_array))
+    leaves = [leaf for leaf in jax.tree.leaves(state) if isinstance(leaf, Array)]
     on_devices = zip(
         *([shard.data for shard in _data(leaf).addressable_shards] for leaf in leaves),
         strict=True,

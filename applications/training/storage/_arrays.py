@@ -18,6 +18,8 @@ def to_numpy(leaf: Any) -> np.ndarray:
 
 def from_numpy(array: np.ndarray, like: Any) -> Any:
     """Inverse of `to_numpy`, for an array that was of the same kind as `like`."""
+    if isinstance(like, np.ndarray):
+        return array
     value = jnp.asarray(array)
     if not is_key(like):
         return value

@@ -2,7 +2,7 @@
 
 A file is a line ``wsl-checkpoint 1 <sha256 of the rest>`` and then a NumPy ``.npz``
 archive with one array for each leaf of the state, named by its path, and the JSON text
-``metadata``.
+``metadata``. Large arrays lie beside it, in blocks that the metadata names.
 """
 
 import dataclasses
@@ -22,12 +22,19 @@ from jaxtyping import PyTree
 
 from applications.settings import UserError
 from applications.training.storage._arrays import from_numpy, is_key, to_numpy
+from applications.training.storage._blocks import (
+    is_large,
+    read_blocks,
+    remove_blocks,
+    write_blocks,
+)
 from applications.training.storage._files import write_atomically
 
 
 _MAGIC = b"wsl-checkpoint 1"
 _NAME = re.compile(r"(\d+)\.ckpt")
 _METADATA = "metadata"
+_BLOCKS = "blocks"
 
 State = TypeVar("State")
 
@@ -71,10 +78,15 @@ def save_checkpoint(
         OSError: If it cannot be written; the checkpoints before it are untouched.
     """
     arrays = {path: to_numpy(leaf) for path, leaf in _named_leaves(state).items()}
+    blocks = {
+        name: write_blocks(directory / _BLOCKS, arrays.pop(name))
+        for name in [name for name, array in arrays.items() if is_large(array)]
+    }
     metadata = {
         "config": config,
         "progress": dataclasses.asdict(progress),
         "made_with": _software(),
+        _BLOCKS: blocks,
     }
     buffer = io.BytesIO()
     arrays[_METADATA] = np.asarray(json.dumps(metadata))
@@ -92,6 +104,9 @@ def save_checkpoint(
     numbers = [old for old in checkpoints(directory) if old[0] <= progress.iteration]
     for _, old in numbers[:-keep] if keep is not None else []:
         old.unlink(missing_ok=True)
+    if (directory / _BLOCKS).is_dir():
+        left = [_named_blocks(other) for _, other in checkpoints(directory)]
+        remove_blocks(directory / _BLOCKS, keep=set().union(*left))
     return path
 
 
@@ -179,6 +194,21 @@ def _read(
     path: Path, like: State, config: dict[str, Any]
 ) -> tuple[State, dict[str, Any]] | None:
     """The state and the metadata in a file, or None where its checksum does not fit."""
+    contents = _contents(path)
+    if contents is None:
+        return None
+    metadata = json.loads(str(contents.pop(_METADATA)))
+    for name, written in metadata.get(_BLOCKS, {}).items():
+        array = read_blocks(path.parent / _BLOCKS, written)
+        if array is None:
+            return None
+        contents[name] = array
+    _check_config(path, metadata["config"], config)
+    return _restore(path, like, contents), metadata
+
+
+def _contents(path: Path) -> dict[str, np.ndarray] | None:
+    """The arrays in a file, or None where its checksum does not fit."""
     with open(path, "rb") as file:
         header = file.readline(len(_MAGIC) + 66)
         payload = file.read()
@@ -186,10 +216,16 @@ def _read(
     if header != _MAGIC + b" " + digest + b"\n":
         return None
     with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
-        contents = dict(archive)
-    metadata = json.loads(str(contents.pop(_METADATA)))
-    _check_config(path, metadata["config"], config)
-    return _restore(path, like, contents), metadata
+        return dict(archive)
+
+
+def _named_blocks(path: Path) -> set[str]:
+    """The blocks that a checkpoint needs; none if it is damaged."""
+    contents = _contents(path)
+    if contents is None:
+        return set()
+    blocks = json.loads(str(contents[_METADATA])).get(_BLOCKS, {})
+    return {digest for written in blocks.values() for digest in written["blocks"]}
 
 
 def _check_config(path: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:

@@ -201,3 +201,45 @@ def test_never_unpickles(tmp_path):
     (tmp_path / "00000001.ckpt").write_bytes(content)
     with pytest.raises(ValueError, match="allow_pickle=False"):
         load_checkpoint(tmp_path, _state(), _CONFIG)
+
+
+def _large(seed: int) -> dict:
+    """Five blocks, the last one not full, and a small array."""
+    values = np.random.default_rng(0).normal(size=(9, 1 << 16)).astype(np.float32)
+    values[3] = seed
+    return {"replay": jnp.asarray(values), "count": jnp.asarray(seed), "host": values}
+
+
+def test_checkpoints_share_the_blocks_of_large_arrays(tmp_path, monkeypatch):
+    monkeypatch.setattr("applications.training.storage._blocks.LARGE", 1 << 20)
+    blocks = tmp_path / "blocks"
+    names = []
+    for seed in (1, 2):
+        path = save_checkpoint(tmp_path, _large(seed), Progress(seed), _CONFIG)
+        names.append({block.name for block in blocks.iterdir()})
+        # The arrays are not in the file itself.
+        assert path.stat().st_size < 10_000
+    # Nine quarters of a megabyte are three blocks; one of them has changed.
+    assert len(names[0]) == 3 and len(names[1]) == 4
+    loaded, _, notes = load_checkpoint(tmp_path, _large(0), _CONFIG)
+    assert notes == []
+    for name in ("replay", "host"):
+        expected = np.asarray(_large(2)[name])
+        assert np.asarray(loaded[name]).tobytes() == expected.tobytes()
+    # NumPy's arrays stay such, and can be written to.
+    assert isinstance(loaded["host"], np.ndarray) and loaded["host"].flags.writeable
+    # What no checkpoint has any more is removed.
+    save_checkpoint(tmp_path, _large(2), Progress(3), _CONFIG, keep=1)
+    assert {block.name for block in blocks.iterdir()} < names[1]
+    # Without a block of its own, a checkpoint is damaged, and the one before counts.
+    save_checkpoint(tmp_path, _large(4), Progress(4), _CONFIG)
+    (new,) = {block.name for block in blocks.iterdir()} - names[1]
+    (blocks / new).write_bytes(b"")
+    loaded, progress, notes = load_checkpoint(tmp_path, _large(0), _CONFIG)
+    assert progress.iteration == 3 and loaded["count"] == 2
+    assert len(notes) == 1 and "damaged" in notes[0]
+
+
+def test_small_arrays_make_no_blocks(tmp_path):
+    save_checkpoint(tmp_path, _state(), Progress(1), _CONFIG)
+    assert [path.name for path in tmp_path.iterdir()] == ["00000001.ckpt"]

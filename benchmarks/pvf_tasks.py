@@ -1,0 +1,109 @@
+"""Values of single steps on tasks with the C engine, three seeds each.
+
+The actor-critic without θ, at the steps of its bars and further. Every run has one
+core. Runs are kept, so this can be stopped and started again.
+
+    python benchmarks/pvf_tasks.py
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from _runs import result_of, Training
+from _study import study
+from matplotlib.figure import Figure
+
+
+_SEEDS = range(3)
+_MODULE = "applications.pvf.train"
+# A policy with two hidden layers of 64: narrower noise, smaller steps.
+_DEEP = (
+    "--hidden 64 64 --noise-scale 0.05 --policy-lr 5e-4 --discount 0.99 --lambda 0.9"
+)
+
+# By task: the mean return that is asked for, if there is one, and flags by name.
+TASKS: dict[str, tuple[float | None, dict[str, str]]] = {
+    "swimmer": (340.0, {"linear": "--steps 400000"}),
+    "half_cheetah": (
+        4000.0,
+        {
+            "64-64": f"{_DEEP} --steps 300000",
+            "64-64 long": f"{_DEEP} --steps 2000000",
+        },
+    ),
+    "hopper": (
+        3000.0,
+        {
+            "64-64 twin": f"{_DEEP} --steps 2000000 --lambda 0.5 --ensemble 2 "
+            "--target-noise 0.2 --target-policy --noise-schedule linear",
+        },
+    ),
+}
+
+
+def main() -> None:
+    study(
+        "pvf_tasks",
+        "tasks",
+        __doc__,
+        list(TASKS),
+        _trainings,
+        lambda _, runs: draw(runs, {task: bar for task, (bar, _) in TASKS.items()}),
+        examine=lambda run: result_of(
+            run, "return_policy", "value_correlation", "q_mean", "weight_norm"
+        ),
+        mark=_count_solved,
+        page="pvf.md",
+    )
+
+
+def _count_solved(row: dict[str, Any]) -> None:
+    bar = TASKS[row["group"][0]][0]
+    if bar is not None:
+        row["bar"] = bar
+        row["mean_return"] = float(np.mean(row["mean_returns"]))
+
+
+def _trainings(tasks: Sequence[str]) -> list[Training]:
+    return [
+        Training((task, name), f"--env {task} {flags}", seed, _MODULE)
+        for task in tasks
+        for name, flags in TASKS[task][1].items()
+        for seed in _SEEDS
+    ]
+
+
+def draw(runs: list[dict[str, Any]], bars: dict[str, float | None]) -> Figure:
+    """Learning curves, a panel a task and a line a seed."""
+    tasks = list(dict.fromkeys(run["group"][0] for run in runs))
+    figure = Figure(figsize=(4 * max(len(tasks), 1), 3.4), layout="constrained")
+    panels = figure.subplots(1, max(len(tasks), 1), squeeze=False).ravel()
+    for axes, task in zip(panels, tasks, strict=False):
+        mine = [run for run in runs if run["group"][0] == task]
+        names = list(dict.fromkeys(run["group"][1] for run in mine))
+        bar = bars.get(task)
+        if bar is not None:
+            axes.axhline(bar, color="gray", linestyle=":", linewidth=1)
+        for run in mine:
+            name = run["group"][1]
+            first = run is next(other for other in mine if other["group"][1] == name)
+            values = [
+                np.nan if value is None else value for value in run["return_policy"]
+            ]
+            axes.plot(
+                np.array(run["env_steps"]) / 1e3,
+                values,
+                color=f"C{names.index(name)}",
+                linewidth=1,
+                label=name if first else None,
+            )
+        axes.set(title=task, xlabel="thousand environment steps")
+        axes.legend(fontsize="small")
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("return of the policy, one line a seed")
+    return figure
+
+
+if __name__ == "__main__":
+    main()
