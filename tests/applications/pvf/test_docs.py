@@ -6,6 +6,7 @@ from pathlib import Path
 
 import equinox as eqx
 import jax.random as jr
+import numpy as np
 
 from applications.pvf import Config
 from applications.pvf.config import PRESETS
@@ -78,7 +79,7 @@ def test_every_metric():
     state = search.begin(key=jr.key(0))
     iteration = search.compile(state)
     actors = search.before_round(state)
-    unrolled, _ = iteration._unroll(actors.population, range(4), state.environments)
+    unrolled, _ = iteration._unroll(actors.population, np.arange(4), state.environments)
     _, metrics = eqx.filter_eval_shape(
         lambda *arguments: search.after_round(*arguments), state, actors, unrolled
     )
