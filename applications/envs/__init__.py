@@ -5,16 +5,18 @@ to other libraries in `applications.envs.adapters`; importing this imports neith
 """
 
 from applications.envs._facts import Signal as Signal, TaskFacts as TaskFacts
+from applications.envs._outcome_task import (
+    outcome_name as outcome_name,
+    OUTCOMES as OUTCOMES,
+    OutcomeTask as OutcomeTask,
+    split_outcome as split_outcome,
+    with_outcome as with_outcome,
+)
 from applications.envs._outcomes import (
     AbstractOutcome as AbstractOutcome,
     FinalX as FinalX,
     MaxSpeed as MaxSpeed,
-    outcome_name as outcome_name,
-    OUTCOMES as OUTCOMES,
-    OutcomeTask as OutcomeTask,
     SparseGoal as SparseGoal,
-    split_outcome as split_outcome,
-    with_outcome as with_outcome,
 )
 from applications.envs._registry import (
     make as make,

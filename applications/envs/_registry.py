@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 import jax
 
-from applications.envs._outcomes import with_outcome
+from applications.envs._outcome_task import with_outcome
 from applications.envs._task import AbstractEnvironment
 from applications.settings import load_factory
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from applications.envs._outcomes import split_outcome
+from applications.envs._outcome_task import split_outcome
 from applications.envs._task import AbstractEnvironment
 
 

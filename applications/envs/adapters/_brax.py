@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, PRNGKeyArray
 
-from applications.envs._outcomes import refuse_outcome
+from applications.envs._outcome_task import refuse_outcome
 from applications.envs._spaces import Discrete
 from applications.envs._task import AbstractEnvironment, AbstractTask
 
