@@ -312,7 +312,13 @@ class PVF(AbstractStepSearch[Learned, Keys]):
             terminated=steps.terminated,
             truncated=steps.truncated,
             valid=steps.valid,
-            weights=acting if self.config.keeps_policies else None,
+            # Of a policy that is not finite all steps are broken; but gradients of 0
+            # would be multiplied by its weights.
+            weights=(
+                jnp.where(jnp.isfinite(acting), acting, 0.0)
+                if self.config.keeps_policies
+                else None
+            ),
         )
 
     def _evaluated(

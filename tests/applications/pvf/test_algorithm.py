@@ -17,6 +17,20 @@ from applications.pvf._frame import Frame
 from applications.settings import UserError
 from applications.stores import Replay, Segment
 from tests.applications.pvf.helpers import one, run, small
+from tests.helpers import nightly
+
+
+_KINDS: dict[str, dict[str, Any]] = {
+    "actor-critic": {},
+    "relabelled": {"representation": "probing", "relabel": True, "corrected": True},
+    "psvf": {"critic": "psvf", "representation": "flat", "redraw": "episode"},
+    "likelihood-ratio": {
+        "policy_kind": "stochastic",
+        "policy_gradient": "likelihood-ratio",
+        "representation": "flat",
+        "ensemble": 2,
+    },
+}
 
 
 def _segment(search: PVF, count: int) -> Segment:
@@ -137,49 +151,48 @@ def _assert_close(ours: Any, theirs: Any) -> None:
 
 def test_policies_are_kept_as_they_acted():
     search = small(representation="flat", noise_scale=0.5)
-    state, _ = run(search, 2)
-    entries = state.learned.replay.segments.entries
-    sample = jax.tree.map(lambda leaf: leaf[:3], entries)
-    wide = RunningStatistics(jnp.asarray(9.0), jnp.full(1, 0.7), jnp.full(1, 36.0))
-    for seen in (state.observations, wide):
+    state = search.init(key=jr.key(0))
+    then = RunningStatistics(jnp.asarray(9.0), jnp.full(1, -0.2), jnp.full(1, 3.0))
+    state = eqx.tree_at(lambda state: state.observations, state, then)
+    acting, _ = search.propose(state, search.split(state.key)).population
+    segments = eqx.tree_at(lambda s: s.weights, _segment(search, 4), acting)
+    now = RunningStatistics(jnp.asarray(9.0), jnp.full(1, 0.7), jnp.full(1, 36.0))
+    at = jnp.full(1, 0.4)
+    for seen in (then, now):
         frame = Frame(
             *(search.config, search.view, search.value, seen),
             *(jnp.asarray(0.1), jnp.ones(())),
         )
-        shown = search._evaluated(state.learned.actor, sample, frame, key=jr.key(0))
+        actor = state.learned.actor
+        shown = search._evaluated(actor, segments, frame, key=jr.key(0))
         # By whatever statistics, the policy does what it did.
-        for weights, kept in zip(shown, sample.weights, strict=True):
+        for weights, kept in zip(shown, acting, strict=True):
             again: Any = standardised(search.view.to_policy(weights), seen)
             acted: Any = search.view.to_policy(kept)
-            at = jnp.full(1, 0.4)
             np.testing.assert_allclose(again(at), acted(at), rtol=1e-4)
     # Not so of the same numbers, taken for those of standardised observations.
-    wrong: Any = standardised(search.view.to_policy(sample.weights[0]), wide)
-    acted = search.view.to_policy(sample.weights[0])
+    wrong: Any = standardised(search.view.to_policy(acting[0]), now)
+    acted = search.view.to_policy(acting[0])
     assert np.abs(wrong(at) - acted(at)) > 0.01
-    # What acted is what the replay says: the action but for its noise.
-    policy: Any = search.view.to_policy(entries.weights[0])
-    done = jax.vmap(policy)(entries.observation[0]) / 4
-    assert np.max(np.abs(done - entries.drawn[0])) < 0.5
+
+
+def test_policies_stay_until_their_episodes_end():
+    state = small().init(key=jr.key(0))
+    before = jnp.arange(8.0).reshape(4, 2)
+    done = jnp.asarray([True, False, True, False])
+    where = lambda state: (state.learned.acting, state.learned.is_done)
+    state = eqx.tree_at(where, state, (before, done))
+    for redraw, stays in (("episode", ~done), ("segment", done & False)):
+        search = small(redraw=redraw)
+        acting = search.propose(state, search.split(state.key)).context
+        np.testing.assert_array_equal(np.all(acting == before, axis=1), stays)
 
 
 @pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"representation": "probing", "relabel": True, "corrected": True},
-        {"critic": "psvf", "representation": "flat", "redraw": "episode"},
-        {
-            "policy_kind": "stochastic",
-            "policy_gradient": "likelihood-ratio",
-            "representation": "flat",
-            "ensemble": 2,
-        },
-    ],
-    ids=["actor-critic", "relabelled", "psvf", "likelihood-ratio"],
+    "kind", nightly(_KINDS, {"actor-critic", "relabelled", "psvf"})
 )
-def test_broken_steps_poison_nothing(options):
-    search = small(**options)
+def test_broken_steps_poison_nothing(kind):
+    search = small(**_KINDS[kind])
     key = jr.key(3)
     state = search.begin(key=key)
     actors = search.propose(state, search.split(state.key))
@@ -199,25 +212,22 @@ def test_broken_steps_poison_nothing(options):
     assert np.any(after.learned.actor.weights != state.learned.actor.weights)
 
 
-def test_policies_stay_until_their_episodes_end():
-    def acted(redraw):
-        # Episodes of 12 steps are two segments.
-        search = small(horizon=12, redraw=redraw)
-        state = search.begin(key=jr.key(0))
-        iteration, found = search.compile(state), []
-        for _ in range(4):
-            state, _ = iteration(state)
-            found.append(np.asarray(state.learned.acting))
-        return found
-
-    first, second, third, fourth = acted("episode")
+@pytest.mark.nightly
+def test_policies_act_until_their_episodes_end():
+    # Episodes of 12 steps are two segments.
+    search = small(horizon=12, redraw="episode")
+    state = search.begin(key=jr.key(0))
+    iteration, found = search.compile(state), []
+    for _ in range(4):
+        state, _ = iteration(state)
+        found.append(np.asarray(state.learned.acting))
+    first, second, third, fourth = found
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(third, fourth)
     assert np.all(second != third)
-    first, second, *_ = acted("segment")
-    assert np.all(first != second)
 
 
+@pytest.mark.nightly
 def test_both_engines_take_the_steps():
     rewards = []
     for env in ("inverted_pendulum", "cartpole"):

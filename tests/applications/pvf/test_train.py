@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,6 +37,7 @@ def run(tmp_path_factory) -> Path:
     """Four iterations of 48 steps, the last two of them resumed."""
     directory = tmp_path_factory.mktemp("runs") / "resumed"
     assert train.main(["--run-dir", str(directory), "--steps", "96", *_SMALL]) == 0
+    shutil.copytree(directory, directory.with_name("first half"))
     assert train.main(["--resume", str(directory), "--steps", "192"]) == 0
     return directory
 
@@ -75,11 +77,8 @@ def test_more_steps_on_resume_end_in_the_bits_of_one_run(
         for one in (run, whole)
     ]
     assert both[0] == both[1]
-    other = tmp_path / "other"
-    flags = ["--run-dir", str(other), "--steps", "192", *_SMALL, "--seed", "1"]
-    assert train.main(flags) == 0
     with pytest.raises(AssertionError):
-        assert_same_bits(run, other)
+        assert_same_bits(run, run.with_name("first half"))
     # Other commands work on it.
     assert evaluate.main([str(run), "--episodes", "2"]) == 0
     assert "eturn" in capsys.readouterr().out
