@@ -17,6 +17,7 @@ from applications.search import (
     draw_noise,
     draw_perturbations,
     LowRankCandidates,
+    noise_deviation,
     noise_units,
 )
 from applications.stores import Centres, Record
@@ -29,6 +30,11 @@ _AT_ONCE = 64
 
 class AbstractPerturbations(eqx.Module):
     """From θ to θ̃ᵢ, and from what an archive keeps of these back to policies."""
+
+    @property
+    @abc.abstractmethod
+    def deviation(self) -> float:
+        """Standard deviation of the perturbation of a weight, in units of σ."""
 
     @abc.abstractmethod
     def draw(
@@ -113,6 +119,11 @@ class FullPerturbations(AbstractPerturbations):
     config: Config = eqx.field(static=True)
     view: FlatView[AbstractPolicy]
 
+    @property
+    def deviation(self) -> float:
+        """As of `AbstractPerturbations`: that of the law."""
+        return noise_deviation(self.config.noise)
+
     def draw(
         self,
         policies: Float[Array, "policies weights"],
@@ -170,6 +181,11 @@ class LowRankPerturbations(AbstractPerturbations):
 
     config: Config = eqx.field(static=True)
     view: FlatView[Any]
+
+    @property
+    def deviation(self) -> float:
+        """As of `AbstractPerturbations`: 1, whatever the law of other perturbations."""
+        return 1.0
 
     def draw(
         self,

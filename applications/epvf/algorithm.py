@@ -36,7 +36,6 @@ from applications.search import (
     AbstractPolicySearch,
     adapt_noise_factor,
     Metrics,
-    noise_deviation,
     Outcome,
     Proposal,
     SearchState,
@@ -253,7 +252,7 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         """Standard deviation of the perturbations of a weight."""
         # A schedule ends at 0.
         scale = jnp.maximum(self._noise_scale(state), 1e-6)
-        return scale * noise_deviation(self.config.noise)
+        return scale * self.perturbations.deviation
 
     def _landscape(
         self,

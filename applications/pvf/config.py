@@ -4,7 +4,7 @@ Defaults learn fast on swimmer. `PRESETS` holds the settings of the released cod
 """
 
 import dataclasses
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from applications.policies import check_policy
 from applications.settings import (
@@ -237,6 +237,12 @@ class Config:
     encoder_layers: Count = 2
     """How many layers or rounds of messages it has."""
 
+    # Of pssvf's rollouts: what is no flag here.
+    episodes: ClassVar[int] = 1
+    chunk: ClassVar[int | None] = None
+    visits: ClassVar[int] = 0
+    common_starts: ClassVar[bool] = False
+
     def __post_init__(self):
         """Checks every setting.
 
@@ -362,16 +368,6 @@ class Config:
     def all_rounds(self) -> int:
         """Rounds of the whole run."""
         return -(-self.steps // (self.num_envs * self.segment))
-
-    @property
-    def episodes(self) -> int:
-        """Of pssvf: episodes of each policy in an iteration."""
-        return 1
-
-    @property
-    def chunk(self) -> None:
-        """Of pssvf: all policies are simulated at once."""
-        return None
 
     @property
     def encoder_options(self) -> EncoderOptions:

@@ -67,6 +67,26 @@ def test_an_iteration_keeps_what_was_tried():
     np.testing.assert_array_equal(places, np.repeat([0, 1], 5))
 
 
+@pytest.mark.parametrize("perturbation", ["full", "low-rank"])
+def test_their_deviation_is_said(perturbation):
+    # The law is of full ones: those of low rank are products of normal factors.
+    config = Config(perturbation=perturbation, noise="uniform", num_envs=64)
+    algorithm = EPVF(make("cartpole"), config)
+    view, own = algorithm.view, algorithm.perturbations
+
+    @jax.jit
+    def deviation(key):
+        drawn = own.draw(jnp.zeros((1, view.space.size)), jnp.asarray(2.0), key=key)
+        if isinstance(drawn, LowRankCandidates):
+            policy: Any = view.to_policy(drawn.centre)
+            whole = lambda thin: view.to_vector(policy.perturbed(thin).whole)
+            drawn = jax.vmap(whole)(drawn.perturbations)
+        return jnp.sqrt(jnp.mean(jnp.square(drawn)))
+
+    measured = jnp.mean(jax.vmap(deviation)(jax.random.split(jax.random.key(0), 50)))
+    np.testing.assert_allclose(measured, 2 * own.deviation, rtol=0.05)
+
+
 @pytest.mark.parametrize(
     "more",
     [{"policies": "many"}, {"policy": "some.module:Policy"}, {"clip": "perturbed"}],
