@@ -28,6 +28,7 @@ from applications.training import (
     evaluate_policy,
     exit_on_user_error,
     Interrupt,
+    iterate_rows,
     keep_compiled,
     new_directory,
     parse_settings,
@@ -144,9 +145,8 @@ def _train_by_library(settings: RunSettings[Any], parent: Path) -> None:
         recorder = Recorder(run, own.steps, _format_row, interrupt)
         with contextlib.suppress(Stopped), recorder:
             policy = module.train(task, own, recorder.add, seed=settings.launch.seed)
-        if recorder.rows:
-            title = f"{settings.name} on {settings.task.env}"
-            plot_returns(recorder.rows, run.plot, title=title)
+        title = f"{settings.name} on {settings.task.env}"
+        plot_returns(iterate_rows(run.metrics), run.plot, title=title)
         if policy is None:
             print(
                 f"Stopped. {settings.name} cannot go on from here; its metrics are in "

@@ -26,11 +26,10 @@ from applications.gogepo.algorithm import GoGePo, Model, State
 from applications.rollout import compile_rollout
 from applications.settings import AtLeast, check_settings, Count, Seed, UserError
 from applications.training import (
-    checkpoints,
     exit_on_user_error,
     key_for,
+    load_checkpoint,
     Purpose,
-    read_checkpoint,
     Run,
     save_figure,
     write_json,
@@ -102,10 +101,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         },
     )
     _save(draw_commands(curves, algorithm.commands.names), run, "commands.png")
-    kept = checkpoints(run.checkpoints)
-    if not kept:
+    state, progress, notes = load_checkpoint(
+        run.checkpoints, opened.form, opened.checkpoint_settings
+    )
+    for note in notes:
+        print(note, file=sys.stderr)
+    if not progress.iteration:
         raise UserError(f"{run.checkpoints} is empty: no archive to draw policies of.")
-    state = read_checkpoint(kept[-1][1], opened.form, opened.checkpoint_settings)
     _save(_policies(algorithm, state), run, "policies.png")
     for name in ("commands.json", "commands.png", "policies.png"):
         print(f"Written: {run.directory / name}")

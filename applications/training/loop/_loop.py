@@ -1,6 +1,8 @@
 import contextlib
+import dataclasses
 import functools
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -35,7 +37,7 @@ def loop(
     must_be_finite: tuple[str, ...],
     interrupt: Interrupt,
     sinks: Sequence[Sink] = (),
-) -> tuple[State, Progress, list[Row]]:
+) -> tuple[State, Progress]:
     """Repeats an algorithm's iteration, with metrics and checkpoints.
 
     Args:
@@ -54,7 +56,7 @@ def loop(
         sinks: Receive the rows too, in the process that writes.
 
     Returns:
-        The last state, how far it is, and all rows of the run.
+        The last state and how far it is.
 
     Raises:
         UserError: If one of the metrics that must be finite is not.
@@ -64,7 +66,15 @@ def loop(
     with contextlib.ExitStack() as stack:
 
         def open_log(run: Run) -> MetricsLog:
-            log = stack.enter_context(MetricsLog(run.directory, progress.iteration))
+            log = MetricsLog(
+                run.directory,
+                progress.iteration,
+                size=progress.metrics_size,
+                sha256=progress.metrics_sha256,
+            )
+            stack.enter_context(log)
+            if log.note is not None:
+                print(log.note, file=sys.stderr)
             for sink in sinks:
                 stack.enter_context(sink)
             return log
@@ -73,9 +83,9 @@ def loop(
 
         def record(row: Row) -> None:
             if log is not None:
-                log.write(row)
+                written = log.write(row)
                 for sink in sinks:
-                    sink.write(log.rows[-1])
+                    sink.write(written)
             _check_finite(row, must_be_finite)
 
         def checkpoint() -> None:
@@ -84,16 +94,16 @@ def loop(
 
         def write() -> None:
             assert run is not None and log is not None
-            log.sync()
-            save_checkpoint(run.checkpoints, state, progress, settings)
+            size, sha256 = log.sync()
+            saved = dataclasses.replace(
+                progress, metrics_size=size, metrics_sha256=sha256
+            )
+            save_checkpoint(run.checkpoints, state, saved, settings)
             save(state)
-
-        def rows() -> list[Row]:
-            return [] if log is None else log.rows
 
         if stop.reached(progress):
             on_main(lambda: save(state))
-            return state, progress, rows()
+            return state, progress
         began, seconds_before = time.perf_counter(), progress.seconds
         step = compile(state)
         compile_seconds = time.perf_counter() - began
@@ -124,7 +134,7 @@ def loop(
                 saved = progress
         if saved != progress:
             checkpoint()
-        return state, progress, rows()
+        return state, progress
 
 
 def _check_finite(row: Row, names: tuple[str, ...]) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import re
+import zipfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,9 +21,9 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import PyTree
 
-from applications.settings import UserError
+from applications.settings import settings_from_json, UserError
 from applications.training.storage._arrays import from_numpy, is_key, to_numpy
-from applications.training.storage._files import write_atomically
+from applications.training.storage._files import set_aside, write_atomically
 
 
 _MAGIC = b"wsl-checkpoint 1"
@@ -40,11 +41,19 @@ class Progress:
         iteration: Iterations done.
         env_steps: Control steps simulated to train.
         seconds: Wall-clock seconds spent, compilation included.
+        metrics_size: Bytes of `metrics.jsonl` by then, if a checkpoint says so.
+        metrics_sha256: Their checksum.
     """
 
     iteration: int = 0
     env_steps: int = 0
     seconds: float = 0.0
+    metrics_size: int | None = None
+    metrics_sha256: str | None = None
+
+
+class DamagedError(UserError):
+    """A checkpoint whose checksum does not fit."""
 
 
 def save_checkpoint(
@@ -107,12 +116,10 @@ def read_checkpoint(path: Path, like: State, config: dict[str, Any]) -> State:
         The state.
 
     Raises:
-        UserError: If it is damaged, or was made under other settings.
+        DamagedError: If its checksum does not fit.
+        UserError: If it was made under other settings, or is none of this program's.
     """
-    found = _read(path, like, config)
-    if found is None:
-        raise UserError(f"{path} is damaged: its checksum does not fit.")
-    return found[0]
+    return _read(path, like, config)[0]
 
 
 def load_checkpoint(
@@ -137,22 +144,19 @@ def load_checkpoint(
     notes = []
     state, progress = like, Progress()
     for _, path in reversed(checkpoints(directory)):
-        found = _read(path, like, config)
-        if found is None:
+        try:
+            state, progress, made_with = _read(path, like, config)
+        except DamagedError:
             damaged.append(path)
             continue
-        state, metadata = found
-        progress = Progress(**metadata["progress"])
-        if metadata["made_with"] != _software():
+        if made_with != _software():
             notes.append(
-                f"The run was made with {metadata['made_with']}, this is {_software()}:"
-                " it goes on, but not to the same bits."
+                f"The run was made with {made_with}, this is {_software()}: it goes on,"
+                " but not to the same bits."
             )
         break
-    for unfinished in directory.glob(".*.ckpt*.tmp"):
-        unfinished.unlink()
     for path in damaged:
-        path.rename(path.with_name(path.name + ".damaged"))
+        set_aside(path)
         before = f"the one of iteration {progress.iteration}"
         instead = before if progress.iteration else "the start of the run"
         notes.append(f"Checkpoint {path} is damaged; taking {instead}.")
@@ -177,19 +181,70 @@ def _software() -> dict[str, str]:
 
 def _read(
     path: Path, like: State, config: dict[str, Any]
-) -> tuple[State, dict[str, Any]] | None:
-    """The state and the metadata in a file, or None where its checksum does not fit."""
+) -> tuple[State, Progress, dict[str, str]]:
+    """The state in a file, how far the run was, and with what software."""
     with open(path, "rb") as file:
         header = file.readline(len(_MAGIC) + 66)
         payload = file.read()
     digest = hashlib.sha256(payload).hexdigest().encode()
     if header != _MAGIC + b" " + digest + b"\n":
-        return None
-    with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
-        contents = dict(archive)
-    metadata = json.loads(str(contents.pop(_METADATA)))
-    _check_config(path, metadata["config"], config)
-    return _restore(path, like, contents), metadata
+        raise DamagedError(f"{path} is damaged: its checksum does not fit.")
+    # A checksum is no signature: what is inside may be anything.
+    try:
+        with zipfile.ZipFile(io.BytesIO(payload)) as archive:
+            _check_sizes(archive)
+            metadata = json.loads(_text(archive, _METADATA))
+            progress = settings_from_json(Progress, metadata["progress"])
+            _check_config(path, metadata["config"], config)
+            return _restore(path, like, archive), progress, metadata["made_with"]
+    except UserError:
+        raise
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"{path} is no checkpoint of this program: {reason}") from error
+
+
+def _check_sizes(archive: zipfile.ZipFile) -> None:
+    """Refuses what is larger inside than outside."""
+    names = archive.namelist()
+    if len(set(names)) < len(names):
+        raise ValueError("it holds something twice.")
+    for member in archive.infolist():
+        stored = member.compress_type == zipfile.ZIP_STORED
+        if not stored or member.file_size != member.compress_size:
+            raise ValueError(f"{member.filename} is compressed.")
+
+
+def _text(archive: zipfile.ZipFile, name: str) -> str:
+    with archive.open(f"{name}.npy") as member:
+        shape, dtype = _form(member)
+        if shape != () or dtype.kind != "U":
+            raise ValueError(f"{name} is no text.")
+        member.seek(0)
+        return str(np.lib.format.read_array(member, allow_pickle=False))
+
+
+def _array(archive: zipfile.ZipFile, name: str, expected: Any) -> np.ndarray | str:
+    """An array of an archive, or what is there instead of one of that form."""
+    if f"{name}.npy" not in archive.namelist():
+        return "nothing"
+    with archive.open(f"{name}.npy") as member:
+        shape, dtype = _form(member)
+        if (shape, dtype) != (expected.shape, expected.dtype):
+            return f"{dtype}{shape}"
+        member.seek(0)
+        return np.lib.format.read_array(member, allow_pickle=False)
+
+
+def _form(member: Any) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype of an array, by its header."""
+    version = np.lib.format.read_magic(member)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }[version]
+    shape, _, dtype = read(member)
+    return shape, dtype
 
 
 def _check_config(path: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
@@ -203,23 +258,25 @@ def _check_config(path: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> N
             )
 
 
-def _restore(path: Path, like: State, arrays: dict[str, np.ndarray]) -> State:
+def _restore(path: Path, like: State, archive: zipfile.ZipFile) -> State:
+    misfit = f"{path} does not fit this version of the program"
     named = _named_leaves(like)
+    known = {f"{name}.npy" for name in (_METADATA, *named)}
+    unknown = sorted(set(archive.namelist()) - known)
     restored = {}
     for name, leaf in named.items():
         expected = jax.eval_shape(jr.key_data, leaf) if is_key(leaf) else leaf
-        array = arrays.get(name)
-        if (
-            array is None
-            or array.shape != expected.shape
-            or array.dtype != expected.dtype
-        ):
-            given = "nothing" if array is None else f"{array.dtype}{array.shape}"
+        array = _array(archive, name, expected)
+        if isinstance(array, str):
+            wanted = f"{expected.dtype}{expected.shape}"
+            other_mode = ("64" in array) != ("64" in wanted)
+            advice = " Is JAX_ENABLE_X64 as it was?" if other_mode else ""
             raise UserError(
-                f"{path} does not fit this version of the program: it holds {given} "
-                f"for {name}, expected {expected.dtype}{expected.shape}."
+                f"{misfit}: it holds {array} for {name}, expected {wanted}.{advice}"
             )
         restored[name] = from_numpy(array, leaf)
+    if unknown:
+        raise UserError(f"{misfit}: it also holds {unknown[0].removesuffix('.npy')}.")
     arrays_of_like, rest = eqx.partition(like, _is_array)
     treedef = jax.tree.structure(arrays_of_like)
     return eqx.combine(
