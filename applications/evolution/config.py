@@ -10,6 +10,7 @@ from applications.settings import (
     OptionalCount,
     OptionalLevels,
     Rate,
+    Steps,
     UserError,
     Widths,
 )
@@ -27,7 +28,7 @@ class ARSConfig:
     printed at the end.
     """
 
-    steps: Count = 1_000_000
+    steps: Steps = 1_000_000
     """Control steps to train for. May be raised when a run is resumed."""
 
     num_envs: Count = 120
@@ -85,7 +86,7 @@ class OpenESConfig:
     run is a directory; its path is printed at the end.
     """
 
-    steps: Count = 1_000_000
+    steps: Steps = 1_000_000
     """Control steps to train for. May be raised when a run is resumed."""
 
     num_envs: Count = 128
@@ -136,7 +137,7 @@ class OpenESConfig:
 class AdaptiveConfig:
     """Settings of the strategies that find out their step sizes by themselves."""
 
-    steps: Count = 1_000_000
+    steps: Steps = 1_000_000
     """Control steps to train for. May be raised when a run is resumed."""
 
     num_envs: Count = 32

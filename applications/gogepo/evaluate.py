@@ -1,7 +1,6 @@
 """``python -m applications.gogepo.evaluate DIR``: what is done of what is commanded."""
 
 import dataclasses
-import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from applications.gogepo.algorithm import GoGePo, Model, State
 from applications.rollout import compile_rollout
 from applications.settings import AtLeast, check_settings, Count, Seed, UserError
 from applications.training import (
+    check_directory,
     exit_on_user_error,
     key_for,
     load_checkpoint,
@@ -81,6 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     asked = tyro.cli(EvaluateArgs, prog=_PROG, args=arguments)
     check_settings(asked)
+    if asked.low is not None and asked.high is not None and asked.low >= asked.high:
+        raise UserError(f"--low {asked.low} must be below --high {asked.high}.")
+    check_directory(asked.path, "DIR")
     opened = open_run(asked.path)
     run, algorithm = opened.run, opened.search
     models = snapshots(opened)
@@ -117,10 +120,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _commands(model: Model, asked: EvaluateArgs) -> Float[Array, "commands outcomes"]:
     """Evenly from the least to the best outcome; further numbers in proportion."""
     least, best = model.outcomes.least, model.outcomes.best
-    for name in ("low", "high"):
-        given = getattr(asked, name)
-        if given is not None and not math.isfinite(given):
-            raise UserError(f"--{name} must be finite; got {given}.")
     low = least if asked.low is None else jnp.asarray(asked.low)
     high = best[0] if asked.high is None else jnp.asarray(asked.high)
     part = jnp.linspace(0.0, 1.0, asked.commands)

@@ -214,8 +214,9 @@ def _task(header: dict[str, Any]) -> AbstractEnvironment:
     options = _field(header, "task_options", dict)
     try:
         return make(name, **options)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"names a task that cannot be made: {error}") from error
+    except Exception as error:  # whatever a factory raises
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"names a task that cannot be made: {reason}") from error
 
 
 def _widths(options: dict[str, Any], *, at_most: int) -> tuple[int, ...]:

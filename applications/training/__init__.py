@@ -63,6 +63,7 @@ from applications.training.storage import (
     check_output as check_output,
     checkpoints as checkpoints,
     DamagedError as DamagedError,
+    finite_or_none as finite_or_none,
     iterate_rows as iterate_rows,
     load_checkpoint as load_checkpoint,
     Manifest as Manifest,

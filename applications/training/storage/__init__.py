@@ -15,6 +15,7 @@ from applications.training.storage._checkpoint import (
 from applications.training.storage._files import (
     check_directory as check_directory,
     check_output as check_output,
+    finite_or_none as finite_or_none,
     set_aside as set_aside,
     write_atomically as write_atomically,
     write_json as write_json,

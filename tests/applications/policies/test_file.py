@@ -258,6 +258,9 @@ def test_foreign_files_are_refused_and_never_unpickled(complaint, tmp_path):
         ),
         ({"task": "chess"}, "names a task that cannot be made"),
         ({"task_options": {"colour": "red"}}, "names a task that cannot be made"),
+        ({"task_options": {"horizon": 2.5}}, "names a task that cannot be made"),
+        ({"task_options": {"horizon": 10**30}}, "names a task that cannot be made"),
+        ({"task_options": {"goal": "far"}}, "names a task that cannot be made"),
         ({"policy": "nowhere:Policy"}, "names a policy that cannot be made"),
     ],
 )
