@@ -1,7 +1,6 @@
 import contextlib
 import dataclasses
 import functools
-import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from applications.training.loop._sink import make_row, Sink
 from applications.training.loop._stop import StopRule
 from applications.training.processes import any_process, check_same, on_all, on_main
 from applications.training.storage import (
+    diverged,
     MetricsLog,
     Progress,
     Row,
@@ -22,6 +22,8 @@ from applications.training.storage import (
 
 
 State = TypeVar("State")
+# Beyond, squares are not finite in single precision: optimisers stand still for good.
+_LARGEST = 1e18
 
 
 def loop(
@@ -51,7 +53,8 @@ def loop(
         checkpoint_every: Iterations from one checkpoint to the next.
         settings: The settings that checkpoints carry.
         save: Writes what the run leaves besides checkpoints.
-        must_be_finite: Metrics without which going on is pointless.
+        must_be_finite: Metrics without which going on is pointless, whose squares must
+            be finite too.
         interrupt: Asked after each iteration. One process's is enough.
         sinks: Receive the rows too, in the process that writes.
 
@@ -59,7 +62,8 @@ def loop(
         The last state and how far it is.
 
     Raises:
-        UserError: If one of the metrics that must be finite is not.
+        UserError: If one of the metrics that must be finite is not, or a number of a
+            state that is to be kept.
         OSError: If something cannot be written.
         CollectiveStop: Instead of both, if there are several processes.
     """
@@ -86,7 +90,7 @@ def loop(
                 written = log.write(row)
                 for sink in sinks:
                     sink.write(written)
-            _check_finite(row, must_be_finite)
+            _check_finite(row, must_be_finite, run)
 
         def checkpoint() -> None:
             check_same(state)
@@ -137,11 +141,10 @@ def loop(
         return state, progress
 
 
-def _check_finite(row: Row, names: tuple[str, ...]) -> None:
+def _check_finite(row: Row, names: tuple[str, ...], run: Run | None) -> None:
     for name in names:
-        if not math.isfinite(row[name]):
-            raise UserError(
-                f"{name} is not finite any more at iteration {row['iteration']}: the "
-                "learning rates are too high or the weights are not clipped. The "
-                "checkpoints from before are kept."
-            )
+        # The comparison is false with NaN.
+        if not abs(row[name]) < _LARGEST:
+            what = f"{name} of iteration {row['iteration']}, {row[name]:g},"
+            # Other processes say nothing of it.
+            raise UserError(what if run is None else diverged(what, run.checkpoints))

@@ -7,6 +7,7 @@ from applications.training.storage._arrays import (
 from applications.training.storage._checkpoint import (
     checkpoints as checkpoints,
     DamagedError as DamagedError,
+    diverged as diverged,
     load_checkpoint as load_checkpoint,
     Progress as Progress,
     read_checkpoint as read_checkpoint,

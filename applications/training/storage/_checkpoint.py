@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import PyTree
@@ -77,9 +78,14 @@ def save_checkpoint(
         The file.
 
     Raises:
+        UserError: If a number of the state is not finite: what has diverged is not
+            kept.
         OSError: If it cannot be written; the checkpoints before it are untouched.
     """
     arrays = {path: to_numpy(leaf) for path, leaf in _named_leaves(state).items()}
+    for name, array in arrays.items():
+        if jnp.issubdtype(array.dtype, jnp.inexact) and not np.isfinite(array).all():
+            raise UserError(diverged(f"The state's {name}", directory))
     metadata = {
         "config": config,
         "progress": dataclasses.asdict(progress),
@@ -102,6 +108,25 @@ def save_checkpoint(
     for _, old in numbers[:-keep] if keep is not None else []:
         old.unlink(missing_ok=True)
     return path
+
+
+def diverged(what: str, directory: Path) -> str:
+    """What to tell the user of training that has gone astray.
+
+    Args:
+        what: What is not finite any more.
+        directory: Where the checkpoints of the run are.
+
+    Returns:
+        A line.
+    """
+    kept = checkpoints(directory)
+    before = f"The last checkpoint is of iteration {kept[-1][0]}" if kept else None
+    return (
+        f"{what} is not finite any more: the learning rates are too high, the weights "
+        f"are not clipped, or returns are beyond all bounds. "
+        f"{before or 'There is no checkpoint from before'}."
+    )
 
 
 def read_checkpoint(path: Path, like: State, config: dict[str, Any]) -> State:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from applications import evaluate
@@ -306,8 +307,24 @@ def test_weights_that_diverge_end_the_run(tmp_path, capsys):
     run = tmp_path / "run"
     assert train.main(["--run-dir", str(run), *_SMALL, *flags]) == 2
     error = capsys.readouterr().err
-    assert "is not finite any more at iteration" in error
+    assert "is not finite any more: the learning rates are too high" in error
+    assert error.rstrip().endswith("There is no checkpoint from before.")
     assert not list((run / "checkpoints").iterdir())
+
+
+@pytest.mark.nightly
+def test_a_critic_that_diverges_ends_the_run(tmp_path, capsys):
+    run = tmp_path / "run"
+    flags = [*("--preset", "paper", "--env", "lqr"), *_SMALL, "--checkpoint-every", "1"]
+    assert train.main(["--run-dir", str(run), *flags, "--critic-lr", "1e6"]) == 2
+    error = capsys.readouterr().err
+    assert "is not finite any more" in error and len(error.splitlines()) == 1
+    for path in (run / "checkpoints").iterdir():
+        with open(path, "rb") as file:
+            file.readline()
+            with np.load(file) as arrays:
+                floats = [x for x in arrays.values() if x.dtype.kind == "f"]
+                assert all(np.isfinite(x).all() for x in floats)
 
 
 @pytest.mark.parametrize(
