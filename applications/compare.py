@@ -17,6 +17,7 @@ import tyro
 from applications.envs import TaskSettings
 from applications.settings import check_settings, Count, UserError
 from applications.training import (
+    check_output,
     check_picture,
     comparison_table,
     draw_comparison,
@@ -71,6 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not asked.runs:
         raise UserError("Give the directory of a run, or of several.")
     check_picture(asked.out, "--out")
+    check_output(asked.out, "--out")
+    places = [path.resolve() for path in asked.runs]
+    twice = [str(path) for path in asked.runs if places.count(path.resolve()) > 1]
+    if twice:
+        raise UserError(f"A run counts once; the same one is {' and '.join(twice)}.")
     runs = [Run(path) for path in asked.runs]
     groups: dict[str, list[Run]] = {}
     labels = _labels([run.manifest for run in runs])

@@ -25,7 +25,13 @@ from applications.settings import (
     Seed,
     UserError,
 )
-from applications.training import exit_on_user_error, key_for, Purpose, Run
+from applications.training import (
+    check_output,
+    exit_on_user_error,
+    key_for,
+    Purpose,
+    Run,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check_settings(asked)
     if asked.render is not None and asked.render.suffix != ".webp":
         raise UserError(f"--render {asked.render} must end in .webp.")
+    if asked.render is not None:
+        check_output(asked.render, "--render")
     if asked.render is not None and sys.platform == "linux":
         # Asks MuJoCo, before its import, for a context that needs no display.
         os.environ.setdefault("MUJOCO_GL", "egl")

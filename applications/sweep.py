@@ -21,9 +21,11 @@ from applications.compare import compare
 from applications.settings import check_settings, Count, Seed, UserError
 from applications.training import (
     asked_otherwise,
+    check_directory,
     CommandLine,
     exit_on_user_error,
     Run,
+    RunSettings,
     TRAINERS,
 )
 
@@ -45,6 +47,16 @@ class Training:
     flags: tuple[str, ...]
     directory: Path
 
+    @property
+    def settings(self) -> RunSettings:
+        """What the trainer makes of the flags.
+
+        Raises:
+            UserError: If they cannot be used.
+        """
+        command_line: CommandLine = importlib.import_module(self.module).COMMAND_LINE
+        return command_line.parse(self.flags)
+
     def is_done(self) -> bool:
         """Whether the run is there, trained and evaluated under the same settings.
 
@@ -54,9 +66,7 @@ class Training:
         if not (self.directory / "config.json").is_file():
             return False
         run = Run(self.directory)
-        trainer = importlib.import_module(self.module)
-        command_line: CommandLine = trainer.COMMAND_LINE
-        asked = command_line.parse(self.flags)
+        asked = self.settings
         if run.manifest.algorithm != asked.name:
             raise UserError(
                 f"{self.directory} holds a run of {run.manifest.algorithm}, not of "
@@ -109,8 +119,13 @@ def train_all(trainings: Sequence[Training], workers: int = 1) -> None:
         workers: How many at a time.
 
     Raises:
-        UserError: If a directory holds a run of other settings, or a run fails.
+        UserError: If flags cannot be used, a directory holds a run of other settings,
+            or a run fails.
     """
+    for training in trainings:
+        # All of them before the first one has taken its hours.
+        training.settings.task.make(as_trained=True)
+        check_directory(training.directory, "--directory")
     pending = [training for training in trainings if not training.is_done()]
 
     def work(training: Training) -> None:
@@ -149,8 +164,11 @@ def sweep(
         The runs of each group.
 
     Raises:
-        UserError: If a directory holds a run of other settings, or a run fails.
+        UserError: If there are no seeds or the same ones, and as `train_all`.
     """
+    if not seeds or len(set(seeds)) < len(seeds):
+        told = " ".join(map(str, seeds)) or "none"
+        raise UserError(f"--seeds takes different numbers, at least one; got {told}.")
     trainings = {
         name: [
             Training(

@@ -51,11 +51,6 @@ class Recorder:
         self._interrupt = interrupt
         self._began = time.perf_counter()
 
-    @property
-    def rows(self) -> list[Row]:
-        """What has been written."""
-        return self._log.rows
-
     def __enter__(self) -> "Recorder":
         with contextlib.ExitStack() as stack:
             for one in (self._log, *self._sinks):
@@ -88,8 +83,8 @@ class Recorder:
             # Inside the first iteration; libraries do not say how much.
             compile_seconds=None,
         )
-        self._log.write(row)
+        written = self._log.write(row)
         for sink in self._sinks:
-            sink.write(self.rows[-1])
+            sink.write(written)
         if self._interrupt.requested:
             raise Stopped

@@ -11,6 +11,7 @@ from applications.settings import (
     Count,
     Positive,
     Rate,
+    Steps,
     UserError,
     Widths,
 )
@@ -27,7 +28,7 @@ class BraxARSConfig:
     A run is a directory; its path is printed at the end.
     """
 
-    steps: Count = 1_000_000
+    steps: Steps = 1_000_000
     """Control steps to train for."""
 
     num_envs: Count = 120
@@ -68,7 +69,7 @@ class PPOConfig:
     A run is a directory; its path is printed at the end.
     """
 
-    steps: Count = 1_000_000
+    steps: Steps = 1_000_000
     """Control steps to train for."""
 
     num_envs: Count = 256
@@ -143,7 +144,7 @@ class SACConfig:
     A run is a directory; its path is printed at the end.
     """
 
-    steps: Count = 1_000_000
+    steps: Steps = 1_000_000
     """Control steps to train for."""
 
     num_envs: Count = 16

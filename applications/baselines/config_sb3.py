@@ -10,6 +10,7 @@ from applications.settings import (
     check_settings,
     Count,
     Rate,
+    Steps,
     UserError,
     Widths,
 )
@@ -27,7 +28,7 @@ class SB3PPOConfig:
     A run is a directory; its path is printed at the end.
     """
 
-    steps: Count = 1_000_000
+    steps: Steps = 1_000_000
     """Control steps to train for."""
 
     num_envs: Count = 8
@@ -126,7 +127,7 @@ class SB3SACConfig:
     A run is a directory; its path is printed at the end.
     """
 
-    steps: Count = 1_000_000
+    steps: Steps = 1_000_000
     """Control steps to train for."""
 
     num_envs: Count = 1
@@ -203,7 +204,7 @@ class DDPGConfig:
     A run is a directory; its path is printed at the end.
     """
 
-    steps: Count = 1_000_000
+    steps: Steps = 1_000_000
     """Control steps to train for."""
 
     iterations: Count = 20

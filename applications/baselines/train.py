@@ -28,6 +28,7 @@ from applications.training import (
     evaluate_policy,
     exit_on_user_error,
     Interrupt,
+    iterate_rows,
     keep_compiled,
     new_directory,
     parse_settings,
@@ -132,28 +133,30 @@ def _train_by_library(settings: RunSettings[Any], parent: Path) -> None:
     task = settings.task.make(as_trained=True)
     module.check(task, own)
     directory = settings.launch.run_dir or new_directory(settings, parent)
-    with Interrupt() as interrupt, contextlib.ExitStack() as stack:
-        run = Run.create(directory, settings.manifest)
-        stack.enter_context(run.locked())
-        print(
-            f"{settings.task.env}: {settings.name}, {own.steps:,} steps, on "
-            f"{jax.devices()[0].platform}.",
-            flush=True,
-        )
-        policy: MLPPolicy | None = None
-        recorder = Recorder(run, own.steps, _format_row, interrupt)
-        with contextlib.suppress(Stopped), recorder:
-            policy = module.train(task, own, recorder.add, seed=settings.launch.seed)
-        if recorder.rows:
-            title = f"{settings.name} on {settings.task.env}"
-            plot_returns(recorder.rows, run.plot, title=title)
+    with contextlib.ExitStack() as stack:
+        with Interrupt() as interrupt:
+            run = Run.create(directory, settings.manifest)
+            stack.enter_context(run.locked())
+            print(
+                f"{settings.task.env}: {settings.name}, {own.steps:,} steps, on "
+                f"{jax.devices()[0].platform}.",
+                flush=True,
+            )
+            policy: MLPPolicy | None = None
+            recorder = Recorder(run, own.steps, _format_row, interrupt)
+            with contextlib.suppress(Stopped), recorder:
+                seed = settings.launch.seed
+                policy = module.train(task, own, recorder.add, seed=seed)
+            if policy is not None:
+                save_policy(run, settings, policy)
+        title = f"{settings.name} on {settings.task.env}"
+        plot_returns(iterate_rows(run.metrics), run.plot, title=title)
         if policy is None:
             print(
                 f"Stopped. {settings.name} cannot go on from here; its metrics are in "
                 f"{run.directory}."
             )
             return
-        save_policy(run, settings, policy)
         evaluate_policy(run, settings, policy)
 
 

@@ -70,12 +70,15 @@ def make(
 
     Raises:
         ValueError: If there is no task of that name, it has no such option or outcome,
-            the engine cannot step it, or the horizon is below 1.
+            the engine cannot step it, or the horizon is no whole number from 1 on.
     """
     horizon = options.pop("horizon", None)
     if horizon is not None:
-        if horizon < 1:
-            raise ValueError(f"horizon is {horizon}; it must be at least 1 step.")
+        if type(horizon) is not int or not 1 <= horizon < 2**31:
+            raise ValueError(
+                f"horizon is {horizon}; it must be a whole number, of at least 1 step "
+                "and below 2**31."
+            )
         options["horizon"] = horizon
     factory = _find(name)
     _check_options(name, factory, options)

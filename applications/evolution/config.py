@@ -11,6 +11,7 @@ from applications.settings import (
     OptionalCount,
     OptionalLevels,
     Rate,
+    Steps,
     UserError,
     Widths,
 )
@@ -24,7 +25,7 @@ _FEWEST = 4
 class AbstractConfig(abc.ABC):
     """Settings that all strategies have, beside `num_envs`, `hidden` and their own."""
 
-    steps: Count = 1_000_000
+    steps: Steps = 1_000_000
     """Control steps to train for. May be raised when a run is resumed."""
 
     policy: str = "mlp"

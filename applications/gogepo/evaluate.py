@@ -1,7 +1,6 @@
 """``python -m applications.gogepo.evaluate DIR``: what is done of what is commanded."""
 
 import dataclasses
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,11 +20,11 @@ from applications.gogepo._runs import (
 from applications.gogepo.algorithm import GoGePo, State
 from applications.settings import AtLeast, check_settings, Count, Seed, UserError
 from applications.training import (
-    checkpoints,
+    check_directory,
     exit_on_user_error,
     key_for,
+    load_checkpoint,
     Purpose,
-    read_checkpoint,
     Run,
     save_figure,
     write_json,
@@ -72,10 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     asked = tyro.cli(EvaluateArgs, prog=_PROG, args=arguments)
     check_settings(asked)
-    for name in ("low", "high"):
-        given = getattr(asked, name)
-        if given is not None and not math.isfinite(given):
-            raise UserError(f"--{name} must be finite; got {given}.")
+    if asked.low is not None and asked.high is not None and asked.low >= asked.high:
+        raise UserError(f"--low {asked.low} must be below --high {asked.high}.")
+    check_directory(asked.path, "DIR")
     opened = open_run(asked.path)
     run, algorithm = opened.run, opened.search
     models = snapshots(opened)
@@ -99,10 +97,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         },
     )
     _save(draw_commands(curves, algorithm.commands.names), run, "commands.png")
-    kept = checkpoints(run.checkpoints)
-    if not kept:
+    state, progress, notes = load_checkpoint(
+        run.checkpoints, opened.form, opened.checkpoint_settings
+    )
+    for note in notes:
+        print(note, file=sys.stderr)
+    if not progress.iteration:
         raise UserError(f"{run.checkpoints} is empty: no archive to draw policies of.")
-    state = read_checkpoint(kept[-1][1], opened.form, opened.checkpoint_settings)
     _save(_policies(algorithm, state), run, "policies.png")
     for name in ("commands.json", "commands.png", "policies.png"):
         print(f"Written: {run.directory / name}")

@@ -1,7 +1,6 @@
 """``python -m applications.gogepo.generate DIR --command C``: writes one policy."""
 
 import dataclasses
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,13 @@ import tyro
 from applications.gogepo._runs import last_snapshot, open_run
 from applications.gogepo.algorithm import GoGePo, Model
 from applications.settings import check_settings, Seed, UserError
-from applications.training import exit_on_user_error, key_for, Purpose, save_policy
+from applications.training import (
+    check_output,
+    exit_on_user_error,
+    key_for,
+    Purpose,
+    save_policy,
+)
 
 
 _PROG = "python -m applications.gogepo.generate"
@@ -48,8 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     asked = tyro.cli(GenerateArgs, prog=_PROG, args=arguments)
     check_settings(asked)
-    if not all(map(math.isfinite, asked.command)):
-        raise UserError("--command takes finite numbers.")
+    if asked.out is not None:
+        check_output(asked.out, "--out")
     opened = open_run(asked.path)
     run, algorithm = opened.run, opened.search
     model = last_snapshot(opened)

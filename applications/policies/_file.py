@@ -25,6 +25,8 @@ from applications.policies._policy import AbstractPolicy
 
 
 _FORMAT, _FORMER = "wsl-policy 2", "wsl-policy 1"
+# Of bytes; text beyond it is no header.
+_LONGEST_HEADER = 1 << 20
 _DTYPES = ("bfloat16", "float16", "float32", "float64")
 
 
@@ -108,7 +110,7 @@ def read_policy(path: Path) -> tuple[AbstractEnvironment, AbstractPolicy]:
             cannot be made.
     """
     with open(path, "rb") as file:
-        first, rest = _json(file.readline()), file.read()
+        first, rest = _json(file.readline(_LONGEST_HEADER)), file.read()
     if not isinstance(first, dict) or first.get("format") not in (_FORMAT, _FORMER):
         raise ValueError(f"{path} is not a policy file.")
     if first.get("sha256") != hashlib.sha256(rest).hexdigest():
@@ -117,7 +119,7 @@ def read_policy(path: Path) -> tuple[AbstractEnvironment, AbstractPolicy]:
         if first["format"] == _FORMER:
             return _read_former(first, rest)
         line, _, weights = rest.partition(b"\n")
-        return _read(_json(line), weights)
+        return _read(_json(line[:_LONGEST_HEADER]), weights)
     except ValueError as error:
         raise ValueError(f"{path} {error}") from error
 
@@ -212,17 +214,19 @@ def _task(header: dict[str, Any]) -> AbstractEnvironment:
     options = _field(header, "task_options", dict)
     try:
         return make(name, **options)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"names a task that cannot be made: {error}") from error
+    except Exception as error:  # whatever a factory raises
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"names a task that cannot be made: {reason}") from error
 
 
 def _widths(options: dict[str, Any], *, at_most: int) -> tuple[int, ...]:
     hidden = _field(options, "hidden", list)
     # A bool is an int to Python, but no width.
-    if not all(type(width) is int and 1 <= width <= at_most for width in hidden):
+    whole = all(type(width) is int and width >= 1 for width in hidden)
+    if not whole or sum(hidden) > at_most:
         raise ValueError(
             f"has a header with widths {str(hidden)[:80]}; they must be whole numbers "
-            f"from 1 on, and at most {at_most} have weights here."
+            f"from 1 on, and no more than {at_most} together have weights here."
         )
     return tuple(hidden)
 

@@ -5,6 +5,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
+# Of a deviation, in units of the mean or of 1: some steps of single precision.
+_LEAST = 1e-6
+
+
 @final
 class RunningStatistics(eqx.Module):
     """Running mean and variance of vectors, such as observations.
@@ -45,20 +49,27 @@ class RunningStatistics(eqx.Module):
         Returns:
             The statistics of all vectors together.
         """
-        counts = jnp.append(others.count.ravel(), self.count)[:, None]
         size = self.mean.size
-        means = jnp.concatenate([others.mean.reshape(-1, size), self.mean[None]])
+        counts = jnp.concatenate([self.count[None], others.count.ravel()])[:, None]
+        means = jnp.concatenate([self.mean[None], others.mean.reshape(-1, size)])
         squares = jnp.concatenate(
-            [others.squares.reshape(-1, size), self.squares[None]]
+            [self.squares[None], others.squares.reshape(-1, size)]
         )
         count = jnp.sum(counts)
-        mean = jnp.sum(counts * means, axis=0) / jnp.maximum(count, 1.0)
-        between = jnp.sum(counts * jnp.square(means - mean[None]), axis=0)
-        return RunningStatistics(count, mean, jnp.sum(squares, axis=0) + between)
+        # Differences from a mean that there is, so that what never varies does not
+        # begin to by rounding, however many samples are joined.
+        near = means[jnp.argmax(counts[:, 0] > 0)]
+        away = jnp.where(counts > 0, means - near[None], 0.0)
+        step = jnp.sum(counts * away, axis=0) / jnp.maximum(count, 1.0)
+        between = jnp.sum(counts * jnp.square(away - step[None]), axis=0)
+        return RunningStatistics(count, near + step, jnp.sum(squares, axis=0) + between)
 
     @property
     def std(self) -> Float[Array, " size"]:
-        """Standard deviation, 1 where there is none."""
+        """Standard deviation, 1 where there is none.
+
+        There is none where it is lost in the rounding of numbers so large.
+        """
         variance = self.squares / jnp.maximum(self.count, 1.0)
-        varies = variance > 1e-12
+        varies = jnp.sqrt(variance) > _LEAST * jnp.maximum(1.0, jnp.abs(self.mean))
         return jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1.0)), 1.0)

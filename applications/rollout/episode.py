@@ -29,9 +29,11 @@ class Episode(eqx.Module):
         valid: Whether simulation, policy and return stayed finite to its end. Otherwise
             it ended at the first number that is not, and the return stops before.
         start: The first observation.
-        observations: Statistics of the observations that the policy acted on.
+        observations: Statistics of the observations that the policy acted on; of none
+            if the episode is not valid.
         terminated: Whether the task ended it, and not the time limit.
-        visits: A sample of the observations that the policy acted on, if asked for.
+        visits: A sample of the observations that the policy acted on, if asked for;
+            none are there if the episode is not valid.
     """
 
     total_reward: Float[Array, "*batch"]
@@ -191,6 +193,10 @@ class EpisodeTally(eqx.Module):
     ) -> Episode:
         """The episode that has ended.
 
+        Of one that broke, nothing that it saw is handed back: a simulation that
+        diverges shows absurd numbers before it shows one that is not finite. An episode
+        that saw numbers whose squares are not finite broke, too.
+
         Args:
             start: Its first observation.
             visits: What is handed back of the observations.
@@ -198,12 +204,20 @@ class EpisodeTally(eqx.Module):
         Returns:
             What is kept of it.
         """
+        squares = jnp.all(jnp.isfinite(self.observations.squares), axis=-1)
+        valid = self.valid & squares
+
+        def of_sound(leaf: Any) -> Any:
+            here = valid.reshape(valid.shape + (1,) * (leaf.ndim - valid.ndim))
+            return jnp.where(here, leaf, jnp.zeros_like(leaf))
+
+        observations, visits = jax.tree.map(of_sound, (self.observations, visits))
         return Episode(
             total_reward=self.total_reward,
             length=self.length,
-            valid=self.valid,
+            valid=valid,
             start=start,
-            observations=self.observations,
+            observations=observations,
             terminated=self.terminated,
             visits=visits,
         )

@@ -19,6 +19,7 @@ from applications.settings._settings import (
     Seed as Seed,
     settings_from_json as settings_from_json,
     settings_to_json as settings_to_json,
+    Steps as Steps,
     UserError as UserError,
     Widths as Widths,
 )

@@ -1,16 +1,19 @@
 """Settings: frozen dataclasses whose fields say what they may be, as flags and JSON."""
 
 import dataclasses
-import math
 import typing
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
+import numpy as np
 from beartype.door import is_bearable
 
 
 Settings = TypeVar("Settings")
 _SEEDS = 2**32
+# Of JAX's numbers.
+_LARGEST_INT = 2**31 - 1
+_LARGEST_FLOAT = float(np.finfo(np.float32).max)
 
 
 class UserError(ValueError):
@@ -42,6 +45,8 @@ class IsSeed:
 
 
 Count: TypeAlias = typing.Annotated[int, AtLeast(1)]
+# Of control steps, which no array counts over a whole run.
+Steps: TypeAlias = typing.Annotated[int, AtLeast(1), AtMost(2**53)]
 OptionalCount: TypeAlias = typing.Annotated[int | None, AtLeast(1)]
 # Of what a number is rounded to.
 OptionalLevels: TypeAlias = typing.Annotated[int | None, AtLeast(2)]
@@ -59,6 +64,9 @@ def flag(name: str) -> str:
 def check_settings(settings: Any) -> None:
     """Checks type and range of every field.
 
+    Numbers must be finite, in single precision too, and whole ones below 2**31, unless
+    a mark says how large they may be.
+
     Args:
         settings: A dataclass.
 
@@ -72,10 +80,11 @@ def check_settings(settings: Any) -> None:
         kind = typing.get_args(hint)[0] if marks else hint
         _check_type(field.name, value, kind)
         values = value if isinstance(value, tuple) else (value,)
-        for mark in marks:
-            for one in values:
-                if one is not None:
+        for one in values:
+            if one is not None:
+                for mark in marks:
                     _check_range(field.name, one, mark)
+                _check_size(field.name, one, marks)
 
 
 def _check_type(name: str, value: Any, kind: Any) -> None:
@@ -91,6 +100,18 @@ def _check_type(name: str, value: Any, kind: Any) -> None:
     raise UserError(f"{flag(name)} must be {allowed}; got {value!r}.")
 
 
+def _check_size(name: str, value: Any, marks: tuple[Any, ...]) -> None:
+    """Checks that JAX has room for a number, unless a mark says how large it may be."""
+    if any(isinstance(mark, AtMost | IsSeed) for mark in marks):
+        return
+    if isinstance(value, float) and not abs(value) <= _LARGEST_FLOAT:
+        raise UserError(
+            f"{flag(name)} must be finite, also in single precision; got {value}."
+        )
+    if isinstance(value, int) and not -_LARGEST_INT <= value <= _LARGEST_INT:
+        raise UserError(f"{flag(name)} must be at most 2**31 - 1; got {value}.")
+
+
 def _check_range(name: str, value: Any, mark: Any) -> None:
     match mark:
         case AtLeast(bound):
@@ -98,7 +119,7 @@ def _check_range(name: str, value: Any, mark: Any) -> None:
         case AtMost(bound):
             holds, allowed = value <= bound, f"at most {bound}"
         case Positive():
-            holds, allowed = math.isfinite(value) and value > 0, "positive and finite"
+            holds, allowed = 0 < value <= _LARGEST_FLOAT, "positive and finite"
         case IsSeed():
             holds, allowed = 0 <= value < _SEEDS, "from 0 to 2**32 - 1"
         case _:

@@ -59,7 +59,12 @@ from applications.training.processes import (
     on_main as on_main,
 )
 from applications.training.storage import (
+    check_directory as check_directory,
+    check_output as check_output,
     checkpoints as checkpoints,
+    DamagedError as DamagedError,
+    finite_or_none as finite_or_none,
+    iterate_rows as iterate_rows,
     load_checkpoint as load_checkpoint,
     Manifest as Manifest,
     MetricsLog as MetricsLog,
@@ -69,6 +74,7 @@ from applications.training.storage import (
     Row as Row,
     Run as Run,
     save_checkpoint as save_checkpoint,
+    set_aside as set_aside,
     write_atomically as write_atomically,
     write_json as write_json,
 )

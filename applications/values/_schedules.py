@@ -23,6 +23,8 @@ def schedule(
     Returns:
         From the number of steps so far to the rate.
     """
+    # Optax counts no further.
+    steps = min(steps, 2**31 - 1)
     match kind:
         case "constant":
             rate_at = optax.constant_schedule(start)

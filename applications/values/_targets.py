@@ -30,8 +30,11 @@ class StandardTargets(eqx.Module):
             returns: Returns in the archive.
             where: Which of them count.
         """
-        mean = jnp.mean(returns, where=where)
-        std = jnp.std(returns, where=where)
+        # By powers of two, which round nothing, as squares have to be finite.
+        largest = jnp.max(jnp.abs(returns), where=where, initial=0.0)
+        unit = jnp.where(largest > 1e15, 2.0**96, 1.0)
+        mean = unit * jnp.mean(returns / unit, where=where)
+        std = unit * jnp.std(returns / unit, where=where)
         self.mean = jnp.where(jnp.any(where), mean, 0.0)
         # Comparing with NaN, the spread of no returns at all, is false.
         self.std = jnp.where(std > 1e-6 * (1 + jnp.abs(self.mean)), std, 1.0)

@@ -1,5 +1,13 @@
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
+
+from applications.settings import (
+    AtLeast,
+    AtMost,
+    check_settings,
+    Count,
+    OptionalRate,
+)
 
 
 Split = Literal["train", "validation", "test", "out_of_range"]
@@ -26,22 +34,23 @@ class Settings:
         score_on: Splits that the figures are from, each by itself.
     """
 
-    steps: int = 2000
-    batch_size: int = 64
-    learning_rate: float | None = None
-    weight_decay: float = 0.1
-    dropout: float = 0.2
-    width: int = 128
+    steps: Count = 2000
+    batch_size: Count = 64
+    learning_rate: OptionalRate = None
+    weight_decay: Annotated[float, AtLeast(0)] = 0.1
+    dropout: Annotated[float, AtLeast(0), AtMost(1)] = 0.2
+    width: Count = 128
     fit_on: tuple[Split, ...] = ("train", "validation")
     score_on: tuple[Split, ...] = ("test", "out_of_range")
 
     def __post_init__(self):
-        """Checks the splits.
+        """Checks numbers and splits.
 
         Raises:
-            ValueError: If there are none, or networks would be scored that were
-                trained on.
+            ValueError: If a number is out of its range, there are no splits, or
+                networks would be scored that were trained on.
         """
+        check_settings(self)
         both = sorted(set(self.fit_on) & set(self.score_on))
         if both or not self.fit_on or not self.score_on:
             raise ValueError(

@@ -152,3 +152,28 @@ def test_what_cannot_be_compared(tmp_path, capsys, metric, said):
     (run / "metrics.jsonl").write_text('{"iteration": 1, "return_policy": 1.0}\n')
     assert main([str(run)]) == 2
     assert "has no env_steps" in capsys.readouterr().err
+
+
+def test_runs_and_places_that_cannot_be_used(tmp_path, capsys):
+    run = _run(tmp_path / "run", {}, [1.0, 2.0])
+    link = tmp_path / "link"
+    link.symlink_to(run)
+    assert main([str(run), str(link)]) == 2
+    assert f"A run counts once; the same one is {run} and {link}." in _error(capsys)
+    (tmp_path / "x.png").mkdir()
+    assert main([str(run), "--out", str(tmp_path / "x.png")]) == 2
+    assert "is a directory; name a file" in _error(capsys)
+    # Whole numbers of JSON know no bounds; what is no number is left out.
+    rows = '{"iteration": 3, "env_steps": 1, "seconds": 1, "return_policy": %s}\n'
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(rows % ("9" * 400))
+    assert main([str(run), "--out", str(tmp_path / "y.png")]) == 0
+    (run / "metrics.jsonl").write_bytes(b"\xff\n")
+    assert main([str(run), "--out", str(tmp_path / "y.png")]) == 2
+    assert "Line 1 of" in _error(capsys)
+
+
+def _error(capsys) -> str:
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    return error

@@ -134,3 +134,29 @@ def test_a_run_that_fails_ends_it(tmp_path, capfd):
     assert ablate.main(asked) == 2
     error = capfd.readouterr().err
     assert "Unknown task 'nowhere'" in error and "ended with exit code 2" in error
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--seeds"], "--seeds takes different numbers, at least one; got none."),
+        (["--seeds", "1", "1"], "--seeds takes different numbers, at least one; got 1"),
+        (["--seeds", "-1"], "--seed must be from 0 to 2**32 - 1; got -1."),
+        (["--critic-lr", "nan"], "--critic-lr must be positive and finite; got nan."),
+        (["--env", "chess"], "Unknown task 'chess'."),
+        (["--last", "0"], "--last must be at least 1; got 0."),
+        (["--directory", "{file}"], "is no directory"),
+    ],
+)
+def test_nothing_is_trained_before_all_is_checked(
+    flags, message, tmp_path, capsys, in_process
+):
+    file = tmp_path / "file"
+    file.write_text("")
+    given = [flag.format(file=file) for flag in flags]
+    place = ["--directory", str(tmp_path / "runs"), *given]
+    assert ablate.main(["--only", "as it is", "no clip", *place]) == 2
+    assert message in capsys.readouterr().err
+    assert sweep.main(["--over", "archive=1,2", *place]) == 2
+    assert message in capsys.readouterr().err
+    assert in_process == [] and list(tmp_path.iterdir()) == [file]

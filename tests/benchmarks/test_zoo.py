@@ -293,7 +293,38 @@ def test_command_line(small_tasks, tmp_path, capsys):
     found = [json.loads(line) for line in rows.read_text().splitlines()]
     assert [row["seed"] for row in found] == [0, 1]
     assert "statistics" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="no encoder 'nothing'.*'probing'"):
-        main(["--task", "digits-inr", "--encoder", "nothing"])
+    capsys.readouterr()
+    assert main(["--task", "digits-inr", "--encoder", "nothing"]) == 2
+    assert "There is no encoder 'nothing'" in capsys.readouterr().err
+    assert main(["--task", "digits-inr", "--json", str(tmp_path)]) == 2
+    assert "is a directory; name a file" in capsys.readouterr().err
+    for seeds in ([], ["-1"], ["4294967296"]):
+        assert main(["--task", "digits-inr", "--seeds", *seeds]) == 2
+        assert "--seeds takes numbers from 0" in capsys.readouterr().err
     with pytest.raises(ValueError, match="no task 'nothing'"):
         find("nothing")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("steps", -1),
+        ("batch_size", 0),
+        ("width", -1),
+        ("width", 2**31),
+        ("learning_rate", float("nan")),
+        ("learning_rate", 0.0),
+        ("weight_decay", float("inf")),
+        ("weight_decay", -0.1),
+        ("dropout", 5e19),
+        ("dropout", float("nan")),
+    ],
+)
+def test_numbers_that_nobody_can_train_with(name, value, capsys):
+    flag = f"--{name.replace('_', '-')}"
+    with pytest.raises(ValueError, match=f"{flag} must be"):
+        Settings(**{name: value})
+    with pytest.raises(SystemExit) as exit_:
+        main(["--task", "digits-inr", flag, str(value)])
+    assert exit_.value.code == 2
+    assert flag in capsys.readouterr().err

@@ -5,9 +5,8 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,8 @@ from wsl.zoo._zoo import Zoo
 
 # To be raised whenever files written before must not be read any more.
 FORMAT = 1
+# Seconds after which a file that is still being written is one of a killed process.
+_LONGEST_WRITE = 3600.0
 
 
 def cached(
@@ -49,18 +50,18 @@ def cached(
         return make()
     described = json.dumps({"format": FORMAT, "name": name, **settings}, sort_keys=True)
     digest = hashlib.sha256(described.encode()).hexdigest()[:16]
-    path = cache_directory() / f"{name}-{digest}.npz"
+    file = f"{name}-{digest}.npz"
     skeletons = eqx.filter_eval_shape(lambda: tuple(templates()))
-    with contextlib.suppress(
-        OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error
-    ):
-        return _read(path, described, skeletons)
+    # Whatever is wrong with it: a zip archive alone can fail in a dozen ways.
+    with contextlib.suppress(Exception):
+        return _read(cache_directory() / file, described, skeletons)
     zoo = make()
     try:
-        _write(path, described, zoo)
-    except OSError as error:
+        _write(cache_directory() / file, described, zoo)
+    # Of a user without a home a RuntimeError.
+    except (OSError, RuntimeError) as error:
         warnings.warn(
-            f"The zoo could not be written to {path} ({error}) and will be made again "
+            f"The zoo could not be written to {file} ({error}) and will be made again "
             "next time. Set WSL_CACHE to a directory that can be written to, or pass "
             "`cache=False`.",
             stacklevel=4,
@@ -117,7 +118,10 @@ def _write(path: Path, described: str, zoo: Zoo) -> None:
                 arrays[f"network.{i}.{j}"] = np.asarray(leaf)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Under another name first: whoever reads finds a whole file or none.
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    _remove_leftovers(path)
+    handle, temporary = tempfile.mkstemp(
+        dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"
+    )
     try:
         with os.fdopen(handle, "wb") as file:
             np.savez(file, **arrays)
@@ -127,3 +131,12 @@ def _write(path: Path, described: str, zoo: Zoo) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Removes what processes left that were killed while they wrote the file."""
+    for left in path.parent.glob(f".{path.name}.*.tmp"):
+        # Another process may be removing it too.
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > _LONGEST_WRITE:
+                left.unlink()

@@ -1,7 +1,8 @@
 """Snapshots: what a run has learned at several times, to be used and compared."""
 
+import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import equinox as eqx
 
@@ -12,6 +13,7 @@ from applications.settings import UserError
 from applications.training import (
     checkpoint_settings,
     checkpoints,
+    DamagedError,
     key_for,
     Progress,
     Purpose,
@@ -19,6 +21,7 @@ from applications.training import (
     Run,
     RunSettings,
     save_checkpoint,
+    set_aside,
 )
 
 
@@ -34,7 +37,7 @@ def keep_snapshot(run: Run, algorithm: GoGePo, state: State) -> None:
         OSError: If it cannot be written.
     """
     config = algorithm.config
-    directory = _directory(run)
+    directory = run.snapshots
     directory.mkdir(exist_ok=True)
     iteration, iterations = int(state.iteration), config.iterations
     before = max((number for number, _ in checkpoints(directory)), default=0)
@@ -96,6 +99,8 @@ def open_run(directory: Path) -> OpenRun:
 def snapshots(opened: OpenRun) -> dict[int, Model]:
     """Reads what a run had learned, by iteration, the first one first.
 
+    Those that are damaged are set aside, and it is said.
+
     Args:
         opened: The run.
 
@@ -103,30 +108,40 @@ def snapshots(opened: OpenRun) -> dict[int, Model]:
         The models.
 
     Raises:
-        UserError: If there is none, or one is damaged.
+        UserError: If there is none that is whole.
     """
-    return {number: _read(path, opened) for number, path in _files(opened.run)}
+    found = {number: _read(path, opened) for number, path in _files(opened.run)}
+    models = {number: model for number, model in found.items() if model is not None}
+    return models if models else _none(opened.run)
 
 
 def last_snapshot(opened: OpenRun) -> Model:
     """Reads what a run has learned in the end, as `snapshots` does."""
-    return _read(_files(opened.run)[-1][1], opened)
+    for _, path in reversed(_files(opened.run)):
+        model = _read(path, opened)
+        if model is not None:
+            return model
+    return _none(opened.run)
 
 
 def _files(run: Run) -> list[tuple[int, Path]]:
-    directory = _directory(run)
-    found = checkpoints(directory) if directory.is_dir() else []
-    if not found:
-        raise UserError(
-            f"{run.directory} has no snapshots: the run has not come to its first one."
-        )
-    return found
+    directory = run.snapshots
+    return checkpoints(directory) if directory.is_dir() else []
 
 
-def _read(path: Path, opened: OpenRun) -> Model:
+def _none(run: Run) -> NoReturn:
+    raise UserError(
+        f"{run.directory} has no snapshots: the run has not come to its first one, or "
+        "they are damaged. To write the next one, go on with it by --resume."
+    )
+
+
+def _read(path: Path, opened: OpenRun) -> Model | None:
+    """The model in a file; None if that is damaged."""
     form = eqx.filter_eval_shape(opened.search.model, opened.form)
-    return read_checkpoint(path, form, opened.checkpoint_settings)
-
-
-def _directory(run: Run) -> Path:
-    return run.directory / "snapshots"
+    try:
+        return read_checkpoint(path, form, opened.checkpoint_settings)
+    except DamagedError:
+        aside = set_aside(path)
+        print(f"Snapshot {path} is damaged; it is now {aside}.", file=sys.stderr)
+        return None

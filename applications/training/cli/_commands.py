@@ -1,6 +1,7 @@
 """Which command trains which algorithm."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 
 
@@ -36,8 +37,9 @@ def resume_command(algorithm: str, directory: Path) -> str:
         directory: The run's directory.
 
     Returns:
-        The command; of an algorithm that is not known here, no more than its flag.
+        The command, quoted for a shell; of an algorithm that is not known here, no
+        more than its flag.
     """
     trainer = TRAINERS.get(algorithm)
     start = "" if trainer is None else f"python -m {trainer.module} "
-    return f"{start}--resume {directory}"
+    return f"{start}--resume {shlex.quote(str(directory))}"

@@ -11,7 +11,7 @@ from applications.settings import flag, UserError
 from applications.training.cli._command_line import CommandLine
 from applications.training.cli._settings import checkpoint_settings, RunSettings
 from applications.training.loop import Limit
-from applications.training.processes import broadcast, join, on_main
+from applications.training.processes import broadcast, join, on_all, on_main
 from applications.training.storage import load_checkpoint, Progress, Run
 
 
@@ -37,6 +37,8 @@ def parse_settings(
     Raises:
         UserError: If the run is none or another algorithm's, or flags differ from its
             settings.
+        CollectiveStop: Instead of it, if there are several processes; also if their
+            settings differ.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     settings = command_line.parse(arguments)
@@ -44,6 +46,7 @@ def parse_settings(
     if own.resume is not None and own.run_dir is not None:
         raise UserError("--run-dir names a new run and --resume an old one: drop one.")
     join(own.coordinator, own.num_processes, own.process_id, heartbeat=own.heartbeat)
+    _check_alike(settings)
     run = None
     if own.resume is not None:
         directory = own.resume
@@ -59,6 +62,27 @@ def parse_settings(
         heartbeat=own.heartbeat,
     )
     return dataclasses.replace(settings, launch=launch), run
+
+
+def _check_alike(settings: RunSettings[Any]) -> None:
+    """Stops all processes if they were not told the same.
+
+    Raises:
+        CollectiveStop: If there are several, and their settings differ.
+    """
+    told = {"algorithm": settings.name, **settings.to_json()}
+    first = broadcast(told)
+
+    def check() -> None:
+        for name in sorted(first.keys() | told.keys()):
+            if first.get(name) != told.get(name):
+                raise UserError(
+                    f"A process was told {flag(name)} {told.get(name)}, and the first "
+                    f"one {first.get(name)}: processes that train together have the "
+                    "same settings. For runs of their own, give each --num-processes 1."
+                )
+
+    on_all(check)
 
 
 def _continued(

@@ -42,7 +42,8 @@ class LaunchSettings:
     """HOST:PORT at which several processes meet, on the machine of process 0."""
 
     num_processes: OptionalCount = None
-    """How many processes train together. One, or what SLURM says, unless given."""
+    """How many processes train together. One, or what SLURM says, unless given: by 1
+    each task of SLURM is a run of its own."""
 
     process_id: typing.Annotated[int | None, AtLeast(0)] = None
     """Which of them this one is, counted from 0."""

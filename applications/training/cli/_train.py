@@ -11,6 +11,7 @@ import jax
 from applications.envs import AbstractEnvironment, resolve_physics
 from applications.rollout import own_copy
 from applications.search import AbstractSearch
+from applications.settings import UserError
 from applications.training.cli._commands import resume_command
 from applications.training.cli._parse import load_state, new_directory
 from applications.training.cli._policy import evaluate_policy, save_policy
@@ -35,7 +36,7 @@ from applications.training.processes import (
     on_all,
     on_main,
 )
-from applications.training.storage import Progress, Row, Run
+from applications.training.storage import iterate_rows, Progress, Row, Run
 
 
 Config = TypeVar("Config")
@@ -77,67 +78,75 @@ def train(
         UserError: If the settings cannot be used, or training goes astray.
         CollectiveStop: Instead of it, if there are several processes.
     """
-    with Interrupt() as interrupt, contextlib.ExitStack() as stack:
-        settings = _resolved(settings)
-        launch = settings.launch
-        task = on_all(lambda: settings.task.make(as_trained=True))
-        search = on_all(lambda: make_search(task, settings.algorithm))
-        key = key_for(launch.seed, Purpose.TRAIN)
-        state = search.begin(key=key)
-
-        def begin() -> tuple[Run, Any, Progress]:
-            """The run's directory, kept from others, and where the run stands."""
-            if resumed is not None:
-                stack.enter_context(resumed.locked())
-                return resumed, *load_state(resumed, state, settings, limit)
-            place = parent or Path("runs") / settings.name
-            directory = launch.run_dir or new_directory(settings, place)
-            run = Run.create(directory, settings.manifest)
-            stack.enter_context(run.locked())
-            return run, state, Progress()
-
-        run, state, progress = on_main(begin) or (None, state, Progress())
-        state = broadcast_arrays(state)
-        progress = Progress(**broadcast(dataclasses.asdict(progress)))
-        directory = broadcast(None if run is None else str(run.directory))
-        arm_peer_failure_message(launch.heartbeat, directory)
-        stop = StopRule(getattr(settings.algorithm, limit), limit)
-        if is_main():
-            said = summarise_start(search, state)
-            print(f"{settings.task.env}: {said}, on {_machines()}.", flush=True)
-            if not stop.reached(progress):
-                print("Compiling ...", flush=True)
-
-        def save(state: Any) -> None:
-            assert run is not None
-            state = own_copy(state)
-            save_policy(run, settings, search.policy(state))
-            if on_save is not None:
-                on_save(run, search, state)
-
-        sinks = []
-        if run is not None:
-            sinks.append(TensorBoard(run.directory, progress.iteration))
-            sinks.append(ProgressLine(progress, stop, format_row or _format_row))
-        state, progress, rows = loop(
-            run,
-            search.compile,
-            state,
-            progress,
-            stop=stop,
-            checkpoint_every=launch.checkpoint_every,
-            settings=checkpoint_settings(settings.to_json()),
-            save=save,
-            must_be_finite=must_be_finite,
-            interrupt=interrupt,
-            sinks=sinks,
+    flags: Any = jax.config
+    if flags.jax_debug_nans or flags.jax_debug_infs:
+        raise UserError(
+            "JAX_DEBUG_NANS and JAX_DEBUG_INFS end sound runs: the mean of no episodes "
+            "is NaN here. Unset them; a run ends by itself where its state is not "
+            "finite."
         )
+    settings = _resolved(settings)
+    launch = settings.launch
+    with contextlib.ExitStack() as stack:
+        # Until everything is kept; to stop what comes after that loses nothing.
+        with Interrupt() as interrupt:
+            task = on_all(lambda: settings.task.make(as_trained=True))
+            search = on_all(lambda: make_search(task, settings.algorithm))
+            key = key_for(launch.seed, Purpose.TRAIN)
+            state = search.begin(key=key)
+
+            def begin() -> tuple[Run, Any, Progress]:
+                """The run's directory, kept from others, and where the run stands."""
+                if resumed is not None:
+                    stack.enter_context(resumed.locked())
+                    return resumed, *load_state(resumed, state, settings, limit)
+                place = parent or Path("runs") / settings.name
+                directory = launch.run_dir or new_directory(settings, place)
+                run = Run.create(directory, settings.manifest)
+                stack.enter_context(run.locked())
+                return run, state, Progress()
+
+            run, state, progress = on_main(begin) or (None, state, Progress())
+            state = broadcast_arrays(state)
+            progress = Progress(**broadcast(dataclasses.asdict(progress)))
+            directory = broadcast(None if run is None else str(run.directory))
+            arm_peer_failure_message(launch.heartbeat, directory)
+            stop = StopRule(getattr(settings.algorithm, limit), limit)
+            if is_main():
+                said = summarise_start(search, state)
+                print(f"{settings.task.env}: {said}, on {_machines()}.", flush=True)
+                if not stop.reached(progress):
+                    print("Compiling ...", flush=True)
+
+            def save(state: Any) -> None:
+                assert run is not None
+                state = own_copy(state)
+                save_policy(run, settings, search.policy(state))
+                if on_save is not None:
+                    on_save(run, search, state)
+
+            sinks = []
+            if run is not None:
+                sinks.append(TensorBoard(run.directory, progress.iteration))
+                sinks.append(ProgressLine(progress, stop, format_row or _format_row))
+            state, progress = loop(
+                run,
+                search.compile,
+                state,
+                progress,
+                stop=stop,
+                checkpoint_every=launch.checkpoint_every,
+                settings=checkpoint_settings(settings.to_json()),
+                save=save,
+                must_be_finite=must_be_finite,
+                interrupt=interrupt,
+                sinks=sinks,
+            )
         if run is None:
             return None
-        if rows:
-            title = f"{settings.name} on {settings.task.env}"
-            plot_returns(rows, run.plot, title=title)
-        if not stop.reached(progress):
+        title = f"{settings.name} on {settings.task.env}"
+        plot_returns(iterate_rows(run.metrics), run.plot, title=title)
+        if interrupt.requested or not stop.reached(progress):
             print(
                 f"Stopped after iteration {progress.iteration}. Go on with: "
                 f"{resume_command(settings.name, run.directory)}"

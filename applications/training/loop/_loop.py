@@ -1,6 +1,7 @@
 import contextlib
+import dataclasses
 import functools
-import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ from applications.training.loop._sink import make_row, Sink
 from applications.training.loop._stop import StopRule
 from applications.training.processes import any_process, check_same, on_all, on_main
 from applications.training.storage import (
+    diverged,
     MetricsLog,
     Progress,
     Row,
@@ -20,6 +22,8 @@ from applications.training.storage import (
 
 
 State = TypeVar("State")
+# Beyond, squares are not finite in single precision: optimisers stand still for good.
+_LARGEST = 1e18
 
 
 def loop(
@@ -35,7 +39,7 @@ def loop(
     must_be_finite: tuple[str, ...],
     interrupt: Interrupt,
     sinks: Sequence[Sink] = (),
-) -> tuple[State, Progress, list[Row]]:
+) -> tuple[State, Progress]:
     """Repeats an algorithm's iteration, with metrics and checkpoints.
 
     Args:
@@ -49,22 +53,32 @@ def loop(
         checkpoint_every: Iterations from one checkpoint to the next.
         settings: The settings that checkpoints carry.
         save: Writes what the run leaves besides checkpoints.
-        must_be_finite: Metrics without which going on is pointless.
+        must_be_finite: Metrics without which going on is pointless, whose squares must
+            be finite too.
         interrupt: Asked after each iteration. One process's is enough.
         sinks: Receive the rows too, in the process that writes.
 
     Returns:
-        The last state, how far it is, and all rows of the run.
+        The last state and how far it is.
 
     Raises:
-        UserError: If one of the metrics that must be finite is not.
+        UserError: If one of the metrics that must be finite is not, or a number of a
+            state that is to be kept.
         OSError: If something cannot be written.
         CollectiveStop: Instead of both, if there are several processes.
     """
     with contextlib.ExitStack() as stack:
 
         def open_log(run: Run) -> MetricsLog:
-            log = stack.enter_context(MetricsLog(run.directory, progress.iteration))
+            log = MetricsLog(
+                run.directory,
+                progress.iteration,
+                size=progress.metrics_size,
+                sha256=progress.metrics_sha256,
+            )
+            stack.enter_context(log)
+            if log.note is not None:
+                print(log.note, file=sys.stderr)
             for sink in sinks:
                 stack.enter_context(sink)
             return log
@@ -73,10 +87,10 @@ def loop(
 
         def record(row: Row) -> None:
             if log is not None:
-                log.write(row)
+                written = log.write(row)
                 for sink in sinks:
-                    sink.write(log.rows[-1])
-            _check_finite(row, must_be_finite)
+                    sink.write(written)
+            _check_finite(row, must_be_finite, run)
 
         def checkpoint() -> None:
             check_same(state)
@@ -84,16 +98,16 @@ def loop(
 
         def write() -> None:
             assert run is not None and log is not None
-            log.sync()
-            save_checkpoint(run.checkpoints, state, progress, settings)
+            size, sha256 = log.sync()
+            saved = dataclasses.replace(
+                progress, metrics_size=size, metrics_sha256=sha256
+            )
+            save_checkpoint(run.checkpoints, state, saved, settings)
             save(state)
-
-        def rows() -> list[Row]:
-            return [] if log is None else log.rows
 
         if stop.reached(progress):
             on_main(lambda: save(state))
-            return state, progress, rows()
+            return state, progress
         began, seconds_before = time.perf_counter(), progress.seconds
         step = compile(state)
         compile_seconds = time.perf_counter() - began
@@ -124,14 +138,13 @@ def loop(
                 saved = progress
         if saved != progress:
             checkpoint()
-        return state, progress, rows()
+        return state, progress
 
 
-def _check_finite(row: Row, names: tuple[str, ...]) -> None:
+def _check_finite(row: Row, names: tuple[str, ...], run: Run | None) -> None:
     for name in names:
-        if not math.isfinite(row[name]):
-            raise UserError(
-                f"{name} is not finite any more at iteration {row['iteration']}: the "
-                "learning rates are too high or the weights are not clipped. The "
-                "checkpoints from before are kept."
-            )
+        # The comparison is false with NaN.
+        if not abs(row[name]) < _LARGEST:
+            what = f"{name} of iteration {row['iteration']}, {row[name]:g},"
+            # Other processes say nothing of it.
+            raise UserError(what if run is None else diverged(what, run.checkpoints))

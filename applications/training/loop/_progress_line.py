@@ -1,5 +1,3 @@
-import os
-import sys
 import time
 from collections.abc import Callable
 from typing import Any, final
@@ -85,8 +83,4 @@ class ProgressLine:
         now = time.monotonic()
         if now - self._last_line >= self._pause or done == total:
             self._last_line = now
-            try:
-                print(f"{done}/{total}  {self._format_row(row)}", flush=True)
-            except BrokenPipeError:
-                # Nobody reads any more, as after `| head`. The run goes on.
-                sys.stdout = open(os.devnull, "w")
+            print(f"{done}/{total}  {self._format_row(row)}", flush=True)

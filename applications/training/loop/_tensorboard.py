@@ -1,5 +1,7 @@
 # pyright: reportAttributeAccessIssue=false
 # Protobuf makes the names of its messages when it is imported.
+import socket
+import struct
 import time
 from pathlib import Path
 from typing import Any, final
@@ -12,7 +14,8 @@ class TensorBoard:
     """A sink that writes rows as TensorBoard events.
 
     Events are written on the calling thread, so that a full disk is an error here and
-    not in a thread that nobody watches.
+    not in a thread that nobody watches. They are not synced: a power failure may cost
+    the last ones, of which `metrics.jsonl` has the numbers.
     """
 
     def __init__(self, directory: Path, iteration: int):
@@ -28,19 +31,21 @@ class TensorBoard:
 
     def __enter__(self) -> "TensorBoard":
         # Slow to import.
-        from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto import event_pb2
 
-        # The name has the time in seconds, which may be that of an earlier process.
-        path = str(self._directory / "events")
-        self._events = EventsWriter(path, f".{time.time_ns()}")
+        # The second name has the time in seconds, which may be an earlier process's.
+        began = time.time_ns()
+        name = f"{began // 10**9}.{socket.gethostname()}.{began}"
+        self._path = self._directory / f"events.out.tfevents.{name}"
+        self._file = open(self._path, "xb")
+        self._write(event_pb2.Event(file_version="brain.Event:2"))
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         self._write(event_pb2.Event(session_log=start, step=self._iteration + 1))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            self._events.close()
+            self._file.close()
         except OSError:
             # After a failed write closing fails again, with nothing new to say.
             if kind is None:
@@ -59,6 +64,18 @@ class TensorBoard:
         self._write(event_pb2.Event(summary=summary, step=row["iteration"]))
 
     def _write(self, event: Any) -> None:
+        # Slow to import.
+        from tensorboardX.record_writer import masked_crc32c
+
         event.wall_time = time.time()
-        self._events.write_event(event)
-        self._events.flush()
+        content = event.SerializeToString()
+        size = struct.pack("<Q", len(content))
+        parts = (
+            *(size, struct.pack("<I", masked_crc32c(size))),
+            *(content, struct.pack("<I", masked_crc32c(content))),
+        )
+        try:
+            self._file.write(b"".join(parts))
+            self._file.flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from error

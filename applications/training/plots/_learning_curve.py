@@ -1,6 +1,12 @@
+import array
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from applications.training.plots._save import save_figure
+from applications.training.plots._statistics import number_in
 from applications.training.storage import Row
 
 
@@ -9,14 +15,17 @@ _CURVES = (
     ("return_perturbed_mean", "mean of the perturbed policies", "tab:blue"),
     ("return_policy", "unperturbed policy", "tab:orange"),
 )
+# More than a picture has columns.
+_POINTS = 4000
 
 
-def plot_returns(rows: list[Row], path: Path, *, title: str) -> None:
+def plot_returns(rows: Iterable[Row], path: Path, *, title: str) -> None:
     """Draws the learning curve of a run.
 
     Args:
-        rows: Rows of its `metrics.jsonl`. Returns that they do not have are left out.
-        path: The picture to write.
+        rows: Rows of its `metrics.jsonl`, of which none is kept. Returns that the last
+            one does not have are left out. Of many rows every so many are drawn.
+        path: The picture to write. None is written of no rows.
         title: What stands above.
 
     Raises:
@@ -25,15 +34,30 @@ def plot_returns(rows: list[Row], path: Path, *, title: str) -> None:
     # Slow to import.
     from matplotlib.figure import Figure
 
+    names = [name for name, _, _ in _CURVES]
+    steps, *returns, last = _columns(rows, "env_steps", *names)
+    if last is None:
+        return
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.add_subplot()
-    for name, label, color in _CURVES:
-        if name in rows[-1]:
+    for (name, label, color), values in zip(_CURVES, returns, strict=True):
+        if name in last:
             # Rows without a number leave no gap.
-            there = [row for row in rows if row.get(name) is not None]
-            steps = [row["env_steps"] for row in there]
-            axes.plot(steps, [row[name] for row in there], label=label, color=color)
+            there = np.isfinite(values)
+            axes.plot(steps[there], values[there], label=label, color=color)
     axes.set(title=title, xlabel="environment steps", ylabel="undiscounted return")
     axes.grid(alpha=0.3)
     axes.legend()
     save_figure(figure, path)
+
+
+def _columns(rows: Iterable[Row], *names: str) -> list[Any]:
+    """Columns of rows, thinned out, with NaN where there is no number; the last row."""
+    columns = [array.array("d") for _ in names]
+    row = None
+    for row in rows:
+        for column, name in zip(columns, names, strict=True):
+            column.append(number_in(row, name))
+    every = -(-len(columns[0]) // _POINTS) or 1
+    # The last one is always there.
+    return [np.asarray(column)[::-every][::-1] for column in columns] + [row]

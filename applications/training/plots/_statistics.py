@@ -1,12 +1,15 @@
 """Curves of runs, and statistics over runs."""
 
+import array
 import dataclasses
+import math
+import sys
 
 import numpy as np
 from jaxtyping import Float
 
 from applications.settings import UserError
-from applications.training.storage import read_rows, Run
+from applications.training.storage import iterate_rows, Row, Run
 
 
 _RESAMPLES = 2000
@@ -42,19 +45,31 @@ def read_curve(run: Run, metric: str) -> Curve:
     Raises:
         UserError: If there are no rows, no such column, or no number in it.
     """
-    rows = read_rows(run.directory / "metrics.jsonl")
-    if not rows:
-        raise UserError(f"{run.directory} has no rows in metrics.jsonl yet.")
     columns = ("env_steps", "seconds", metric)
+    numbers = array.array("d")
+    row = None
+    for row in iterate_rows(run.metrics):
+        found = [number_in(row, name) for name in columns]
+        if not any(map(math.isnan, found)):
+            numbers.extend(found)
+    if row is None:
+        raise UserError(f"{run.directory} has no rows in metrics.jsonl yet.")
     for name in columns:
-        if name not in rows[-1]:
-            there = ", ".join(name for name in rows[-1] if name != "iteration")
+        if name not in row:
+            there = ", ".join(name for name in row if name != "iteration")
             raise UserError(f"{run.directory} has no {name}. Its columns: {there}.")
-    found = [[row.get(name) for name in columns] for row in rows]
-    numbers = [row for row in found if all(type(x) in (int, float) for x in row)]
     if not numbers:
         raise UserError(f"{metric} is never a number in {run.directory}.")
-    return Curve(*np.array(numbers, float).T)
+    return Curve(*np.asarray(numbers).reshape(-1, len(columns)).T)
+
+
+def number_in(row: Row, name: str) -> float:
+    """A number of a row; NaN where there is none that can be drawn."""
+    value = row.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    # Whole numbers of JSON may be beyond any float.
+    return float(value) if abs(value) <= sys.float_info.max else math.nan
 
 
 def interquartile_mean(

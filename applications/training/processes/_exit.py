@@ -9,11 +9,13 @@ import jax
 from applications.training.processes._collective import shutdown
 from applications.training.processes._errors import CollectiveStop, explain
 from applications.training.processes._joining import describe_loss, LOST
+from applications.training.processes._output import surviving_output
 
 
 def exit_on_user_error(main: Callable[..., int]) -> Callable[..., int]:
     """Makes the main function of a command end with one line instead of a traceback.
 
+    What nobody reads any more, as after `| head`, is not printed, and the work goes on.
     Of several processes that train together, one that fails by itself ends at once,
     and takes the others with it.
 
@@ -22,12 +24,24 @@ def exit_on_user_error(main: Callable[..., int]) -> Callable[..., int]:
 
     Returns:
         The same function, which answers 2 for a `UserError`, a failing disk or a full
-        memory, 3 if it has lost another process of the run, and 130 when the user
-        insists on stopping at once.
+        memory, and where output could not be written though somebody reads it; 3 if it
+        has lost another process of the run; and 130 when the user insists on stopping
+        at once.
     """
 
     @functools.wraps(main)
     def guarded(*args, **kwargs) -> int:
+        with surviving_output() as output:
+            code = run(*args, **kwargs)
+            if output is not None:
+                output.flush()
+                if output.error is not None:
+                    reason = output.error.strerror
+                    print(f"error: Not all could be printed: {reason}", file=sys.stderr)
+                    code = code or 2
+            return code
+
+    def run(*args, **kwargs) -> int:
         try:
             code = main(*args, **kwargs)
         except CollectiveStop as stop:

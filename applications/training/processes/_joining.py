@@ -16,6 +16,8 @@ from applications.settings import UserError
 # Exit code of a process that has lost another one.
 LOST = 3
 _SECONDS_TO_MEET = 300
+# Numbers that JAX reads when SLURM says where processes meet.
+_OF_SLURM = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_JOB_ID", "SLURM_NTASKS")
 # Of a connection that breaks, in what XLA says of it.
 _BROKEN = re.compile(r"Gloo|NCCL|coordination service|CoordinationService")
 _ADDRESS = re.compile(r"\[([0-9a-fA-F.:%\w]+)\]:\d+")
@@ -118,7 +120,8 @@ def find_place(
 
     Args:
         coordinator: HOST:PORT at which the processes meet.
-        num_processes: How many there are.
+        num_processes: How many there are; 1, by itself, for a process that is to be
+            alone, whatever the environment says.
         process_id: Which of them this one is.
         environment: Environment variables, of which SLURM's are read without flags.
 
@@ -133,6 +136,8 @@ def find_place(
         "--num-processes": num_processes,
         "--process-id": process_id,
     }
+    if num_processes == 1 and coordinator is None and process_id is None:
+        return None
     if coordinator is not None and num_processes is not None and process_id is not None:
         return _from_flags(coordinator, num_processes, process_id)
     missing = [name for name, value in flags.items() if value is None]
@@ -174,6 +179,19 @@ def _from_slurm(environment: Mapping[str, str]) -> dict[str, Any] | None:
     count = int(tasks) if tasks.isdecimal() else 1
     if count == 1 or "SLURM_PROCID" not in environment:
         return None
+    for name in _OF_SLURM:
+        if not environment.get(name, "").isdecimal():
+            raise UserError(
+                f"{name} is {environment.get(name)!r}, though SLURM_STEP_NUM_TASKS "
+                f"says that {count} processes train together. To train alone, add "
+                "--num-processes 1."
+            )
+    number = int(environment["SLURM_PROCID"])
+    if number >= count:
+        raise UserError(
+            f"SLURM_PROCID is {number}, of {count} processes by SLURM_STEP_NUM_TASKS. "
+            "To train alone, add --num-processes 1."
+        )
     place: dict[str, Any] = {
         "num_processes": count,
         "cluster_detection_method": "slurm",

@@ -7,6 +7,7 @@ checkpoint what was added to it, and a pass over its bytes.
 
 import hashlib
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from applications.training.storage._files import write_atomically
 
 # Arrays are cut up from so many bytes on, into blocks of so many.
 LARGE, BLOCK = 1 << 22, 1 << 20
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def is_large(array: np.ndarray) -> bool:
@@ -50,27 +52,35 @@ def write_blocks(directory: Path, array: np.ndarray) -> dict[str, Any]:
     return {"dtype": array.dtype.str, "shape": list(array.shape), "blocks": digests}
 
 
-def read_blocks(directory: Path, written: dict[str, Any]) -> np.ndarray | None:
+def read_blocks(
+    directory: Path, written: dict[str, Any], expected: Any
+) -> np.ndarray | str | None:
     """Reads an array.
 
     Args:
         directory: Where its blocks are.
-        written: From `write_blocks`.
+        written: From `write_blocks`, or whatever stands in its place.
+        expected: An array, or its form, of the same shape and dtype.
 
     Returns:
-        The array; None if a block is missing or damaged.
+        The array; what it is if it has another form; None if a block is missing or
+        damaged.
     """
-    parts = []
+    shape, dtype = tuple(written["shape"]), np.dtype(written["dtype"])
+    if (shape, dtype) != (expected.shape, expected.dtype):
+        return f"{dtype}{shape}"
+    whole = bytearray()
     for digest in written["blocks"]:
+        if not _DIGEST.fullmatch(digest):
+            raise ValueError(f"{digest} is no name of a block.")
         path = directory / digest
         block = path.read_bytes() if path.is_file() else b""
         if hashlib.sha256(block).hexdigest() != digest:
             return None
-        parts.append(block)
-    whole, dtype = bytearray(b"".join(parts)), np.dtype(written["dtype"])
-    if len(whole) != dtype.itemsize * math.prod(written["shape"]):
+        whole += block
+    if len(whole) != dtype.itemsize * math.prod(shape):
         return None
-    return np.frombuffer(whole, dtype).reshape(written["shape"])
+    return np.frombuffer(whole, dtype).reshape(shape)
 
 
 def remove_blocks(directory: Path, *, keep: Iterable[str]) -> None:

@@ -10,17 +10,19 @@ import hashlib
 import io
 import json
 import re
+import zipfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import PyTree
 
-from applications.settings import UserError
+from applications.settings import settings_from_json, UserError
 from applications.training.storage._arrays import from_numpy, is_key, to_numpy
 from applications.training.storage._blocks import (
     is_large,
@@ -28,7 +30,7 @@ from applications.training.storage._blocks import (
     remove_blocks,
     write_blocks,
 )
-from applications.training.storage._files import write_atomically
+from applications.training.storage._files import set_aside, write_atomically
 
 
 _MAGIC = b"wsl-checkpoint 1"
@@ -47,11 +49,19 @@ class Progress:
         iteration: Iterations done.
         env_steps: Control steps simulated to train.
         seconds: Wall-clock seconds spent, compilation included.
+        metrics_size: Bytes of `metrics.jsonl` by then, if a checkpoint says so.
+        metrics_sha256: Their checksum.
     """
 
     iteration: int = 0
     env_steps: int = 0
     seconds: float = 0.0
+    metrics_size: int | None = None
+    metrics_sha256: str | None = None
+
+
+class DamagedError(UserError):
+    """A checkpoint whose checksum does not fit, or a block of which is not there."""
 
 
 def save_checkpoint(
@@ -75,9 +85,14 @@ def save_checkpoint(
         The file.
 
     Raises:
+        UserError: If a number of the state is not finite: what has diverged is not
+            kept.
         OSError: If it cannot be written; the checkpoints before it are untouched.
     """
     arrays = {path: to_numpy(leaf) for path, leaf in _named_leaves(state).items()}
+    for name, array in arrays.items():
+        if jnp.issubdtype(array.dtype, jnp.inexact) and not np.isfinite(array).all():
+            raise UserError(diverged(f"The state's {name}", directory))
     blocks = {
         name: write_blocks(directory / _BLOCKS, arrays.pop(name))
         for name in [name for name, array in arrays.items() if is_large(array)]
@@ -110,6 +125,25 @@ def save_checkpoint(
     return path
 
 
+def diverged(what: str, directory: Path) -> str:
+    """What to tell the user of training that has gone astray.
+
+    Args:
+        what: What is not finite any more.
+        directory: Where the checkpoints of the run are.
+
+    Returns:
+        A line.
+    """
+    kept = checkpoints(directory)
+    before = f"The last checkpoint is of iteration {kept[-1][0]}" if kept else None
+    return (
+        f"{what} is not finite any more: the learning rates are too high, the weights "
+        f"are not clipped, or returns are beyond all bounds. "
+        f"{before or 'There is no checkpoint from before'}."
+    )
+
+
 def read_checkpoint(path: Path, like: State, config: dict[str, Any]) -> State:
     """Reads one checkpoint.
 
@@ -122,12 +156,10 @@ def read_checkpoint(path: Path, like: State, config: dict[str, Any]) -> State:
         The state.
 
     Raises:
-        UserError: If it is damaged, or was made under other settings.
+        DamagedError: If its checksum does not fit.
+        UserError: If it was made under other settings, or is none of this program's.
     """
-    found = _read(path, like, config)
-    if found is None:
-        raise UserError(f"{path} is damaged: its checksum does not fit.")
-    return found[0]
+    return _read(path, like, config)[0]
 
 
 def load_checkpoint(
@@ -152,22 +184,19 @@ def load_checkpoint(
     notes = []
     state, progress = like, Progress()
     for _, path in reversed(checkpoints(directory)):
-        found = _read(path, like, config)
-        if found is None:
+        try:
+            state, progress, made_with = _read(path, like, config)
+        except DamagedError:
             damaged.append(path)
             continue
-        state, metadata = found
-        progress = Progress(**metadata["progress"])
-        if metadata["made_with"] != _software():
+        if made_with != _software():
             notes.append(
-                f"The run was made with {metadata['made_with']}, this is {_software()}:"
-                " it goes on, but not to the same bits."
+                f"The run was made with {made_with}, this is {_software()}: it goes on,"
+                " but not to the same bits."
             )
         break
-    for unfinished in directory.glob(".*.ckpt*.tmp"):
-        unfinished.unlink()
     for path in damaged:
-        path.rename(path.with_name(path.name + ".damaged"))
+        set_aside(path)
         before = f"the one of iteration {progress.iteration}"
         instead = before if progress.iteration else "the start of the run"
         notes.append(f"Checkpoint {path} is damaged; taking {instead}.")
@@ -192,40 +221,92 @@ def _software() -> dict[str, str]:
 
 def _read(
     path: Path, like: State, config: dict[str, Any]
-) -> tuple[State, dict[str, Any]] | None:
-    """The state and the metadata in a file, or None where its checksum does not fit."""
-    contents = _contents(path)
-    if contents is None:
-        return None
-    metadata = json.loads(str(contents.pop(_METADATA)))
-    for name, written in metadata.get(_BLOCKS, {}).items():
-        array = read_blocks(path.parent / _BLOCKS, written)
-        if array is None:
-            return None
-        contents[name] = array
-    _check_config(path, metadata["config"], config)
-    return _restore(path, like, contents), metadata
+) -> tuple[State, Progress, dict[str, str]]:
+    """The state in a file, how far the run was, and with what software."""
+    payload = _payload(path)
+    # A checksum is no signature: what is inside may be anything.
+    try:
+        with zipfile.ZipFile(io.BytesIO(payload)) as archive:
+            _check_sizes(archive)
+            metadata = json.loads(_text(archive, _METADATA))
+            progress = settings_from_json(Progress, metadata["progress"])
+            _check_config(path, metadata["config"], config)
+            blocks = metadata.get(_BLOCKS, {})
+            state = _restore(path, like, archive, blocks)
+            return state, progress, metadata["made_with"]
+    except UserError:
+        raise
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"{path} is no checkpoint of this program: {reason}") from error
 
 
-def _contents(path: Path) -> dict[str, np.ndarray] | None:
-    """The arrays in a file, or None where its checksum does not fit."""
+def _payload(path: Path) -> bytes:
+    """What a file holds after its header.
+
+    Raises:
+        DamagedError: If the checksum does not fit.
+    """
     with open(path, "rb") as file:
         header = file.readline(len(_MAGIC) + 66)
         payload = file.read()
     digest = hashlib.sha256(payload).hexdigest().encode()
     if header != _MAGIC + b" " + digest + b"\n":
-        return None
-    with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
-        return dict(archive)
+        raise DamagedError(f"{path} is damaged: its checksum does not fit.")
+    return payload
 
 
 def _named_blocks(path: Path) -> set[str]:
-    """The blocks that a checkpoint needs; none if it is damaged."""
-    contents = _contents(path)
-    if contents is None:
+    """The blocks that a checkpoint needs; none if it cannot be read."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(_payload(path))) as archive:
+            blocks = json.loads(_text(archive, _METADATA)).get(_BLOCKS, {})
+            return {name for written in blocks.values() for name in written["blocks"]}
+    except Exception:
         return set()
-    blocks = json.loads(str(contents[_METADATA])).get(_BLOCKS, {})
-    return {digest for written in blocks.values() for digest in written["blocks"]}
+
+
+def _check_sizes(archive: zipfile.ZipFile) -> None:
+    """Refuses what is larger inside than outside."""
+    names = archive.namelist()
+    if len(set(names)) < len(names):
+        raise ValueError("it holds something twice.")
+    for member in archive.infolist():
+        stored = member.compress_type == zipfile.ZIP_STORED
+        if not stored or member.file_size != member.compress_size:
+            raise ValueError(f"{member.filename} is compressed.")
+
+
+def _text(archive: zipfile.ZipFile, name: str) -> str:
+    with archive.open(f"{name}.npy") as member:
+        shape, dtype = _form(member)
+        if shape != () or dtype.kind != "U":
+            raise ValueError(f"{name} is no text.")
+        member.seek(0)
+        return str(np.lib.format.read_array(member, allow_pickle=False))
+
+
+def _array(archive: zipfile.ZipFile, name: str, expected: Any) -> np.ndarray | str:
+    """An array of an archive, or what is there instead of one of that form."""
+    if f"{name}.npy" not in archive.namelist():
+        return "nothing"
+    with archive.open(f"{name}.npy") as member:
+        shape, dtype = _form(member)
+        if (shape, dtype) != (expected.shape, expected.dtype):
+            return f"{dtype}{shape}"
+        member.seek(0)
+        return np.lib.format.read_array(member, allow_pickle=False)
+
+
+def _form(member: Any) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype of an array, by its header."""
+    version = np.lib.format.read_magic(member)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }[version]
+    shape, _, dtype = read(member)
+    return shape, dtype
 
 
 def _check_config(path: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
@@ -239,23 +320,32 @@ def _check_config(path: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> N
             )
 
 
-def _restore(path: Path, like: State, arrays: dict[str, np.ndarray]) -> State:
+def _restore(
+    path: Path, like: State, archive: zipfile.ZipFile, blocks: dict[str, Any]
+) -> State:
+    misfit = f"{path} does not fit this version of the program"
     named = _named_leaves(like)
+    there = {name.removesuffix(".npy") for name in archive.namelist()} | set(blocks)
+    unknown = sorted(there - {_METADATA, *named})
     restored = {}
     for name, leaf in named.items():
         expected = jax.eval_shape(jr.key_data, leaf) if is_key(leaf) else leaf
-        array = arrays.get(name)
-        if (
-            array is None
-            or array.shape != expected.shape
-            or array.dtype != expected.dtype
-        ):
-            given = "nothing" if array is None else f"{array.dtype}{array.shape}"
+        if name in blocks:
+            array = read_blocks(path.parent / _BLOCKS, blocks[name], expected)
+        else:
+            array = _array(archive, name, expected)
+        if array is None:
+            raise DamagedError(f"{path} is damaged: a block of {name} is not there.")
+        if isinstance(array, str):
+            wanted = f"{expected.dtype}{expected.shape}"
+            other_mode = ("64" in array) != ("64" in wanted)
+            advice = " Is JAX_ENABLE_X64 as it was?" if other_mode else ""
             raise UserError(
-                f"{path} does not fit this version of the program: it holds {given} "
-                f"for {name}, expected {expected.dtype}{expected.shape}."
+                f"{misfit}: it holds {array} for {name}, expected {wanted}.{advice}"
             )
         restored[name] = from_numpy(array, leaf)
+    if unknown:
+        raise UserError(f"{misfit}: it also holds {unknown[0]}.")
     arrays_of_like, rest = eqx.partition(like, _is_array)
     treedef = jax.tree.structure(arrays_of_like)
     return eqx.combine(

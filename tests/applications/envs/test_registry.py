@@ -68,6 +68,9 @@ def test_tasks_step_under_jit_and_compile_once(name):
     assert make(name, horizon=7).horizon == 7
     with pytest.raises(ValueError, match="at least 1"):
         make(name, horizon=0)
+    for horizon in (2.5, True, "7", float("nan"), 1e30, 2**31, [7]):
+        with pytest.raises(ValueError, match="it must be a whole number, of at least"):
+            make(name, horizon=horizon)
 
     @eqx.filter_jit
     @eqx.debug.assert_max_traces(max_traces=1)

@@ -150,7 +150,13 @@ def test_newest_checkpoint_truncated(tmp_path, uninterrupted, assert_same_run):
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number",
+    [
+        *(signal.SIGINT, signal.SIGTERM),
+        *(signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2),
+    ],
+)
 def test_interrupted_by_the_user(tmp_path, uninterrupted, assert_same_run, number):
     run = tmp_path / "interrupted"
     process = _start("--run-dir", str(run), *_FLAGS)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from applications import evaluate
@@ -249,20 +250,16 @@ def test_a_run_of_another_version_or_trainer(run, tmp_path, capsys):
 def test_metrics_that_someone_edited(run, tmp_path, capsys):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
-    lines = (copy / "metrics.jsonl").read_text().splitlines()
-    lines[1] = "not a row"
-    (copy / "metrics.jsonl").write_text("\n".join(lines) + "\n")
-    error = _fails_and_changes_nothing(["--resume", str(copy)], copy, capsys)
-    assert "Line 2 of" in error and "is not the row of the next iteration" in error
-
-
-def test_metrics_that_are_shorter_than_the_run(run, tmp_path, capsys):
-    copy = tmp_path / "copy"
-    shutil.copytree(run, copy)
     lines = (copy / "metrics.jsonl").read_text().splitlines(keepends=True)
-    (copy / "metrics.jsonl").write_text("".join(lines[:2]))
-    error = _fails_and_changes_nothing(["--resume", str(copy)], copy, capsys)
-    assert "has 2 rows, and the run's checkpoint is of iteration 4" in error
+    edited = [lines[0], "not a row\n", *lines[2:]]
+    (copy / "metrics.jsonl").write_text("".join(edited))
+    assert train.main(["--resume", str(copy)]) == 0
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert "3 of 4 rows can be read and stay" in error
+    kept = [lines[0], *lines[2:]]
+    assert (copy / "metrics.jsonl").read_text() == "".join(kept)
+    assert (copy / "metrics.jsonl.damaged").read_text() == "".join(edited)
 
 
 def test_a_directory_that_cannot_be_made(tmp_path, capsys):
@@ -310,8 +307,24 @@ def test_weights_that_diverge_end_the_run(tmp_path, capsys):
     run = tmp_path / "run"
     assert train.main(["--run-dir", str(run), *_SMALL, *flags]) == 2
     error = capsys.readouterr().err
-    assert "is not finite any more at iteration" in error
+    assert "is not finite any more: the learning rates are too high" in error
+    assert error.rstrip().endswith("There is no checkpoint from before.")
     assert not list((run / "checkpoints").iterdir())
+
+
+@pytest.mark.nightly
+def test_a_critic_that_diverges_ends_the_run(tmp_path, capsys):
+    run = tmp_path / "run"
+    flags = [*("--preset", "paper", "--env", "lqr"), *_SMALL, "--checkpoint-every", "1"]
+    assert train.main(["--run-dir", str(run), *flags, "--critic-lr", "1e6"]) == 2
+    error = capsys.readouterr().err
+    assert "is not finite any more" in error and len(error.splitlines()) == 1
+    for path in (run / "checkpoints").iterdir():
+        with open(path, "rb") as file:
+            file.readline()
+            with np.load(file) as arrays:
+                floats = [x for x in arrays.values() if x.dtype.kind == "f"]
+                assert all(np.isfinite(x).all() for x in floats)
 
 
 @pytest.mark.parametrize(

@@ -142,11 +142,54 @@ def test_what_cannot_be_generated(run, tmp_path, capsys):
     assert generate.main([str(tmp_path), "--command", "1"]) == 2
     assert "is not a run" in capsys.readouterr().err
     assert generate.main([str(run), "--command", "nan"]) == 2
-    assert "--command takes finite numbers" in capsys.readouterr().err
+    assert (
+        "--command must be finite, also in single precision; got nan."
+        in capsys.readouterr().err
+    )
     assert evaluate.main([str(run), "--low", "nan"]) == 2
-    assert "--low must be finite; got nan." in capsys.readouterr().err
+    assert "--low must be finite, also in single" in capsys.readouterr().err
+    assert evaluate.main([str(run), "--low", "2", "--high", "1"]) == 2
+    assert "--low 2.0 must be below --high 1.0." in capsys.readouterr().err
+    assert generate.main([str(run), "--command", "1", "--out", str(tmp_path)]) == 2
+    assert f"--out {tmp_path} is a directory" in capsys.readouterr().err
     other = Run.create(tmp_path / "epvf", Manifest("epvf", {})).directory
     for main, flags in ((evaluate.main, []), (generate.main, ["--command", "1"])):
         assert main([str(other), *flags]) == 2
         said = f"{other} is a run of epvf, not of gogepo."
         assert said in capsys.readouterr().err
+
+
+def test_damaged_snapshots_are_set_aside(run, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    first, last = sorted((copy / "snapshots").iterdir())
+    generated = [str(copy), "--command", "11", "--out", str(tmp_path / "x.eqx")]
+    last.write_bytes(last.read_bytes()[:-1])
+    assert generate.main(generated) == 0
+    error = capsys.readouterr().err
+    assert f"Snapshot {last} is damaged; it is now {last}.damaged." in error
+    # Said once; nothing is lost of the file.
+    assert generate.main(generated) == 0
+    assert "Snapshot" not in capsys.readouterr().err
+    assert last.with_name("00000006.ckpt.damaged").exists()
+    first.write_bytes(b"")
+    assert generate.main(generated) == 2
+    assert "has no snapshots" in capsys.readouterr().err
+
+
+@pytest.mark.nightly
+def test_the_other_snapshots_are_evaluated(run, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    last = max((copy / "snapshots").iterdir())
+    last.write_bytes(b"")
+    (copy / "checkpoints" / "00000006.ckpt").write_bytes(b"")
+    assert evaluate.main([str(copy), "--commands", "2", "--episodes", "1"]) == 0
+    error = capsys.readouterr().err
+    assert f"Snapshot {last} is damaged" in error
+    assert "00000006.ckpt is damaged; taking the one of iteration 5." in error
+    found = json.loads((copy / "commands.json").read_text())
+    assert [snapshot["iteration"] for snapshot in found["snapshots"]] == [3]
+    # Going on makes the last one again, with the same bits.
+    assert train.main(["--resume", str(copy)]) == 0
+    assert last.read_bytes() == (run / "snapshots" / last.name).read_bytes()

@@ -219,7 +219,7 @@ def test_foreign_files_are_refused_and_never_unpickled(complaint, tmp_path):
     # The former format, whose weights NumPy reads.
     array = io.BytesIO()
     np.save(array, np.array([_Trap(mark)], dtype=object), allow_pickle=True)
-    for bad in (trap, array.getvalue(), b"000"):
+    for bad in (trap, array.getvalue(), b"000000"):
         assert complaint(_former(bad)).startswith("does not fit its own header: ")
     assert not mark.exists()
     # Control: the trap does work.
@@ -248,6 +248,9 @@ def test_foreign_files_are_refused_and_never_unpickled(complaint, tmp_path):
         ({"options": {"hidden": [0]}}, "has a header with widths [0]"),
         ({"options": {"hidden": [2.0]}}, "has a header with widths [2.0]"),
         ({"options": {"hidden": [10**9]}}, "has a header with widths [1000000000]"),
+        # Each width is there, but not all of them together.
+        ({"options": {"hidden": [1] * 9999}}, "has a header with widths [1, 1, 1"),
+        ({"options": {"hidden": [1] * 10**6}}, "has no header"),
         ({"options": {"hidden": [3], "activation": "sine"}}, "has a header with activ"),
         (
             {"options": {"hidden": [3, 2], "activation": "tanh", "bound": "wrap"}},
@@ -255,6 +258,9 @@ def test_foreign_files_are_refused_and_never_unpickled(complaint, tmp_path):
         ),
         ({"task": "chess"}, "names a task that cannot be made"),
         ({"task_options": {"colour": "red"}}, "names a task that cannot be made"),
+        ({"task_options": {"horizon": 2.5}}, "names a task that cannot be made"),
+        ({"task_options": {"horizon": 10**30}}, "names a task that cannot be made"),
+        ({"task_options": {"goal": "far"}}, "names a task that cannot be made"),
         ({"policy": "nowhere:Policy"}, "names a policy that cannot be made"),
     ],
 )

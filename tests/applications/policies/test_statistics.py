@@ -68,3 +68,50 @@ def test_a_standardised_policy_by_hand():
     # Of nothing seen, nothing follows.
     same = standardised(policy, RunningStatistics.empty(4))
     assert eqx.tree_equal(same, policy)
+
+
+_CONSTANTS = [0.0, 0.3, 1.0, -9.81, 50.7, 333.3, 100000.3]
+
+
+def test_what_never_varies_has_its_own_value_and_deviation_1():
+    constants = np.asarray(_CONSTANTS, np.float32)
+    random = np.random.default_rng(3)
+    noise = random.normal(0, [0.01, 0.001, 2.0], (8, 5, 3))
+    varying = (np.array([1800.0, -100.0, 0.0]) + noise).astype(np.float32)
+    sample = np.concatenate([np.tile(constants, (8, 5, 1)), varying], axis=2)
+    samples = jax.vmap(_of)(jnp.asarray(sample))
+
+    @jax.jit
+    def many(statistics, times):
+        step = lambda _, now: now.join(samples)
+        return jax.lax.fori_loop(0, times, step, statistics)
+
+    start = RunningStatistics.empty(10)
+    for times in (1, 200, 5000):
+        joined = many(start, times)
+        assert joined.count == times * 40
+        np.testing.assert_array_equal(joined.mean[:7], constants)
+        np.testing.assert_array_equal(joined.std[:7], np.ones(7))
+        flat = varying.reshape(-1, 3).astype(np.float64)
+        np.testing.assert_allclose(joined.std[7:], flat.std(0), rtol=0.02)
+        np.testing.assert_allclose(joined.mean[7:], flat.mean(0), atol=2e-4)
+
+
+def test_means_that_are_recomputed_drift():
+    """Control: what joins by Σ n·mean / Σ n finds a deviation where there is none."""
+    constants = np.asarray(_CONSTANTS, np.float32)
+    mean, count = constants, np.float32(40)
+    for _ in range(200):
+        counts = np.array([count, *[5] * 8], np.float32)[:, None]
+        means = np.stack([mean, *[constants] * 8])
+        count = counts.sum()
+        mean = (counts * means).sum(0) / count
+    assert (mean != constants).any()
+
+
+def test_empty_samples_say_nothing_of_where_the_mean_is():
+    (one,) = [_of(jnp.full((4, 2), 333.3))]
+    empty = RunningStatistics.empty(2)
+    others = jax.tree.map(lambda *x: jnp.stack(x), empty, one, empty)
+    joined = jax.jit(RunningStatistics.join)(empty, others)
+    assert eqx.tree_equal(joined, one)

@@ -10,7 +10,7 @@ import pytest
 
 from applications.envs import make
 from applications.envs.native import NativeTask
-from applications.policies import FlatView, MLPPolicy
+from applications.policies import FlatView, MLPPolicy, RunningStatistics
 from applications.rollout import evaluate
 from applications.rollout.native import NativeEngine, NativeRollout
 from applications.rollout.native._blocks import block_size
@@ -180,14 +180,20 @@ def test_what_is_not_finite_ends_its_own_episode():
     key = jax.random.key(0)
     run = NativeRollout(task, view.to_policy, block=5, threads=1)
     sound = run(population, key=key)
+    others = np.array([0, 1, 3, 4])
+    kept = jax.tree.map(lambda leaf: leaf[others], sound.observations)
     for bad in (jnp.nan, jnp.inf):
         spoilt = run(population.at[2].set(bad), key=key)
         np.testing.assert_array_equal(spoilt.valid[:, 0], [1, 1, 0, 1, 1])
         assert spoilt.length[2, 0] == 1 and spoilt.total_reward[2, 0] == 0
-        others = np.array([0, 1, 3, 4])
         np.testing.assert_array_equal(
             spoilt.total_reward[others], sound.total_reward[others]
         )
+        # Nothing of it is in the statistics of all, and all of the others is.
+        empty = RunningStatistics.empty(task.observation_size)
+        joined = empty.join(spoilt.observations)
+        assert eqx.tree_equal(joined, empty.join(kept))
+        assert not eqx.tree_equal(joined, empty.join(sound.observations))  # control
 
 
 def test_evaluate():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from applications.envs import AbstractTask, Continuous, make
-from applications.policies import FlatView, MLPPolicy
+from applications.policies import FlatView, MLPPolicy, RunningStatistics
 from applications.rollout import evaluate, rollout, run_episode
 
 
@@ -26,9 +26,9 @@ class _Walk(AbstractTask):
         static=True, init=False, default=Continuous((-9.0, -1.0), (9.0, 9.0))
     )
     horizon: int = eqx.field(static=True, default=4)
-    trouble: Literal["state nan", "state inf", "unseen nan", "reward nan"] = eqx.field(
-        static=True, default="state nan"
-    )
+    trouble: Literal[
+        "state nan", "state inf", "state huge", "unseen nan", "reward nan"
+    ] = eqx.field(static=True, default="state nan")
     random_start: bool = eqx.field(static=True, default=False)
 
     def reset(self, *, key):
@@ -46,7 +46,9 @@ class _Walk(AbstractTask):
             return jnp.where(now & (self.trouble == kind), number, value)
 
         after = {
-            "x": spoil("state nan", spoil("state inf", x, jnp.inf)),
+            "x": spoil(
+                "state huge", spoil("state nan", spoil("state inf", x, jnp.inf)), -1e25
+            ),
             "unseen": state["unseen"].at[1].set(spoil("unseen nan", 1.0)),
             "steps": state["steps"] + 1,
         }
@@ -191,6 +193,30 @@ def test_trouble_stays_where_it_is(trouble, chunk):
     np.testing.assert_allclose(episodes.total_reward[1, 0], 2 * start + 0.75, rtol=1e-6)
     assert int(episodes.length[1, 0]) == 3
     assert int(expected.length[1, 0]) == 4
+    _assert_left_out(episodes, expected, 1)
+
+
+def _assert_left_out(episodes, sound, bad):
+    """An episode that broke leaves nothing in the statistics of all."""
+    joined = RunningStatistics.empty(1).join(episodes.observations)
+    others = np.delete(np.arange(3), bad)
+    alone = RunningStatistics.empty(1).join(_rows(episodes, others).observations)
+    assert eqx.tree_equal(joined, alone)
+    assert (np.asarray(episodes.observations.count[:, 0]) > 0).sum() == 2
+    # Control: what did not break counts.
+    whole = RunningStatistics.empty(1).join(sound.observations)
+    assert not eqx.tree_equal(joined, whole)
+
+
+def test_an_absurd_number_is_no_better_than_one_that_is_not_finite():
+    task = _Walk(trouble="state huge", random_start=True)
+    sound = _moves(0.5, 0.25, -1.0)
+    expected, episodes = _run(task, sound), _run(task, sound.at[1, 1].set(1.0))
+    others = np.array([0, 2])
+    _assert_same(_rows(episodes, others), _rows(expected, others))
+    np.testing.assert_array_equal(episodes.valid[:, 0], [True, False, True])
+    assert np.isfinite(episodes.total_reward).all()
+    _assert_left_out(episodes, expected, 1)
 
 
 def test_trouble_in_the_last_step():

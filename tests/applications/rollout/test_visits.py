@@ -83,3 +83,4 @@ def test_what_is_not_finite_is_not_handed_back():
     episodes = run(jnp.full((1, view.space.size), jnp.nan), key=jr.key(0))
     assert not episodes.valid.any()
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(episodes.visits))
+    assert episodes.visits is not None and not episodes.visits.there.any()

@@ -1,11 +1,14 @@
 """The rows of a run, as JSON and as TensorBoard reads them, and its manifest."""
 
 import json
+import os
 import struct
 import sys
+import tracemalloc
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
@@ -17,8 +20,8 @@ from applications.training import (
     read_rows,
     Run,
     TensorBoard,
-    write_json,
 )
+from applications.training.plots._learning_curve import _columns
 
 
 def _row(iteration: int, value: float = 0.5) -> dict:
@@ -38,15 +41,17 @@ def _events(directory: Path) -> list:
     return events
 
 
-def _write(directory: Path, iteration: int, *rows: dict) -> list[dict]:
-    """Writes rows after so many iterations; gives what there was before."""
-    log = MetricsLog(directory, iteration)
-    before = list(log.rows)
+def _write(directory: Path, iteration: int, *rows: dict, **mark) -> tuple[int, str]:
+    """Writes rows after so many iterations; gives what a checkpoint keeps of them."""
+    log = MetricsLog(directory, iteration, **mark)
     with log, TensorBoard(directory, iteration) as board:
         for row in rows:
-            log.write(row)
-            board.write(log.rows[-1])
-    return before
+            board.write(log.write(row))
+        return log.sync()
+
+
+def _mark(size: int, sha256: str) -> dict:
+    return {"size": size, "sha256": sha256}
 
 
 def test_rows_and_events(tmp_path):
@@ -72,41 +77,119 @@ def test_every_line_is_strict_json(tmp_path):
 
 
 def test_rows_after_the_checkpoint_are_dropped(tmp_path):
-    _write(tmp_path, 0, *map(_row, (1, 2, 3, 4)))
-    with (tmp_path / "metrics.jsonl").open("a") as file:
+    path = tmp_path / "metrics.jsonl"
+    mark = _mark(*_write(tmp_path, 0, _row(1), _row(2)))
+    _write(tmp_path, 2, _row(3), _row(4), **mark)
+    with path.open("a") as file:
         file.write('{"iteration": 5, "val')
-    assert len(read_rows(tmp_path / "metrics.jsonl")) == 4
-    assert _write(tmp_path, 2, _row(3, 9.0)) == [_row(1), _row(2)]
-    assert read_rows(tmp_path / "metrics.jsonl") == [_row(1), _row(2), _row(3, 9.0)]
-    # TensorBoard is told that the later process starts over at iteration 3.
+    assert len(read_rows(path)) == 4
+    log = MetricsLog(tmp_path, 2, **mark)
+    assert log.note is None and read_rows(path) == [_row(1), _row(2)]
+    log.__exit__(None)
+    _write(tmp_path, 2, _row(3, 9.0), **mark)
+    assert read_rows(path) == [_row(1), _row(2), _row(3, 9.0)]
+    assert sorted(path.name for path in tmp_path.glob("m*")) == ["metrics.jsonl"]
+    # TensorBoard is told that the later processes start over at iteration 3.
     starts = [event.step for event in _events(tmp_path) if event.session_log.status]
-    assert starts == [1, 3]
+    assert starts == [1, 3, 3]
+
+
+def test_a_checkpoint_from_before_there_were_checksums(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    _write(tmp_path, 0, *map(_row, (1, 2, 3)))
+    with MetricsLog(tmp_path, 2) as log:
+        assert log.note is None and read_rows(path) == [_row(1), _row(2)]
+    assert sorted(path.name for path in tmp_path.glob("m*")) == ["metrics.jsonl"]
+
+
+_LINES = [json.dumps(_row(i)).encode() + b"\n" for i in (1, 2, 3)]
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "kept"),
     [
-        (b"\xff\n", "is not text"),
-        (b"{}\n", "Line 1 of"),
-        (b'{"iteration": "1"}\n', "Line 1 of"),
-        (b'{"iteration": 1}\n[[2]]\n', "Line 2 of"),
-        # Each line may be right, and one be missing.
-        (
-            b'{"iteration": 1}\n',
-            "has 1 rows, and the run's checkpoint is of",
-        ),
-        (
-            b'{"iteration": 2}\n',
-            "has 1 rows, and the run's checkpoint is of",
-        ),
-        (b"", "has 0 rows, and the run's checkpoint is of iteration 2"),
+        # Undecodable, no rows, rows of no number, altered, fewer, in disorder, none.
+        (b"\xff\n" + _LINES[1] + _LINES[2], [2, 3]),
+        (_LINES[0] + b"[[2]]\n" + b'{"iteration": "3"}\n', [1]),
+        (b"".join(_LINES).replace(b"0.5", b"NaN", 1), [2, 3]),
+        (b"".join(_LINES).replace(b"0.5", b"0.7", 1), [1, 2, 3]),
+        (_LINES[0] + _LINES[1], [1, 2]),
+        (_LINES[0] + _LINES[2][:-1], [1]),
+        (_LINES[1] + _LINES[0] + _LINES[2], [2, 3]),
+        (b"", []),
     ],
 )
-def test_rows_that_someone_edited(tmp_path, content, message):
+def test_rows_that_someone_edited(tmp_path, content, kept):
+    path = tmp_path / "metrics.jsonl"
+    mark = _mark(*_write(tmp_path, 0, *map(_row, (1, 2, 3))))
+    assert path.read_bytes() == b"".join(_LINES)
+    path.write_bytes(content)
+    log = MetricsLog(tmp_path, 3, **mark)
+    assert log.note is not None and len(log.note.splitlines()) == 1
+    assert f"{len(kept)} of 3 rows can be read and stay" in log.note
+    with log:
+        log.write(_row(4))
+    assert [row["iteration"] for row in read_rows(path)] == [*kept, 4]
+    assert (tmp_path / "metrics.jsonl.damaged").read_bytes() == content
+
+
+def test_rows_that_are_gone(tmp_path):
+    mark = _mark(*_write(tmp_path, 0, _row(1), _row(2)))
+    (tmp_path / "metrics.jsonl").unlink()
+    log = MetricsLog(tmp_path, 2, **mark)
+    assert log.note is not None
+    assert "was missing: the rows of iterations 1 to 2 are lost" in log.note
+    with log:
+        log.write(_row(3))
+    assert read_rows(tmp_path / "metrics.jsonl") == [_row(3)]
+
+
+def test_what_is_said_once_is_put_right(tmp_path):
+    mark = _mark(*_write(tmp_path, 0, _row(1), _row(2)))
+    (tmp_path / "metrics.jsonl").write_bytes(_LINES[1])
+    with MetricsLog(tmp_path, 2, **mark) as log:
+        assert log.note is not None
+        mark = _mark(*log.sync())
+    with MetricsLog(tmp_path, 2, **mark) as log:
+        assert log.note is None
+
+
+@pytest.mark.parametrize(
+    ("content", "number"),
+    [
+        (b"\xff\n", 1),
+        (b"{}\n", 1),
+        (b'{"iteration": "1"}\n', 1),
+        (b'{"iteration": 1}\n[[2]]\n', 2),
+        (b'{"iteration": 2}\n{"iteration": 2}\n', 2),
+        (b'{"iteration": 1, "value": NaN}\n', 1),
+    ],
+)
+def test_readers_refuse_what_is_no_row(tmp_path, content, number):
     (tmp_path / "metrics.jsonl").write_bytes(content)
-    with pytest.raises(UserError, match=message):
-        MetricsLog(tmp_path, 2)
-    assert (tmp_path / "metrics.jsonl").read_bytes() == content
+    with pytest.raises(UserError, match=f"Line {number} of"):
+        read_rows(tmp_path / "metrics.jsonl")
+
+
+def test_rows_are_not_kept_in_memory_nor_synced(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    row = {"iteration": 0} | {f"name{i}": float(i) for i in range(20)}
+    with MetricsLog(tmp_path, 0) as log, TensorBoard(tmp_path, 0) as board:
+        log.write(row)
+        board.write(row)
+        synced.clear()
+        tracemalloc.start()
+        for i in range(1, 501):
+            row["iteration"] = i
+            board.write(log.write(row))
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert synced == []
+        log.sync()
+    assert len(synced) == 1
+    # A row of 20 numbers takes over a kilobyte as a dictionary.
+    assert held < 50_000
 
 
 def test_plot_of_rows_with_gaps(tmp_path):
@@ -117,6 +200,24 @@ def test_plot_of_rows_with_gaps(tmp_path):
     ]
     plot_returns(rows, tmp_path / "return.png", title="a run")
     assert (tmp_path / "return.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("values", [[None] * 3, [3e38, -3e38, 1e300], [10**400, 1, 2]])
+def test_plot_of_what_cannot_be_drawn(tmp_path, values):
+    rows = [{"env_steps": i, "return_policy": x} for i, x in enumerate(values)]
+    plot_returns(rows, tmp_path / "return.png", title="a run")
+    assert (tmp_path / "return.png").exists()
+
+
+def test_plot_of_many_rows_and_of_none(tmp_path):
+    steps, values, last = _columns(
+        ({"iteration": i, "x": 2 * i} for i in range(100_001)), "iteration", "x"
+    )
+    assert len(steps) == len(values) <= 4000
+    assert steps[-1] == 100_000 and values[-1] == 200_000 and last["x"] == 200_000
+    assert np.ptp(np.diff(steps)) == 0
+    plot_returns([], tmp_path / "return.png", title="a run")
+    assert not (tmp_path / "return.png").exists()
 
 
 def test_run_directory_appears_whole(tmp_path):
@@ -162,12 +263,3 @@ def test_manifest_that_is_none(tmp_path, content, message):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(UserError, match=message):
         Run(tmp_path)
-
-
-def test_a_link_in_place_of_a_temporary_file_is_not_followed(tmp_path):
-    victim = tmp_path / "victim"
-    victim.write_text("precious")
-    (tmp_path / ".file.tmp").symlink_to(victim)
-    write_json(tmp_path / "file", 1)
-    assert victim.read_text() == "precious"
-    assert (tmp_path / "file").read_text() == "1\n"

@@ -10,7 +10,9 @@ from typing import Any
 import jax.numpy as jnp
 import pytest
 
+from applications.epvf.train import COMMAND_LINE
 from applications.settings import UserError
+from applications.training.cli import _parse
 from applications.training.processes import find_place
 from applications.training.processes._collective import _fingerprint
 
@@ -35,6 +37,9 @@ def _place(environment: dict[str, str] | None = None, **flags: Any):
 def test_alone_unless_something_says_otherwise():
     assert _place() is None
     assert _place(coordinator="a:1", num_processes=1, process_id=0) is None
+    # Each task of the step is a run of its own.
+    assert _place(_SLURM, num_processes=1) is None
+    assert _place(_SLURM) is not None  # control
     # A batch script, before srun: two tasks were asked for, this is none of them.
     assert _place({"SLURM_NTASKS": "2", "SLURM_PROCID": "0"}) is None
     assert _place({"SLURM_STEP_NUM_TASKS": "", "SLURM_PROCID": "0"}) is None
@@ -97,6 +102,80 @@ def test_slurm(changes, devices):
     assert place.get("local_device_ids") == devices
 
 
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"SLURM_PROCID": "x"}, "SLURM_PROCID is 'x'"),
+        ({"SLURM_PROCID": "-1"}, "SLURM_PROCID is '-1'"),
+        ({"SLURM_PROCID": "2"}, "SLURM_PROCID is 2, of 2 processes"),
+        ({"SLURM_LOCALID": ""}, "SLURM_LOCALID is ''"),
+        ({"SLURM_JOB_ID": "17_3"}, "SLURM_JOB_ID is '17_3'"),
+    ],
+)
+def test_slurm_that_is_odd(changes, message):
+    with pytest.raises(UserError, match=message) as caught:
+        _place(_SLURM | changes)
+    assert "add --num-processes 1" in str(caught.value)
+    assert _place(_SLURM | changes, num_processes=1) is None
+
+
+def test_a_step_of_slurm_whose_number_is_none():
+    # Without a number of tasks that can be read, a process is alone.
+    for tasks in ("", "x", "-2", "1.5", "²"):
+        assert _place(_SLURM | {"SLURM_STEP_NUM_TASKS": tasks}) is None
+
+
+def test_processes_that_were_told_different_things(monkeypatch):
+    settings = COMMAND_LINE.parse(["--seed", "3"])
+    told = {"algorithm": "epvf", **settings.to_json()}
+    for first, message in (
+        ({"seed": 0}, "A process was told --seed 3, and the first one 0: "),
+        ({"run_dir": "runs/0"}, "told --run-dir None, and the first one runs/0: "),
+        ({"algorithm": "ars", "top": 2}, "told --algorithm epvf, and the first one "),
+    ):
+        monkeypatch.setattr(_parse, "broadcast", lambda _, first=first: told | first)
+        with pytest.raises(UserError, match=message) as caught:
+            _parse._check_alike(settings)
+        assert str(caught.value).endswith("give each --num-processes 1.")
+    monkeypatch.setattr(_parse, "broadcast", lambda _: dict(told))
+    _parse._check_alike(settings)  # control
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("alone", [False, True])
+def test_srun_with_a_seed_for_each_task(tmp_path, alone):
+    flags = [
+        *("--num-envs", "4", "--iterations", "2", "--horizon", "8"),
+        *(("--num-processes", "1") if alone else ()),
+    ]
+    environment = {k: v for k, v in os.environ.items() if "proxy" not in k.lower()}
+    # The port that JAX meets at follows from the job's number.
+    job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "127.0.0.1"}
+    tasks = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "applications.epvf.train", *flags),
+                *("--seed", number, "--run-dir", str(tmp_path / number)),
+            ],
+            cwd=_ROOT,
+            env=environment
+            | _SLURM
+            | job
+            | {"SLURM_PROCID": number, "JAX_NUM_CPU_DEVICES": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in ("0", "1")
+    ]
+    said = [task.communicate(timeout=200)[1] for task in tasks]
+    if alone:
+        assert [task.returncode for task in tasks] == [0, 0], said
+        assert len(list(tmp_path.iterdir())) == 2
+    else:
+        assert [task.returncode for task in tasks] == [2, 2], said
+        assert "told --run-dir" in said[1] and not list(tmp_path.iterdir())
+
+
 def test_fingerprints_see_a_single_bit_and_the_order():
     def of(*leaves):
         return int(_fingerprint(leaves))
@@ -112,7 +191,9 @@ def test_fingerprints_see_a_single_bit_and_the_order():
 # Each line that a process prints is one thing that it found to be so.
 _TOGETHER = """
 import sys, jax, jax.numpy as jnp, numpy as np
+from applications.epvf.train import COMMAND_LINE
 from applications.settings import UserError
+from applications.training.cli import _parse
 from applications.training import CollectiveStop, exit_on_user_error, is_main, join
 from applications.training import broadcast, broadcast_arrays, on_all, on_main
 from applications.training.processes import any_process, check_same

@@ -38,6 +38,18 @@ def test_standard_targets_by_hand():
     assert StandardTargets(returns, _ALL).mean > 1e5
 
 
+def test_targets_of_returns_beyond_all_squares():
+    returns = jnp.array([1e25, -2e25, 3e38, 0.0, 5.0])
+    where = jnp.array([True, True, False, True, False])
+    targets = StandardTargets(returns, where)
+    known = np.array([1e25, -2e25, 0.0])
+    np.testing.assert_allclose(targets.mean, known.mean(), rtol=1e-6)
+    np.testing.assert_allclose(targets.std, known.std(), rtol=1e-6)
+    assert np.isinf(jnp.std(returns, where=where))  # control
+    largest = jnp.array([3e38, -3e38])
+    assert np.isfinite(StandardTargets(largest, jnp.ones(2, bool))(largest)).all()
+
+
 def test_masked_entries_may_be_anything():
     returns = jnp.array([1.0, 2.0, 4.0, jnp.nan, -jnp.inf])
     where = jnp.array([True, True, True, False, False])

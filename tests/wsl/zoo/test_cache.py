@@ -1,8 +1,10 @@
 """Zoos on disk: read back as they were, made anew where they cannot be."""
 
 import dataclasses
+import io
 import os
 import pathlib
+import zipfile
 
 import equinox as eqx
 import jax
@@ -153,9 +155,42 @@ def _pickle(path):
     _rewrite(path, parts=np.asarray(["train", None], dtype=object))
 
 
+def _flip_in_a_zip_header(path):
+    """Gives its first member a compression method that nobody knows."""
+    content = bytearray(path.read_bytes())
+    content[content.find(b"PK\x01\x02") + 10] = 99
+    path.write_bytes(content)
+
+
+def _of_header(shape):
+    """Gives an array a header that asks for more memory than there is, or is none."""
+
+    def damage(path):
+        with np.load(path) as file:
+            arrays = dict(file)
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, array in arrays.items():
+                stream = io.BytesIO()
+                np.lib.format.write_array(stream, array)
+                content = stream.getvalue()
+                if name == "parts":
+                    text = (
+                        f"{{'descr': '<U5', 'fortran_order': False, 'shape': {shape}}}"
+                    )
+                    header = text.ljust(117).encode() + b"\n"
+                    content = b"\x93NUMPY\x01\x00\x76\x00" + header + content[128:]
+                archive.writestr(f"{name}.npy", content)
+
+    return damage
+
+
 @pytest.mark.parametrize(
     "damage",
     [
+        _flip_in_a_zip_header,
+        _of_header("(40000000000000000,)"),
+        _of_header("(1000000000000000000000000000000,)"),
+        _of_header("(2"),
         _truncate,
         _flip_a_bit,
         _empty,
@@ -190,6 +225,33 @@ def test_a_file_that_cannot_be_written(directory, monkeypatch):
         zoo = _get(Maker())
     assert len(zoo) == 2
     assert list(directory.iterdir()) == []
+
+
+def test_without_a_home(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("WSL_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(pathlib.Path, "home", no_home)
+    with pytest.warns(UserWarning, match="home directory.*Set WSL_CACHE"):
+        assert len(_get(Maker())) == 2
+
+
+def test_what_a_killed_process_left_goes(directory):
+    directory.mkdir(parents=True)
+    _get(Maker())
+    (path,) = directory.iterdir()
+    path.unlink()
+    old, young = (directory / f".{path.name}.{age}.tmp" for age in ("old", "young"))
+    for left in (old, young, directory / "another's.tmp"):
+        left.write_bytes(b"half of it")
+    os.utime(old, (0, 0))
+    _get(Maker())
+    assert not old.exists()
+    assert {left.name for left in directory.iterdir()} == {
+        *(path.name, young.name, "another's.tmp"),
+    }
 
 
 def test_an_interrupted_write_leaves_nothing(directory, monkeypatch):

@@ -1,0 +1,191 @@
+"""Flags with values that nobody can use, up to compilation."""
+
+import dataclasses
+import importlib
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.random as jr
+
+from applications.settings import flag
+from applications.training import exit_on_user_error
+from benchmarks.faults._cases import CASES
+from benchmarks.faults._damage import call
+from benchmarks.faults._forks import start, wait
+from benchmarks.faults._tally import Tally
+
+
+_VALUES = (
+    *("nan", "inf", "-inf", "1e400", "-1e39", "1e-400", "-1", "0", "-0", "1.5", "3"),
+    *("2147483648", "99999999999999999999", "9" * 400, "None", "none", "True", "", " "),
+    *("x", "ü", "--", "-", "1 2", "1,2", "[1]", "{}", "/nope/x", "a:b", ":", "json:d"),
+    *("gymnasium:", "playground:x", "\x01", "\udcff", "%s", "../..", "0x10", "1_0"),
+)
+
+
+def search_of(settings: Any) -> Any:
+    """The algorithm that settings are for."""
+    places = {
+        "epvf": ("applications.epvf.algorithm", "EPVF"),
+        "gogepo": ("applications.gogepo", "GoGePo"),
+    }
+    evolution = ("applications.evolution.algorithm", "Evolution")
+    module, name = places.get(settings.name, evolution)
+    return getattr(importlib.import_module(module), name)
+
+
+@exit_on_user_error
+def _up_to_compilation(command_line: Any, flags: list[str]) -> int:
+    """All that a trainer does before it compiles, without taking the memory."""
+    settings = command_line.parse(flags)
+    task = settings.task.make(as_trained=True)
+    if settings.name in ("epvf", "gogepo", "ars", "openes", "cma-es", "snes"):
+        search = search_of(settings)(task, settings.algorithm)
+        eqx.filter_eval_shape(lambda key: search.init(key=key), jr.key(0))
+    return 0
+
+
+def wrong_flags(module: str, count: int, work: Path, seed: int) -> Tally:
+    """Gives a command flags at random.
+
+    Args:
+        module: The command, as `python -m` has it.
+        count: How many command lines.
+        work: An empty directory.
+        seed: Seed of the flags.
+
+    Returns:
+        The tally. Bad is a traceback, an exit code other than 0 and 2, and a refusal
+        that says nothing, or more than tyro or one line do.
+    """
+    tally = Tally(f"flags of {module.removeprefix('applications.')}")
+    found = work / "found.json"
+    if module.endswith("train"):
+        action = lambda: _trainers(module, count, seed, found)
+    else:
+        case = CASES["gogepo" if "gogepo" in module else "epvf"]
+        reference, _ = case.reference(work)
+        action = lambda: _commands(module, count, reference, work, seed, found)
+    code = wait(start(action, work / "flags.log"), seconds=24 * 3600.0)
+    if code:
+        tally.bad.append(f"the process ended with {code}: {work / 'flags.log'}")
+        return tally
+    result = json.loads(found.read_text())
+    tally.tried, tally.bad = count, result["bad"]
+    tally.note = f"{result['accepted']} accepted"
+    return tally
+
+
+def _trainers(module: str, count: int, seed: int, found: Path) -> int:
+    command_line = importlib.import_module(module).COMMAND_LINE
+    names = sorted(command_line.choices)
+
+    def line(moments: random.Random) -> list[str]:
+        chosen = moments.choice(names)
+        choose = [f"--{command_line.selector}", chosen] if command_line.selector else []
+        settings = command_line.choices[chosen]
+        fields = [
+            flag(field.name)
+            for part in (settings.task, settings.algorithm, settings.launch)
+            for field in dataclasses.fields(part)
+        ]
+        return choose + _some(fields, moments)
+
+    attempt = lambda flags: _up_to_compilation(command_line, flags)
+    return _try(attempt, line, count, seed, found)
+
+
+# Flags of the other commands, and what comes before them; {run} is a finished run.
+OTHERS = {
+    "applications.evaluate": (
+        ["{run}", "--episodes", "1"],
+        ["--episodes", "--seed", "--outcome", "--goal", "--render"],
+    ),
+    "applications.gogepo.evaluate": (
+        ["{run}", "--commands", "2", "--episodes", "1"],
+        ["--commands", "--low", "--high", "--episodes", "--seed"],
+    ),
+    "applications.gogepo.generate": (
+        ["{run}", "--command", "3", "--out", "{work}/out.eqx"],
+        ["--command", "--out", "--seed"],
+    ),
+    "applications.compare": (
+        ["{run}", "--out", "{work}/out.png"],
+        ["--out", "--metric", "--last"],
+    ),
+    "applications.sweep": (
+        ["--directory", "{work}/sweep"],
+        ["--algorithm", "--over", "--seeds", "--directory", "--last", "--critic-lr"],
+    ),
+    "applications.epvf.ablate": (
+        ["--directory", "{work}/ablate"],
+        ["--preset", "--seeds", "--only", "--directory", "--last", "--critic-lr"],
+    ),
+    "benchmarks.zoo.__main__": (
+        ["--task", "digits-inr"],
+        ["--task", "--encoder", "--seeds", "--steps", "--batch-size", "--json"],
+    ),
+}
+
+
+def _commands(
+    module: str, count: int, reference: Path, work: Path, seed: int, found: Path
+) -> int:
+    imported = importlib.import_module(module)
+    before, flags = OTHERS[module]
+    given = [one.format(run=reference, work=work) for one in before]
+    # What is checked before the work is in question here, not the work.
+    for name in ("train_all", "run", "evaluate", "compile_rollout", "compare"):
+        if module in ("applications.sweep", "applications.epvf.ablate"):
+            if hasattr(imported, "sweep" if "ablate" in module else "train_all"):
+                break
+        if hasattr(imported, name) and module == "benchmarks.zoo.__main__":
+            setattr(imported, name, _reached)
+    import applications.sweep
+
+    applications.sweep.Training.train = _reached  # pyright: ignore
+    return _try(
+        imported.main, lambda moments: given + _some(flags, moments), count, seed, found
+    )
+
+
+def _reached(*arguments: Any, **options: Any) -> Any:
+    """Ends a command where its work begins."""
+    del arguments, options
+    raise SystemExit(0)
+
+
+def _some(flags: list[str], moments: random.Random) -> list[str]:
+    """One flag or two, with values."""
+    chosen = []
+    for _ in range(moments.randint(1, 2)):
+        values = [
+            moments.choice(_VALUES) for _ in range(moments.choice((0, 1, 1, 1, 2)))
+        ]
+        chosen += [moments.choice(flags), *values]
+    return chosen
+
+
+def _try(
+    main: Callable[[list[str]], int],
+    line: Callable[[random.Random], list[str]],
+    count: int,
+    seed: int,
+    found: Path,
+) -> int:
+    moments, bad, accepted = random.Random(seed), [], 0
+    for number in range(count):
+        flags = line(moments)
+        code, said, error = call(main, flags)
+        accepted += code == 0
+        if "Traceback" in error or code not in (0, 2) or (code == 2 and not error):
+            bad.append(f"{flags}: exit {code}: {(error or said)[-300:]}")
+        if number % 200 == 0:
+            jax.clear_caches()
+    found.write_text(json.dumps({"bad": bad, "accepted": accepted}))
+    return 0
