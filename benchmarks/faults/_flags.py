@@ -7,12 +7,14 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import equinox as eqx
 import jax
 import jax.random as jr
 
 from applications.settings import flag
+from applications.sweep import Training
 from applications.training import exit_on_user_error
 from benchmarks.faults._cases import CASES
 from benchmarks.faults._damage import call
@@ -140,18 +142,11 @@ def _commands(
     before, flags = OTHERS[module]
     given = [one.format(run=reference, work=work) for one in before]
     # What is checked before the work is in question here, not the work.
-    for name in ("train_all", "run", "evaluate", "compile_rollout", "compare"):
-        if module in ("applications.sweep", "applications.epvf.ablate"):
-            if hasattr(imported, "sweep" if "ablate" in module else "train_all"):
-                break
-        if hasattr(imported, name) and module == "benchmarks.zoo.__main__":
-            setattr(imported, name, _reached)
-    import applications.sweep
-
-    applications.sweep.Training.train = _reached  # pyright: ignore
-    return _try(
-        imported.main, lambda moments: given + _some(flags, moments), count, seed, found
-    )
+    work_of = imported if module.startswith("benchmarks.") else Training
+    name = "run" if work_of is imported else "train"
+    with mock.patch.object(work_of, name, _reached):
+        line = lambda moments: given + _some(flags, moments)
+        return _try(imported.main, line, count, seed, found)
 
 
 def _reached(*arguments: Any, **options: Any) -> Any:

@@ -69,7 +69,7 @@ def watched(root: Path, before: Callable[[str], None]) -> Iterator[None]:
     def inside(path: Any) -> bool:
         if isinstance(path, int):
             path = os.readlink(f"/proc/self/fd/{path}")
-        return str(path).startswith(str(root))
+        return Path(str(path)).is_relative_to(root)
 
     def of_os(name: str) -> Callable[..., Any]:
         done = getattr(os, name)
