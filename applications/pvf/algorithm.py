@@ -439,19 +439,17 @@ class PVF(AbstractStepSearch[Learned, Keys]):
             lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), parts
         )
         visited = Visited(frame.states(observations), *rest)
-        shared: Any = (self.value, critics, self.view.to_policy, frame.read, weights)
+        to_policy: Any = self.view.to_policy
+        shared = (self.value, critics, to_policy, frame.read, weights, visited)
         if config.policy_gradient == "likelihood-ratio":
             return likelihood_ratio_terms(
                 *shared,
-                visited,
                 reads_policies=config.reads_policies,
                 importance=config.importance,
                 largest=config.importance_clip,
                 baseline=config.baseline,
             )
-        return pathwise_terms(
-            *shared, visited, reads_policies=config.reads_policies, key=key
-        )
+        return pathwise_terms(*shared, reads_policies=config.reads_policies, key=key)
 
     @property
     def _policy_optimiser(self) -> optax.GradientTransformation:

@@ -87,13 +87,15 @@ def test_a_step_of_the_critic_equals_a_loop(critic):
 
     critic_reads_no_action = critic == "psvf"
     discount, trace = search.config.discount, 0.7
+    assert segments.weights is not None
+    kept: Any = segments.weights
     flags = (segments.terminated, segments.truncated, segments.valid)
     terminated, truncated, valid = map(np.asarray, flags)
 
     def target_of(critics, i):
         """Of one segment, from its last step back."""
-        policy: Any = search.view.to_policy(segments.weights[i])
-        targets, later = [], None
+        policy: Any = search.view.to_policy(kept[i])
+        targets, later = [], jnp.zeros(())
         for t in reversed(range(search.config.segment)):
             after = segments.next_observation[i, t]
             value = say(critics, policy, after, policy(after) / 4)
@@ -102,7 +104,7 @@ def test_a_step_of_the_critic_equals_a_loop(critic):
             if ends or t == search.config.segment - 1 or not valid[i, t + 1]:
                 later = value
             mixed = (1 - trace) * value + trace * later
-            later = 2.0 * segments.reward[i, t] + discount * mixed
+            later = jnp.asarray(2.0 * segments.reward[i, t] + discount * mixed)
             targets.append(later)
         return jnp.stack(targets[::-1])
 
@@ -115,7 +117,7 @@ def test_a_step_of_the_critic_equals_a_loop(critic):
     def loss_of(arrays, targets=None):
         critics, total = eqx.combine(arrays, rest), jnp.zeros(())
         for i in range(count):
-            policy: Any = search.view.to_policy(segments.weights[i])
+            policy: Any = search.view.to_policy(kept[i])
             own = target_of(critics, i) if targets is None else targets[i]
             of = jax.vmap(lambda s, a, policy=policy: say(critics, policy, s, a))
             error = of(segments.observation[i], segments.drawn[i]) - own

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax.random as jr
@@ -77,7 +78,7 @@ def test_every_metric():
         representation="flat",
     )
     state = search.begin(key=jr.key(0))
-    iteration = search.compile(state)
+    iteration: Any = search.compile(state)
     actors = search.before_round(state)
     unrolled, _ = iteration._unroll(actors.population, np.arange(4), state.environments)
     _, metrics = eqx.filter_eval_shape(

@@ -82,7 +82,7 @@ def rows():
 
 def _reward(bias: float, steps: int) -> float:
     """Of episodes of six steps from 1, with the action 4 tanh(bias)."""
-    total, action = 0.0, 4 * np.tanh(bias)
+    total, state, action = 0.0, 1.0, 4 * np.tanh(bias)
     for t in range(steps):
         if t % 6 == 0:
             state = 1.0

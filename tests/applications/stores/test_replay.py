@@ -48,6 +48,7 @@ def test_steps_have_the_policy_that_took_them(replay):
 def test_nothing_is_drawn_that_is_not_there():
     replay = Replay.empty(_round(0), 3).add(_round(7))
     batch = replay.sample(50, _STEPS, key=jr.key(1))
+    assert batch.weights is not None
     assert set(np.unique(batch.weights)) == {14, 15}
 
 

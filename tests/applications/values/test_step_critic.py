@@ -27,6 +27,7 @@ def test_the_split_layer_is_a_perceptron_on_all_of_it(normalise):
     assert critic.of_policy is not None and critic.of_policy.bias is None
     conditions = jr.normal(jr.key(2), (3,))
     whole = jnp.concatenate([_encoder()(_POLICY), conditions])
+    assert critic.first.bias is not None
     weight = jnp.concatenate([critic.of_policy.weight, critic.first.weight], axis=1)
     x = weight @ whole + critic.first.bias
     for i, layer in enumerate((*critic.hidden, critic.last)):
