@@ -46,6 +46,7 @@ from applications.values import (
     correlation,
     likelihood_ratio_terms,
     pathwise_terms,
+    rescaled,
     schedule,
     StepCritic,
     StepValue,
@@ -96,6 +97,7 @@ class Learned(eqx.Module):
         replay: Segments of the last rounds.
         acting: Weights of the perturbed policies as they act, one a row.
         is_done: Whose episode has ended, so that it is drawn anew.
+        reward_scale: What rewards were multiplied by in the last round; 0 before any.
     """
 
     actor: Actor
@@ -103,6 +105,7 @@ class Learned(eqx.Module):
     replay: Replay
     acting: Float[Array, "environments weights"]
     is_done: Bool[Array, " environments"]
+    reward_scale: Float[Array, ""]
 
 
 class Keys(NamedTuple):
@@ -172,6 +175,7 @@ class PVF(AbstractStepSearch[Learned, Keys]):
             empty_replay(self.task, config, weights.size),
             jnp.zeros((config.num_envs, weights.size)),
             jnp.ones(config.num_envs, bool),
+            jnp.zeros(()),
         )
         return self.start(learned, key=run_key)
 
@@ -208,11 +212,16 @@ class PVF(AbstractStepSearch[Learned, Keys]):
         replay = learned.replay.add(self._segments(unrolled, actors.context))
         scale = scale_of_rewards(config, replay, self.task.horizon)
         frame = self._frame(state, observations, scale)
-        compare = lambda critics: frame.compare(critics, learned.actor.weights, replay)
+        # Values stay what they are in rewards.
+        before = learned.reward_scale
+        change = jnp.where(before > 0, scale / jnp.where(before > 0, before, 1.0), 1.0)
+        present = lambda critics: frame.compare(
+            rescaled(critics, change), learned.actor.weights, replay
+        )
         critic = Critic(
-            compare(learned.critic.critics),
+            present(learned.critic.critics),
             learned.critic.optimiser,
-            compare(learned.critic.target),
+            present(learned.critic.target),
         )
 
         def fit(carry: Any, key: PRNGKeyArray) -> tuple[Any, Metrics]:
@@ -240,7 +249,8 @@ class PVF(AbstractStepSearch[Learned, Keys]):
             "start_correlation": unknown,
         }
         is_done = jnp.any(unrolled.finished.ended, axis=0)
-        return Learned(actor, critic, replay, actors.context, is_done), metrics
+        learned = Learned(actor, critic, replay, actors.context, is_done, scale)
+        return learned, metrics
 
     def policy(self, state: SearchState[Learned]) -> AbstractPolicy:
         """Returns the unperturbed policy; of a distribution, the one without noise."""

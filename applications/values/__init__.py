@@ -71,6 +71,7 @@ from applications.values._schedules import (
 from applications.values._step_critic import (
     AnyStepCritic as AnyStepCritic,
     draw_ensemble as draw_ensemble,
+    rescaled as rescaled,
     StepCritic as StepCritic,
     values_of as values_of,
 )

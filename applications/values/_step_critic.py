@@ -160,6 +160,24 @@ def draw_ensemble(
     return draw(jr.split(key, count))
 
 
+def rescaled(critics: StepCritic, factor: Float[Array, ""]) -> StepCritic:
+    """Multiplies all values by a factor, when what they are in units of changes.
+
+    Source: van Hasselt et al. (2016), "Learning values across many orders of
+    magnitude", equation 3.
+
+    Args:
+        critics: A critic, or an ensemble.
+        factor: The factor.
+
+    Returns:
+        Critics that say so many times what these do, of the same states and policies.
+    """
+    where: Any = lambda critics: (critics.last.weight, critics.last.bias)
+    weight, bias = where(critics)
+    return eqx.tree_at(where, critics, (factor * weight, factor * bias))
+
+
 def values_of(
     critics: AnyStepCritic,
     policy: PyTree,

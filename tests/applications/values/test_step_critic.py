@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import wsl
-from applications.values import draw_ensemble, StepCritic, values_of
+from applications.values import draw_ensemble, rescaled, StepCritic, values_of
 from wsl.encoders import Flat
 
 
@@ -60,6 +60,11 @@ def test_an_ensemble_is_several_critics():
     own = jax.vmap(lambda c: first.value(first.code(_POLICY), c))(conditions)
     np.testing.assert_allclose(values[1], own, rtol=1e-5)
     assert np.max(np.abs(values[0] - values[1])) > 0.01
+    # In other units, the same.
+    threefold = rescaled(critics, jnp.asarray(3.0))
+    np.testing.assert_allclose(
+        values_of(threefold, _POLICY, conditions), 3 * values, rtol=1e-5
+    )
     # Without an encoder, nothing is read of policies.
     blind = draw(None)
     one = values_of(blind, _POLICY, conditions)
