@@ -119,7 +119,7 @@ def test_a_sweep(tmp_path, in_process, capsys):
         (ablate.main, "--only clap", "There is no setting ['clap']; there are"),
         (ablate.main, "--last 0", "--last must be at least 1"),
         (sweep.main, "--last -2", "--last must be at least 1"),
-        (sweep.main, "--algorithm td3", "--algorithm must be one of epvf, gogepo, ars"),
+        (sweep.main, "--algorithm td3", "--algorithm must be one of epvf, gogepo, pvf"),
         (sweep.main, "--over clip", "--over takes name=value,value; got clip."),
     ],
 )

@@ -24,7 +24,10 @@ TRAINERS = {
     "pvf": Trainer("applications.pvf.train"),
     **{
         name: Trainer("applications.baselines.train", ("--algorithm", name))
-        for name in ("ars", "openes", "brax-ars", "ppo", "sac", "ddpg")
+        for name in (
+            *("ars", "openes", "cma-es", "sep-cma-es", "snes"),
+            *("brax-ars", "ppo", "sac", "ddpg", "sb3-ppo", "sb3-sac"),
+        )
     },
 }
 

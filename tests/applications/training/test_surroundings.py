@@ -78,12 +78,16 @@ _WARNINGS = [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2]
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, *_WARNINGS])
 def test_signals_that_ask_to_stop(number, capfd):
-    before = signal.getsignal(number)
-    with Interrupt() as interrupt:
-        assert not interrupt.requested
-        os.kill(os.getpid(), number)
-        assert interrupt.requested
-    assert signal.getsignal(number) == before
+    # The tests may themselves be run by nohup.
+    outside = signal.signal(number, signal.default_int_handler)
+    try:
+        with Interrupt() as interrupt:
+            assert not interrupt.requested
+            os.kill(os.getpid(), number)
+            assert interrupt.requested
+        assert signal.getsignal(number) == signal.default_int_handler
+    finally:
+        signal.signal(number, outside)
     assert capfd.readouterr().err.startswith("Stopping after this iteration")
 
 
