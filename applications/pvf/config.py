@@ -78,7 +78,7 @@ class Config:
     normalise: bool = True
     """Standardise observations by running statistics."""
 
-    steps: Count = 200_000
+    steps: Count = 250_000
     """Control steps to train for. May be raised when a run is resumed."""
 
     num_envs: Count = 32

@@ -3,7 +3,6 @@
 import dataclasses
 import re
 from pathlib import Path
-from typing import Any
 
 import equinox as eqx
 import jax.random as jr
@@ -12,6 +11,7 @@ import numpy as np
 from applications.pvf import Config
 from applications.pvf.config import PRESETS
 from applications.pvf.train import COMMAND_LINE
+from applications.rollout import engine_for
 from tests.applications.pvf.helpers import small
 
 
@@ -78,9 +78,9 @@ def test_every_metric():
         representation="flat",
     )
     state = search.begin(key=jr.key(0))
-    iteration: Any = search.compile(state)
+    unroll = engine_for(search.task).compile_unroll(search.make_actor, steps=6)
     actors = search.before_round(state)
-    unrolled, _ = iteration._unroll(actors.population, np.arange(4), state.environments)
+    unrolled, _ = unroll(actors.population, np.arange(4), state.environments)
     _, metrics = eqx.filter_eval_shape(
         lambda *arguments: search.after_round(*arguments), state, actors, unrolled
     )

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from applications import evaluate
-from applications.pvf import train
+from applications.pvf import Config, train
+from applications.settings import UserError
 from applications.training import Run
 
 
@@ -84,35 +85,45 @@ def test_more_steps_on_resume_end_in_the_bits_of_one_run(
     assert "eturn" in capsys.readouterr().out
 
 
+_FLAT = {"representation": "flat"}
+
+
+@pytest.mark.parametrize(
+    "settings, said",
+    [
+        ({"critic": "psvf"}, "--representation flat"),
+        ({"critic": "pssvf"}, "--representation flat"),
+        ({"critic": "psvf", **_FLAT, "relabel": True}, "--critic pavf"),
+        ({"critic": "psvf", **_FLAT, "theta_term": 0.0}, "--theta-term"),
+        ({"relabel": True}, "--representation flat"),
+        ({**_FLAT, "target_policy": True}, "--relabel"),
+        ({"policy_gradient": "likelihood-ratio"}, "--policy-kind stochastic"),
+        ({"noise_scale": 0.0, "action_noise": 0.0}, "--noise-scale"),
+        ({"noise_scale": 0.0, **_FLAT}, "--representation none"),
+        ({"batch_steps": 60}, "--segment"),
+        ({"steps_per_update": 5000}, "--policy-delay"),
+        ({"replay": 100}, "--replay"),
+        ({"representation": "probes"}, "probing"),
+        ({"policy_kind": "stochastic", "target_noise": 0.1}, "--target-noise"),
+        ({"policy_kind": "stochastic", "policy": "a:b"}, "--policy"),
+    ],
+    ids=str,
+)
+def test_settings_that_do_not_go_together(settings, said):
+    with pytest.raises(UserError) as error:
+        Config(**settings)
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     "flags, said",
     [
-        ("--critic psvf", "--representation flat"),
-        ("--critic pssvf", "--representation flat"),
-        ("--critic psvf --representation flat --relabel", "--critic pavf"),
-        ("--relabel", "--representation flat"),
-        ("--representation flat --target-policy", "--relabel"),
-        ("--policy-gradient likelihood-ratio", "--policy-kind stochastic"),
-        ("--noise-scale 0 --action-noise 0", "--noise-scale"),
-        ("--noise-scale 0 --representation flat", "--representation none"),
-        ("--batch-steps 60", "--segment"),
-        ("--steps-per-update 5000", "--policy-delay"),
-        ("--replay 100", "--replay"),
         ("--lambda 1.5", "--lambda must be at most 1"),
-        ("--representation probes", "probing"),
         ("--env cartpole", "--policy-kind stochastic"),
-        ("--critic psvf --representation flat --theta-term 0", "--theta-term"),
-        (
-            "--policy-kind stochastic --target-noise 0.1",
-            "--target-noise",
-        ),
-        (
-            "--critic pssvf --representation flat --hidden 256 256",
-            "lower it to",
-        ),
+        ("--critic pssvf --representation flat --hidden 256 256", "lower it to"),
     ],
 )
-def test_settings_that_do_not_go_together(flags, said, tmp_path, capsys):
+def test_errors_are_one_line(flags, said, tmp_path, capsys):
     directory = tmp_path / "run"
     assert train.main([*flags.split(), "--run-dir", str(directory)]) == 2
     error = capsys.readouterr().err.strip()
