@@ -79,13 +79,13 @@ _WARNINGS = [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2]
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, *_WARNINGS])
 def test_signals_that_ask_to_stop(number, capfd):
     # The tests may themselves be run by nohup.
-    outside = signal.signal(number, signal.default_int_handler)
+    outside = signal.signal(number, signal.SIG_DFL)
     try:
         with Interrupt() as interrupt:
             assert not interrupt.requested
             os.kill(os.getpid(), number)
             assert interrupt.requested
-        assert signal.getsignal(number) == signal.default_int_handler
+        assert signal.getsignal(number) == signal.SIG_DFL
     finally:
         signal.signal(number, outside)
     assert capfd.readouterr().err.startswith("Stopping after this iteration")
