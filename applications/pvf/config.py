@@ -1,6 +1,6 @@
 """Settings of the algorithms; the docstrings of fields are the help of their flags.
 
-Defaults learn fast on swimmer. `PRESETS` holds the settings of the released code too.
+Defaults are for swimmer. `PRESETS` holds the settings of the released code too.
 """
 
 import dataclasses

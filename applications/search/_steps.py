@@ -253,8 +253,10 @@ class _StepIteration:
         self._unroll = engine.compile_unroll(
             search.make_actor, steps=self._config.segment
         )
-        self._propose = self._compiled(_before, donate="none")
-        self._learn = self._compiled(_after, donate="all-except-first")
+        self._propose: Any = eqx.filter_jit(
+            lambda search, state: search.before_round(state)
+        )
+        self._learn = self._compiled(_after)
         self._policy: Any = eqx.filter_jit(lambda search, state: search.policy(state))
         self._fresh: Any = eqx.filter_jit(
             lambda search, state, key: search.fresh(state, key=key)
@@ -294,7 +296,7 @@ class _StepIteration:
     ) -> tuple[SearchState, Any, Metrics]:
         """A round, of a state without environments."""
         state = state if self._mesh is None else replicate(state, self._mesh)
-        actors, _ = self._propose(self._search, state)
+        actors = self._propose(self._search, state)
         rows = np.arange(self._config.num_envs)
         unrolled, environments = self._unroll(actors.population, rows, environments)
         state, metrics = self._learn((self._search, actors, unrolled), state)
@@ -319,8 +321,9 @@ class _StepIteration:
                 metrics |= self._judge(search, state, population, episodes)
         return metrics
 
-    def _compiled(self, step: Callable[..., Any], *, donate: Any) -> Any:
-        mesh = self._mesh
+    def _compiled(self, step: Callable[..., Any]) -> Any:
+        """A step from arguments and a state, whose buffers it may use up."""
+        mesh, donate = self._mesh, "all-except-first"
         if mesh is None:
             return eqx.filter_jit(step, donate=donate)
 
@@ -356,10 +359,6 @@ class _Completed(eqx.Module):
 
     def __call__(self, arrays: PyTree[Array]) -> Any:
         return eqx.combine(arrays, self.rest)
-
-
-def _before(search: AbstractStepSearch, state: SearchState) -> Any:
-    return search.before_round(state), ()
 
 
 def _after(tried: Any, state: SearchState) -> tuple[SearchState, Metrics]:

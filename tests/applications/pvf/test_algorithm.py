@@ -235,6 +235,19 @@ def test_policies_act_until_their_episodes_end():
 
 
 @pytest.mark.nightly
+def test_two_devices_learn_the_same(use_devices):
+    found = []
+    for number in (1, 2):
+        use_devices(number)
+        state, rows = run(small(representation="flat"), 2)
+        found.append((np.asarray(state.learned.actor.weights), rows))
+    (alone, rows), (shared, others) = found
+    # How sums are ordered may differ in the last bit.
+    np.testing.assert_allclose(shared, alone, rtol=1e-3, atol=1e-5)
+    assert others[0]["env_steps"] == rows[0]["env_steps"] == 24
+
+
+@pytest.mark.nightly
 def test_both_engines_take_the_steps():
     rewards = []
     for env in ("inverted_pendulum", "cartpole"):
