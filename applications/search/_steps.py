@@ -24,7 +24,7 @@ from applications.rollout import (
     Unrolled,
 )
 from applications.search._base import AbstractSearch, Iteration
-from applications.search._state import Keys, Learned, SearchState
+from applications.search._state import Keys, Learned, NormaliseSettings, SearchState
 
 
 # Of the key of a run: what starts its environments.
@@ -46,8 +46,8 @@ class Actors(eqx.Module):
 
 
 @runtime_checkable
-class StepSettings(Protocol):
-    """What the base reads of an algorithm's settings."""
+class StepSettings(NormaliseSettings, Protocol):
+    """What a search by steps reads of an algorithm's settings."""
 
     @property
     def num_envs(self) -> int:
@@ -77,11 +77,6 @@ class StepSettings(Protocol):
     @property
     def fresh_every(self) -> int:
         """Iterations from one such judgement to the next."""
-        ...
-
-    @property
-    def normalise(self) -> bool:
-        """Whether policies see standardised observations."""
         ...
 
 
@@ -312,13 +307,12 @@ class _StepIteration:
         metrics = {
             "return_policy": jnp.mean(episodes.total_reward, where=episodes.valid)
         }
-        if config.fresh_policies:
+        rounds = config.rounds * config.fresh_every
+        if config.fresh_policies and state.iteration.item() % rounds == 0:
             draw_key, key = jr.split(jr.fold_in(state.key, _FRESH))
             population = self._fresh(search, state, draw_key)
-            rounds = config.rounds * config.fresh_every
-            if state.iteration.item() % rounds == 0:
-                episodes = self._try_fresh(population, key=key)
-                metrics |= self._judge(search, state, population, episodes)
+            episodes = self._try_fresh(population, key=key)
+            metrics |= self._judge(search, state, population, episodes)
         return metrics
 
     def _compiled(self, step: Callable[..., Any]) -> Any:
