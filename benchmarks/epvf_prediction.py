@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from applications.envs import make
 from applications.epvf.algorithm import EPVF
 from applications.epvf.config import Config, PRESETS
-from applications.rollout import engine_for
+from applications.rollout import engine_for, RolloutOptions
 
 
 _TASKS = ("half_cheetah", "ant_servo")
@@ -105,8 +105,7 @@ def _log(task_name: str, iterations: int) -> list[Any]:
         learn,
         search.view.to_policy,
         state,
-        episodes=1,
-        visits=_RECIPE.visits,
+        RolloutOptions(visits=_RECIPE.visits),
     )
     for number in range(iterations):
         state, metrics = step(state)

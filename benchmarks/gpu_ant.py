@@ -34,7 +34,7 @@ from _common import machine, ROOT
 from applications.envs import AbstractTask, make
 from applications.epvf.algorithm import EPVF
 from applications.epvf.config import PRESETS
-from applications.rollout import rollout
+from applications.rollout import rollout, RolloutOptions
 
 
 _SIZES = (1024, 4096, 16384, 65536)
@@ -97,9 +97,10 @@ def _measure(size: int, horizon: int) -> dict[str, Any]:
 
     def run(state: Any) -> Any:
         trial = algorithm.before_rollout(state)
-        make_policy, visits = algorithm.view.to_policy, config.visits
         return trial, rollout(
-            task, make_policy, trial.acting, visits=visits, key=trial.key
+            *(task, algorithm.view.to_policy, trial.acting),
+            options=RolloutOptions(visits=config.visits),
+            key=trial.key,
         )
 
     began = time.perf_counter()

@@ -31,6 +31,7 @@ def elsewhere(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
+@pytest.mark.nightly
 def test_the_page_runs(elsewhere, capsys):
     commands = [line[2:] for line in _blocks("console")[0].splitlines()]
     assert len(commands) == 5

@@ -22,6 +22,7 @@ from applications.stores import Replay, Segment
 from applications.values import (
     follows,
     lambda_returns,
+    shown_by,
     StepCritic,
     StepValue,
     surrounded,
@@ -66,6 +67,14 @@ class Frame(eqx.Module):
             return observations
         states = standardise(observations, self.observations)
         return jnp.clip(states, -_LARGEST, _LARGEST)
+
+    def shown(
+        self, acting: Float[Array, "policies weights"]
+    ) -> Float[Array, "policies weights"]:
+        """Policies that acted on observations as they are, for standardised ones."""
+        observations = self.observations if self.config.normalise else None
+        shown = shown_by(self.view.to_policy, observations)
+        return jax.vmap(lambda weights: self.view.to_vector(shown(weights)))(acting)
 
     def read(self, weights: Float[Array, " weights"]) -> Any:
         """A policy as critics are shown it."""
@@ -153,10 +162,7 @@ class Frame(eqx.Module):
         surroundings = Surroundings(
             centre=self.read(weights),
             noise_scale=scale,
-            weight_mean=None,
-            weight_std=None,
             fresh=jax.vmap(self.read)(weights[None] + scale * noise),
-            known=None,
             states=self.states(seen),
         )
 

@@ -18,7 +18,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from applications.envs import AbstractEnvironment, Continuous
@@ -30,6 +29,7 @@ from applications.policies import (
     StochasticPolicy,
 )
 from applications.pvf._frame import Frame, scale_of_rewards
+from applications.pvf._learning import Actor, ascend, Critic, fit_critic
 from applications.pvf._start import draw_critics, draw_policy, empty_replay
 from applications.pvf.config import Config
 from applications.rollout import engine_for, Episode, Unrolled
@@ -44,48 +44,14 @@ from applications.settings import UserError
 from applications.stores import Replay, Segment
 from applications.values import (
     correlation,
-    likelihood_ratio_terms,
-    pathwise_terms,
     rescaled,
     schedule,
-    StepCritic,
     StepValue,
-    Terms,
-    update_of,
-    Visited,
 )
 
 
 # States over which the value of a fresh policy is the mean.
 _STATES = 256
-
-
-class Actor(eqx.Module):
-    """The policy, and what follows it.
-
-    Attributes:
-        weights: θ, for standardised observations if the settings say so.
-        optimiser: Adam's moments.
-        target: Its slow copy.
-    """
-
-    weights: Float[Array, " weights"]
-    optimiser: optax.OptState
-    target: Float[Array, " weights"]
-
-
-class Critic(eqx.Module):
-    """The value function, and what follows it.
-
-    Attributes:
-        critics: The ensemble.
-        optimiser: Adam's moments.
-        target: Its slow copy, from which targets are made.
-    """
-
-    critics: StepCritic
-    optimiser: optax.OptState
-    target: StepCritic
 
 
 class Learned(eqx.Module):
@@ -154,6 +120,7 @@ class PVF(AbstractStepSearch[Learned, Keys]):
                 "actions: add --policy-kind stochastic, or --critic psvf."
             )
         try:
+            # It says so before anything is compiled.
             engine_for(task).compile_unroll(self.make_actor, steps=config.segment)
         except ValueError as error:
             raise UserError(f"Steps of this task cannot be had: {error}") from error
@@ -168,10 +135,9 @@ class PVF(AbstractStepSearch[Learned, Keys]):
         policy_key, critic_key, run_key = jr.split(key, 3)
         weights = self.view.to_vector(draw_policy(self.task, config, key=policy_key))
         critics = draw_critics(self.task, config, self.view, self.value, key=critic_key)
-        arrays = eqx.filter(critics, eqx.is_inexact_array)
         learned = Learned(
-            Actor(weights, self._policy_optimiser.init(weights), weights),
-            Critic(critics, optax.adam(config.critic_lr).init(arrays), critics),
+            Actor.start(weights, config),
+            Critic.start(critics, config),
             empty_replay(self.task, config, weights.size),
             jnp.zeros((config.num_envs, weights.size)),
             jnp.ones(config.num_envs, bool),
@@ -226,7 +192,7 @@ class PVF(AbstractStepSearch[Learned, Keys]):
 
         def fit(carry: Any, key: PRNGKeyArray) -> tuple[Any, Metrics]:
             actor, critic = carry
-            return self._fit_critic(actor, critic, replay, frame, key=key)
+            return fit_critic(actor, critic, replay, frame, key=key)
 
         def turn(carry: Any, key: PRNGKeyArray) -> tuple[Any, Metrics]:
             fit_key, ascent_key = jr.split(key)
@@ -234,7 +200,7 @@ class PVF(AbstractStepSearch[Learned, Keys]):
                 fit, carry, jr.split(fit_key, config.policy_delay)
             )
             actor, critic = carry
-            actor, ascended = self._ascend(actor, critic, replay, frame, key=ascent_key)
+            actor, ascended = ascend(actor, critic, replay, frame, key=ascent_key)
             return (actor, critic), jax.tree.map(jnp.mean, fitted) | ascended
 
         (actor, critic), metrics = jax.lax.scan(
@@ -331,146 +297,6 @@ class PVF(AbstractStepSearch[Learned, Keys]):
             ),
         )
 
-    def _evaluated(
-        self, actor: Actor, batch: Segment, frame: Frame, *, key: PRNGKeyArray
-    ) -> Float[Array, "segments weights"]:
-        """Which policy's value each segment tells of, for states as they are shown.
-
-        The one that acted, as it was; one around the present one, with `--relabel`; or
-        the present one, where the critic does not read policies.
-        """
-        if batch.weights is not None:
-            return self.unfold_normalisation(batch.weights, frame.observations)
-        weights = actor.target if self.config.target_policy else actor.weights
-        shape = (self.config.batch_segments, weights.size)
-        policies = jnp.broadcast_to(weights, shape)
-        if self.config.relabel:
-            policies = policies + frame.noise_scale * jr.normal(key, shape)
-        return policies
-
-    # The critic.
-
-    def _fit_critic(
-        self,
-        actor: Actor,
-        critic: Critic,
-        replay: Replay,
-        frame: Frame,
-        *,
-        key: PRNGKeyArray,
-    ) -> tuple[tuple[Actor, Critic], Metrics]:
-        """One step down the error of the λ-returns; slow copies follow."""
-        config = self.config
-        sample_key, policy_key, target_key, noise_key = jr.split(key, 4)
-        length = config.batch_steps or config.segment
-        batch = replay.sample(config.batch_segments, length, key=sample_key)
-        acting = self._evaluated(actor, batch, frame, key=policy_key)
-        shown = acting
-        if config.theta_noise:
-            noise = jr.normal(noise_key, acting.shape)
-            shown = acting + config.theta_noise * frame.noise_scale * noise
-
-        def targets_of(*of_one: Any) -> Array:
-            segment, shown, acting, key = of_one
-            return frame.targets(critic.target, segment, shown, acting, key=key)
-
-        own_keys = jr.split(target_key, len(acting))
-        targets = jax.vmap(targets_of)(batch, shown, acting, own_keys)
-        arrays, rest = eqx.partition(critic.critics, eqx.is_inexact_array)
-
-        def loss_of(arrays: Any) -> tuple[Array, Array]:
-            critics = eqx.combine(arrays, rest)
-            of_one = lambda segment, shown: frame.taken(critics, segment, shown)
-            values = jax.vmap(of_one)(batch, shown)
-            error = jnp.square(values - targets[:, None])
-            valid = batch.valid[:, None]
-            count = jnp.maximum(jnp.sum(valid), 1).astype(error.dtype)
-            error = jnp.sum(jnp.where(valid, error, 0.0)) / count
-            mean = jnp.mean(values, where=jnp.broadcast_to(valid, values.shape))
-            return error, mean / frame.reward_scale
-
-        (loss, mean), gradient = jax.value_and_grad(loss_of, has_aux=True)(arrays)
-        optimiser = optax.adam(config.critic_lr)
-        change, moments = update_of(optimiser, gradient, critic.optimiser)
-        critics = eqx.combine(eqx.apply_updates(arrays, change), rest)
-        target = _follow(critic.target, critics, config.target_rate)
-        slow = _follow(actor.target, actor.weights, config.target_rate)
-        actor = Actor(actor.weights, actor.optimiser, slow)
-        metrics = {"critic_loss": loss, "q_mean": mean}
-        return (actor, Critic(critics, moments, target)), metrics
-
-    # The policy.
-
-    def _ascend(
-        self,
-        actor: Actor,
-        critic: Critic,
-        replay: Replay,
-        frame: Frame,
-        *,
-        key: PRNGKeyArray,
-    ) -> tuple[Actor, Metrics]:
-        """One step of θ up the mean value of visited states."""
-        config = self.config
-        sample_key, key = jr.split(key)
-        if config.policy_states is not None:
-            batch = replay.sample(config.policy_states, 1, key=sample_key)
-        else:
-            length = config.batch_steps or config.segment
-            batch = replay.sample(config.batch_segments, length, key=sample_key)
-        terms = self._terms(actor.weights, critic.critics, batch, frame, key=key)
-        gradient = jnp.zeros_like(actor.weights)
-        metrics = {}
-        if terms.action is not None:
-            gradient = gradient + terms.action
-            metrics["action_term"] = jnp.linalg.norm(terms.action)
-        if terms.theta is not None:
-            weight = config.theta_term if self.value.reads_actions else 1.0
-            gradient = gradient + weight * terms.theta
-            metrics["theta_term"] = jnp.linalg.norm(terms.theta)
-        if terms.effective is not None:
-            metrics["effective_sample_size"] = terms.effective
-        change, moments = update_of(self._policy_optimiser, -gradient, actor.optimiser)
-        weights = eqx.apply_updates(actor.weights, change)
-        return Actor(weights, moments, actor.target), metrics
-
-    def _terms(
-        self,
-        weights: Float[Array, " weights"],
-        critics: StepCritic,
-        batch: Segment,
-        frame: Frame,
-        *,
-        key: PRNGKeyArray,
-    ) -> Terms:
-        config = self.config
-        parts = (batch.observation, batch.drawn, batch.log_prob, batch.valid)
-        observations, *rest = jax.tree.map(
-            lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), parts
-        )
-        visited = Visited(frame.states(observations), *rest)
-        to_policy: Any = self.view.to_policy
-        shared = (self.value, critics, to_policy, frame.read, weights, visited)
-        if config.policy_gradient == "likelihood-ratio":
-            return likelihood_ratio_terms(
-                *shared,
-                reads_policies=config.reads_policies,
-                importance=config.importance,
-                largest=config.importance_clip,
-                baseline=config.baseline,
-            )
-        return pathwise_terms(*shared, reads_policies=config.reads_policies, key=key)
-
-    @property
-    def _policy_optimiser(self) -> optax.GradientTransformation:
-        config = self.config
-        rate = schedule(
-            config.policy_lr,
-            config.policy_lr_schedule,
-            config.all_rounds * config.updates,
-        )
-        return optax.adam(rate)
-
     # Whether values are right.
 
     def fresh(self, state: SearchState[Learned], *, key: PRNGKeyArray) -> PyTree[Array]:
@@ -511,12 +337,3 @@ class PVF(AbstractStepSearch[Learned, Keys]):
             "value_correlation": correlation(of_states, returns, valid),
             "start_correlation": correlation(of_starts, returns, valid),
         }
-
-
-def _follow(slow: Any, fast: Any, rate: float) -> Any:
-    """Moves a slow copy: Polyak's average."""
-    return jax.tree.map(
-        lambda old, new: old + rate * (new - old) if eqx.is_inexact_array(old) else new,
-        slow,
-        fast,
-    )

@@ -255,10 +255,7 @@ class PSSVF(AbstractPolicySearch[Learned, Keys]):
         surroundings = Surroundings(
             centre=self.view.to_policy(state.learned.weights),
             noise_scale=jnp.maximum(self._noise_scale(state), 1e-6),
-            weight_mean=None,
-            weight_std=None,
             fresh=jax.vmap(self.view.to_policy)(candidates),
-            known=None,
             states=jnp.zeros((1, self.task.observation_size)),
         )
         encoder = surrounded(value.encoder, surroundings)

@@ -32,6 +32,7 @@ from applications.rollout.episode import (
     Episode as Episode,
     EpisodeTally as EpisodeTally,
 )
+from applications.rollout.options import RolloutOptions as RolloutOptions
 from applications.rollout.transitions import (
     FinishedEpisodes as FinishedEpisodes,
     Transitions as Transitions,

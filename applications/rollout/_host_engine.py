@@ -17,7 +17,6 @@ from applications.rollout._population import count_policies
 from applications.rollout.engine import (
     AbstractEngine,
     AbstractUnroll,
-    at_least_1,
     MakePolicy,
     Metrics,
     Population,
@@ -30,6 +29,7 @@ from applications.rollout.episode import (
     episode_keys,
     EpisodeTally,
 )
+from applications.rollout.options import at_least_1, RolloutOptions
 from applications.rollout.visits import visit_times, VisitLog
 
 
@@ -67,21 +67,13 @@ class HostEngine(AbstractEngine):
     def compile_rollout(
         self,
         make_policy: MakePolicy,
-        *,
-        episodes: int,
-        chunk: int | None = None,
-        visits: int = 0,
-        common_starts: bool = False,
+        options: RolloutOptions = RolloutOptions(),
     ) -> "HostRollout":
         """As of `AbstractEngine`."""
-        at_least_1(episodes=episodes, chunk=chunk)
         return HostRollout(
             self._task,
             make_policy,
-            episodes=episodes,
-            chunk=chunk,
-            visits=visits,
-            common_starts=common_starts,
+            options,
             part=(0, 1),
             simulations=self._make,
             outcome=self._outcome,
@@ -93,21 +85,13 @@ class HostEngine(AbstractEngine):
         learn: Callable[[State, Any, Episode], tuple[State, Metrics]],
         make_policy: MakePolicy,
         state: State,
-        *,
-        episodes: int,
-        chunk: int | None = None,
-        visits: int = 0,
-        common_starts: bool = False,
+        options: RolloutOptions = RolloutOptions(),
     ) -> Callable[[State], tuple[State, Metrics]]:
         """As of `AbstractEngine`; everything but the environments is compiled."""
-        at_least_1(episodes=episodes, chunk=chunk)
         run = HostRollout(
             self._task,
             make_policy,
-            episodes=episodes,
-            chunk=chunk,
-            visits=visits,
-            common_starts=common_starts,
+            options,
             part=(jax.process_index(), jax.process_count()),
             simulations=self._make,
             outcome=self._outcome,
@@ -136,11 +120,8 @@ class HostRollout:
         self,
         task: Any,
         make_policy: MakePolicy,
+        options: RolloutOptions,
         *,
-        episodes: int,
-        chunk: int | None,
-        visits: int,
-        common_starts: bool,
         part: tuple[int, int],
         simulations: Callable[[Any, int], Simulations],
         outcome: AbstractOutcome | None = None,
@@ -150,10 +131,7 @@ class HostRollout:
         Args:
             task: The environment.
             make_policy: From weights to a policy.
-            episodes: Episodes of each policy.
-            chunk: How many policies act at once, at most.
-            visits: How many observations of each episode are handed back, at most.
-            common_starts: Whether all policies start from the same states.
+            options: Episodes of each policy, and how they are run.
             part: Which part of a population to run, and of how many.
             simulations: Makes environments.
             outcome: What an episode is worth, if not the sum of its rewards.
@@ -161,10 +139,9 @@ class HostRollout:
         self._task = task
         self._outcome = outcome
         self._make_policy = make_policy
-        self._episodes = episodes
-        self._largest = _LARGEST if chunk is None else chunk * episodes
-        self._visits = visits
-        self._common_starts = common_starts
+        self._options = options
+        chunk = options.chunk
+        self._largest = _LARGEST if chunk is None else chunk * options.episodes
         self._part = part
         self._make = simulations
         self._simulations: Simulations | None = None
@@ -178,7 +155,7 @@ class HostRollout:
         """Runs the part of a population."""
         self.compile(population)
         count = self._count(population)
-        whole = count * self._episodes
+        whole = count * self._options.episodes
         if self._simulations is None or self._size < self._lanes(population):
             if self._simulations is not None:
                 self._simulations.close()
@@ -192,7 +169,7 @@ class HostRollout:
 
         def join(*leaves: Array) -> Array:
             joined = jnp.concatenate(leaves)[:whole]
-            return joined.reshape(count, self._episodes, *joined.shape[1:])
+            return joined.reshape(count, self._options.episodes, *joined.shape[1:])
 
         return jax.tree.map(join, *parts)
 
@@ -206,12 +183,13 @@ class HostRollout:
 
         def draw(population: Population, key: PRNGKeyArray, first: Any) -> Any:
             # What is beyond the last one fills up.
-            last = count_policies(population) * self._episodes - 1
+            episodes = self._options.episodes
+            last = count_policies(population) * episodes - 1
             number = jnp.minimum(first + jnp.arange(self._lanes(population)), last)
             of_one = lambda policy, episode: episode_keys(
-                key, policy, self._episodes, self._common_starts
+                key, policy, episodes, self._options.common_starts
             )[episode]
-            policy, episode = number // self._episodes, number % self._episodes
+            policy, episode = number // episodes, number % episodes
             keys = jax.vmap(of_one)(policy, episode)
             return rows.policies(population, policy), keys, seeds_of(self._task, keys)
 
@@ -250,8 +228,8 @@ class HostRollout:
 
     def shape(self, population: Population) -> Episode:
         """The form of what a whole population gives, without running it."""
-        batch = (count_policies(population), self._episodes)
-        return empty_episodes(batch, self._task.observation_size, self._visits)
+        batch = (count_policies(population), self._options.episodes)
+        return empty_episodes(batch, self._task.observation_size, self._options.visits)
 
     def _count(self, population: Population) -> int:
         """Policies of the part."""
@@ -259,7 +237,7 @@ class HostRollout:
 
     def _lanes(self, population: Population) -> int:
         """Environments at a time: equally many each time."""
-        whole = self._count(population) * self._episodes
+        whole = self._count(population) * self._options.episodes
         return -(-whole // -(-whole // self._largest))
 
     def _run_lanes(
@@ -279,9 +257,9 @@ class HostRollout:
         observation, reward = start.copy(), np.zeros(size, np.float32)
         terminated, truncated = np.zeros(size, bool), np.zeros(size, bool)
         log = None
-        if self._visits:
+        if self._options.visits:
             times = visit_times(
-                first + jnp.arange(size), self._visits, self._task.horizon
+                first + jnp.arange(size), self._options.visits, self._task.horizon
             )
             log = VisitLog(np.asarray(times), start.shape[1])
         step = 0

@@ -12,12 +12,18 @@ from applications.envs import AbstractOutcome
 from applications.rollout._policies import PolicyRows
 from applications.rollout.engine import (
     AbstractUnroll,
-    at_least_1,
     MakePolicy,
     Population,
 )
 from applications.rollout.episode import all_finite, EpisodeTally
-from applications.rollout.transitions import cleared, episode_key, judge, Unrolled
+from applications.rollout.options import at_least_1
+from applications.rollout.transitions import (
+    begin_unroll,
+    end_unroll,
+    episode_key,
+    judge,
+    Unrolled,
+)
 
 
 @runtime_checkable
@@ -96,6 +102,7 @@ class HostUnroll(AbstractUnroll):
         self._policies: Any = None
         self._act: Any = None
         self._judge: Any = None
+        self._end: Any = jax.jit(end_unroll)
         self._keys: Any = jax.jit(jax.vmap(episode_key, in_axes=(None, 0, 0)))
 
     @property
@@ -139,7 +146,7 @@ class HostUnroll(AbstractUnroll):
         self._compile(population)
         own, simulations = np.asarray(rows), self._simulations
         numbers, episode = np.arange(len(own)), state.episode
-        observation, tally = state.observation, cleared(state.tally)
+        observation, tally = state.observation, begin_unroll(state.tally)
         policies = self._policies(population, own)
         keys = self._keys(state.key, numbers, episode)
         happened = []
@@ -158,7 +165,7 @@ class HostUnroll(AbstractUnroll):
         finished, transitions = jax.tree.map(lambda *x: jnp.stack(x), *happened)
         steps = state.steps + self._steps
         self._at = (token, steps)
-        unrolled = Unrolled(finished, tally.observations, transitions)
+        unrolled, tally = self._end(tally, finished, transitions)
         return unrolled, HostUnrollState(observation, tally, episode, state.key, steps)
 
     def _compile(self, population: Population) -> None:

@@ -17,13 +17,13 @@ from applications.rollout._jax_unroll import start, unroll, UnrollState
 from applications.rollout.engine import (
     AbstractEngine,
     AbstractUnroll,
-    at_least_1,
     MakePolicy,
     Metrics,
     Population,
     State,
 )
 from applications.rollout.episode import Episode
+from applications.rollout.options import at_least_1, RolloutOptions
 from applications.rollout.transitions import Unrolled
 
 
@@ -53,23 +53,15 @@ class JAXEngine(AbstractEngine):
     def compile_rollout(
         self,
         make_policy: MakePolicy,
-        *,
-        episodes: int,
-        chunk: int | None = None,
-        visits: int = 0,
-        common_starts: bool = False,
+        options: RolloutOptions = RolloutOptions(),
     ) -> Callable[..., Episode]:
         """As of `AbstractEngine`; runs on one device."""
-        at_least_1(episodes=episodes, chunk=chunk)
         run = eqx.filter_jit(rollout)
         return functools.partial(
             run,
             self._task,
             make_policy,
-            episodes=episodes,
-            chunk=chunk,
-            visits=visits,
-            common_starts=common_starts,
+            options=options,
             outcome=self._outcome,
         )
 
@@ -79,21 +71,14 @@ class JAXEngine(AbstractEngine):
         learn: Callable[[State, Any, Episode], tuple[State, Metrics]],
         make_policy: MakePolicy,
         state: State,
-        *,
-        episodes: int,
-        chunk: int | None = None,
-        visits: int = 0,
-        common_starts: bool = False,
+        options: RolloutOptions = RolloutOptions(),
     ) -> Callable[[State], tuple[State, Metrics]]:
         """As of `AbstractEngine`; one program from a state to the next."""
         step: Any = self.iteration(
             propose,
             learn,
             make_policy,
-            episodes=episodes,
-            chunk=chunk,
-            visits=visits,
-            common_starts=common_starts,
+            options,
         )
         mesh = self._mesh
         # The task may hold arrays of its own (a physics model); only the state's
@@ -115,11 +100,7 @@ class JAXEngine(AbstractEngine):
         propose: Callable[[State], Any],
         learn: Callable[[State, Any, Episode], tuple[State, Metrics]],
         make_policy: MakePolicy,
-        *,
-        episodes: int,
-        chunk: int | None = None,
-        visits: int = 0,
-        common_starts: bool = False,
+        options: RolloutOptions = RolloutOptions(),
     ) -> Callable[..., tuple[State, Metrics]]:
         """An iteration as a pure function, to be compiled by the caller.
 
@@ -127,25 +108,18 @@ class JAXEngine(AbstractEngine):
             propose: As of `AbstractEngine.compile_iteration`.
             learn: As of `AbstractEngine.compile_iteration`.
             make_policy: From weights to a policy, for instance `FlatView.to_policy`.
-            episodes: Episodes of each policy.
-            chunk: How many policies are simulated at once, at most; bounds the memory.
-            visits: How many observations of each episode are handed back, at most.
-            common_starts: Whether all policies start from the same states.
+            options: Episodes of each policy, and how they are run.
 
         Returns:
             From a state, and inside `jax.shard_map` the name of the axis over which
             populations are shared out, to the next state and metrics.
         """
-        at_least_1(episodes=episodes, chunk=chunk)
         return _Iteration(
             self._task,
             propose,
             learn,
             make_policy,
-            episodes,
-            chunk,
-            visits,
-            common_starts,
+            options,
             self._outcome,
         )
 
@@ -165,10 +139,7 @@ class _Iteration(eqx.Module):
     propose: Callable
     learn: Callable
     make_policy: MakePolicy
-    episodes: int = eqx.field(static=True)
-    chunk: int | None = eqx.field(static=True)
-    visits: int = eqx.field(static=True)
-    common_starts: bool = eqx.field(static=True)
+    options: RolloutOptions = eqx.field(static=True)
     outcome: AbstractOutcome | None = eqx.field(static=True)
 
     def __call__(self, state: Any, axis: str | None = None) -> tuple[Any, Metrics]:
@@ -177,10 +148,7 @@ class _Iteration(eqx.Module):
             self.task,
             self.make_policy,
             proposal.acting,
-            episodes=self.episodes,
-            chunk=self.chunk,
-            visits=self.visits,
-            common_starts=self.common_starts,
+            options=self.options,
             outcome=self.outcome,
             axis=axis,
             key=proposal.key,

@@ -19,6 +19,7 @@ from applications.rollout.episode import (
     step_key,
     where,
 )
+from applications.rollout.options import RolloutOptions
 from applications.rollout.visits import empty_visits, keep_visit, visit_times, Visits
 
 
@@ -80,10 +81,7 @@ def rollout(
     make_policy: MakePolicy,
     population: Population,
     *,
-    episodes: int = 1,
-    chunk: int | None = None,
-    visits: int = 0,
-    common_starts: bool = False,
+    options: RolloutOptions = RolloutOptions(),
     outcome: AbstractOutcome | None = None,
     axis: str | None = None,
     key: PRNGKeyArray,
@@ -98,11 +96,8 @@ def rollout(
         make_policy: From weights to a policy, for instance `FlatView.to_policy`.
         population: The weights, one policy a row: a matrix, any pytree of arrays
             with the policies first, or a `SharedPopulation`.
-        episodes: Episodes of each policy.
-        chunk: How many policies a device simulates at once; bounds the memory. All of
-            its own unless given.
-        visits: How many observations of each episode are handed back, at most.
-        common_starts: Whether all policies start from the same states.
+        options: Episodes of each policy, and how they are run; a chunk is of one
+            device.
         outcome: What an episode is worth, if not the sum of its rewards.
         axis: Inside `jax.shard_map`, the axis of the mesh over which the population is
             shared out. Every device is given all of it, runs its part and is told how
@@ -111,16 +106,14 @@ def rollout(
 
     Returns:
         Episodes, with a batch shape `(policies, episodes)`.
-
-    Raises:
-        ValueError: If `chunk` is below 1.
     """
+    episodes, visits = options.episodes, options.visits
     own_rows, whole = split_shared(population)
 
     def run_policy(row: tuple[PyTree[Array], Int[Array, ""]]) -> Episode:
         own, index = row
         policy = make_policy(whole(own))
-        keys = episode_keys(key, index, episodes, common_starts)
+        keys = episode_keys(key, index, episodes, options.common_starts)
         run = functools.partial(run_episode, task, policy, outcome=outcome)
         if not visits:
             return jax.vmap(lambda key: run(key=key))(keys)
@@ -128,11 +121,8 @@ def rollout(
         times = visit_times(number, visits, task.horizon)
         return jax.vmap(lambda key, times: run(visit_at=times, key=key))(keys, times)
 
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk is {chunk}; it must be at least 1 policy.")
-
     def run(rows: tuple[PyTree[Array], Int[Array, " rows"]]) -> Episode:
-        return _in_chunks(run_policy, rows, chunk)
+        return _in_chunks(run_policy, rows, options.chunk)
 
     rows = (own_rows, jnp.arange(count_policies(population)))
     return run(rows) if axis is None else share_out(run, rows, axis)

@@ -11,7 +11,8 @@ from applications.rollout._policies import PolicyRows
 from applications.rollout._population import axes_of
 from applications.rollout.episode import all_finite, EpisodeTally
 from applications.rollout.transitions import (
-    cleared,
+    begin_unroll,
+    end_unroll,
     episode_key,
     judge,
     Unrolled,
@@ -130,7 +131,7 @@ def unroll(
             )
             return (own, tally, episode), (finished, transition if record else None)
 
-        carry = (own, cleared(tally), episode)
+        carry = (own, begin_unroll(tally), episode)
         carry, happened = jax.lax.scan(step, carry, length=steps)
         # For sharing out, environments come first.
         return carry, jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), happened)
@@ -141,5 +142,5 @@ def unroll(
         lambda leaf: jnp.moveaxis(leaf, 0, 1), happened
     )
     own, tally, episode = carry
-    unrolled = Unrolled(finished, tally.observations, transitions)
+    unrolled, tally = end_unroll(tally, finished, transitions)
     return unrolled, UnrollState(own, tally, episode, key)

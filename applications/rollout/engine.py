@@ -13,6 +13,7 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from applications.envs import AbstractEnvironment, split_outcome
 from applications.rollout.episode import Episode
+from applications.rollout.options import RolloutOptions
 from applications.rollout.transitions import Unrolled
 
 
@@ -99,30 +100,20 @@ class AbstractEngine(abc.ABC):
     def compile_rollout(
         self,
         make_policy: MakePolicy,
-        *,
-        episodes: int,
-        chunk: int | None = None,
-        visits: int = 0,
-        common_starts: bool = False,
+        options: RolloutOptions = RolloutOptions(),
     ) -> Callable[..., Episode]:
         """Prepares rollouts of whole episodes, in this process alone.
 
         Args:
             make_policy: From weights to a policy, a pytree such as an `AbstractPolicy`;
                 for instance `FlatView.to_policy`.
-            episodes: Episodes of each policy.
-            chunk: How many policies are simulated at once, at most; bounds the memory.
-            visits: How many observations of each episode are handed back, at most.
-            common_starts: Whether all policies start from the same states.
+            options: Episodes of each policy, and how they are run.
 
         Returns:
             From a population, with the policies first, and a keyword `key` to episodes
             `(policies, episodes)`. It compiles at the first call with a population of
             some size. Randomness is folded from the policy's row, unless start states
             are common to all.
-
-        Raises:
-            ValueError: If a number is below 1.
         """
 
     @abc.abstractmethod
@@ -132,11 +123,7 @@ class AbstractEngine(abc.ABC):
         learn: Callable[[State, Any, Episode], tuple[State, Metrics]],
         make_policy: MakePolicy,
         state: State,
-        *,
-        episodes: int,
-        chunk: int | None = None,
-        visits: int = 0,
-        common_starts: bool = False,
+        options: RolloutOptions = RolloutOptions(),
     ) -> Callable[[State], tuple[State, Metrics]]:
         """Compiles an iteration for all devices of all processes.
 
@@ -146,10 +133,7 @@ class AbstractEngine(abc.ABC):
                 episodes)`, to the next state and metrics. May carry arrays too.
             make_policy: From weights to a policy, for instance `FlatView.to_policy`.
             state: A state, for its form.
-            episodes: Episodes of each policy.
-            chunk: How many policies are simulated at once, at most; bounds the memory.
-            visits: How many observations of each episode are handed back, at most.
-            common_starts: Whether all policies start from the same states.
+            options: Episodes of each policy, and how they are run.
 
         Returns:
             One iteration. The state that it is given is used up.
@@ -173,7 +157,7 @@ class AbstractEngine(abc.ABC):
             The function; it compiles at its first call.
 
         Raises:
-            ValueError: If `steps` is below 1.
+            ValueError: If `steps` is below 1, or this task cannot be stepped so.
         """
 
 
@@ -217,8 +201,6 @@ def register_engine(kind: type[AbstractEnvironment], engine: str) -> None:
 def compile_rollout(
     task: AbstractEnvironment,
     make_policy: MakePolicy,
-    *,
-    episodes: int,
     **options: Any,
 ) -> Callable[..., Episode]:
     """Prepares rollouts on the engine of a task.
@@ -226,14 +208,13 @@ def compile_rollout(
     Args:
         task: The task.
         make_policy: As of `AbstractEngine.compile_rollout`.
-        episodes: As of `AbstractEngine.compile_rollout`.
-        **options: The rest, as of `AbstractEngine.compile_rollout`.
+        **options: Those of `RolloutOptions`.
 
     Returns:
         As of `AbstractEngine.compile_rollout`.
     """
     engine = engine_for(task)
-    return engine.compile_rollout(make_policy, episodes=episodes, **options)
+    return engine.compile_rollout(make_policy, RolloutOptions(**options))
 
 
 def evaluate(
@@ -264,10 +245,3 @@ class _Completed(eqx.Module):
 
     def __call__(self, row: tuple[PyTree[Array], Array]) -> Any:
         return eqx.combine(row[0], self.rest)
-
-
-def at_least_1(**numbers: int | None) -> None:
-    """Raises ValueError if a number that is given is below 1."""
-    for name, number in numbers.items():
-        if number is not None and number < 1:
-            raise ValueError(f"{name} is {number}; it must be at least 1.")

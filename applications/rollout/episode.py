@@ -60,6 +60,8 @@ class EpisodeTally(eqx.Module):
         horizon: The time limit, in control steps.
         outcome: What the episode is worth; None for the sum of its rewards.
         accumulated: What the outcome has accumulated.
+        earlier: In an unroll, statistics of the observations of the episodes that have
+            ended in it and were sound; None elsewhere.
     """
 
     total_reward: Float[Array, "*batch"]
@@ -71,6 +73,7 @@ class EpisodeTally(eqx.Module):
     horizon: int = eqx.field(static=True)
     outcome: AbstractOutcome | None = eqx.field(static=True, default=None)
     accumulated: Any = None
+    earlier: RunningStatistics | None = None
 
     @classmethod
     def start(
@@ -169,33 +172,61 @@ class EpisodeTally(eqx.Module):
             horizon=self.horizon,
             outcome=self.outcome,
             accumulated=where(finite, accumulated, self.accumulated),
+            earlier=self.earlier,
         )
 
     def restart(self) -> "EpisodeTally":
-        """Starts the next episode; the statistics of observations run on.
+        """Starts the next episode of an unroll.
 
         Its outcome starts where its first observation is seen.
         """
+        assert self.earlier is not None
         return EpisodeTally(
             total_reward=jnp.zeros_like(self.total_reward),
             length=jnp.zeros_like(self.length),
             valid=jnp.ones_like(self.valid),
             terminated=jnp.zeros_like(self.terminated),
             ongoing=jnp.ones_like(self.ongoing),
-            observations=self.observations,
+            observations=jax.tree.map(jnp.zeros_like, self.observations),
             horizon=self.horizon,
             outcome=self.outcome,
             accumulated=self.accumulated,
+            earlier=self.earlier.join(self.sound_part(self.observations)),
         )
+
+    @property
+    def sound(self) -> Bool[Array, "*batch"]:
+        """Whether the episode has not broken so far.
+
+        One that saw numbers whose squares are not finite has broken, too.
+        """
+        squares = jnp.all(jnp.isfinite(self.observations.squares), axis=-1)
+        return self.valid & squares
+
+    def sound_part(self, tree: Any) -> Any:
+        """What there is of sound episodes; 0 in place of what is of others.
+
+        Of an episode that broke, nothing that it saw is handed back: a simulation that
+        diverges shows absurd numbers before it shows one that is not finite.
+
+        Args:
+            tree: Arrays, with the batch shape of the episodes first.
+
+        Returns:
+            The arrays.
+        """
+        sound = self.sound
+
+        def of_sound(leaf: Any) -> Any:
+            here = sound.reshape(sound.shape + (1,) * (leaf.ndim - sound.ndim))
+            return jnp.where(here, leaf, jnp.zeros_like(leaf))
+
+        return jax.tree.map(of_sound, tree)
 
     def episode(
         self, start: Float[Array, "*batch observation"], visits: Visits | None = None
     ) -> Episode:
-        """The episode that has ended.
-
-        Of one that broke, nothing that it saw is handed back: a simulation that
-        diverges shows absurd numbers before it shows one that is not finite. An episode
-        that saw numbers whose squares are not finite broke, too.
+        """The episode that has ended, with what it saw if it is sound.
 
         Args:
             start: Its first observation.
@@ -204,18 +235,11 @@ class EpisodeTally(eqx.Module):
         Returns:
             What is kept of it.
         """
-        squares = jnp.all(jnp.isfinite(self.observations.squares), axis=-1)
-        valid = self.valid & squares
-
-        def of_sound(leaf: Any) -> Any:
-            here = valid.reshape(valid.shape + (1,) * (leaf.ndim - valid.ndim))
-            return jnp.where(here, leaf, jnp.zeros_like(leaf))
-
-        observations, visits = jax.tree.map(of_sound, (self.observations, visits))
+        observations, visits = self.sound_part((self.observations, visits))
         return Episode(
             total_reward=self.total_reward,
             length=self.length,
-            valid=valid,
+            valid=self.sound,
             start=start,
             observations=observations,
             terminated=self.terminated,

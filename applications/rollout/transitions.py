@@ -1,5 +1,6 @@
 """What is kept of single control steps, when episodes follow each other."""
 
+import dataclasses
 from typing import Any, final
 
 import equinox as eqx
@@ -28,8 +29,9 @@ class Transitions(eqx.Module):
         terminated: Whether the task ended the episode there, so that nothing more
             could have been earned.
         truncated: Whether the time limit ended it there, and the task did not.
-        valid: Whether all numbers of the step were finite. Nothing is to be learned
-            from others; 0 stands for what is not finite in them.
+        valid: Whether all numbers of the step were finite, and its episode did not
+            break later in the same call. Nothing is to be learned from others; 0 stands
+            for what is not finite in them.
         policy: Row of the population that acted.
         extras: What the policy gave beside its output.
     """
@@ -72,7 +74,7 @@ class Unrolled(eqx.Module):
     Attributes:
         finished: The episodes that ended, `(steps, environments)`.
         observations: Statistics of the observations that were acted on, one of each
-            environment.
+            environment, but for those of episodes that broke.
         transitions: The steps, as `Transitions`, `(steps, environments)`; None unless
             recorded.
     """
@@ -156,7 +158,7 @@ def judge(
         ended=ended,
         total_reward=where_ended(after.total_reward),
         length=where_ended(after.length),
-        valid=where_ended(after.valid),
+        valid=where_ended(after.sound),
         terminated=where_ended(after.terminated),
     )
     following = jax.tree.map(
@@ -186,7 +188,48 @@ def _finite(leaf: Array) -> Array:
     return zero_nonfinite(leaf) if inexact else leaf
 
 
-def cleared(tally: EpisodeTally) -> EpisodeTally:
-    """The same episodes, with statistics that start anew."""
+def begin_unroll(tally: EpisodeTally) -> EpisodeTally:
+    """The same episodes, with statistics that start anew.
+
+    Args:
+        tally: The episodes under way, one an environment.
+
+    Returns:
+        Tallies for `judge`.
+    """
     zeros: Any = jax.tree.map(jnp.zeros_like, tally.observations)
-    return eqx.tree_at(lambda tally: tally.observations, tally, zeros)
+    return dataclasses.replace(tally, observations=zeros, earlier=zeros)
+
+
+def end_unroll(
+    tally: EpisodeTally, finished: FinishedEpisodes, transitions: Transitions | None
+) -> tuple[Unrolled, EpisodeTally]:
+    """What an unroll hands back, without what episodes saw that broke in it.
+
+    Args:
+        tally: The episodes under way after it.
+        finished: The episodes that ended, `(steps, environments)`.
+        transitions: The steps, likewise, or None.
+
+    Returns:
+        What happened, and the tallies for the next unroll.
+    """
+    assert tally.earlier is not None
+    seen = tally.sound_part(tally.observations)
+    observations = jax.vmap(lambda earlier, seen: earlier.join(seen))(
+        tally.earlier, seen
+    )
+    if transitions is not None:
+
+        def earlier_step(broken: Any, step: Any) -> tuple[Any, Any]:
+            ended, valid = step
+            broken = jnp.where(ended, ~valid, broken)
+            return broken, broken
+
+        flags = (finished.ended, finished.valid)
+        _, broken = jax.lax.scan(earlier_step, ~tally.sound, flags, reverse=True)
+        transitions = dataclasses.replace(
+            transitions, valid=transitions.valid & ~broken
+        )
+    unrolled = Unrolled(finished, observations, transitions)
+    return unrolled, dataclasses.replace(tally, earlier=None)

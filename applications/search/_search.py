@@ -15,6 +15,7 @@ from applications.rollout import (
     Episode,
     JAXEngine,
     Metrics,
+    RolloutOptions,
     take_policies,
 )
 from applications.search._base import AbstractSearch, Iteration
@@ -144,15 +145,12 @@ class AbstractPolicySearch(AbstractSearch[Learned], Generic[Learned, Keys]):
         return after, outcome.metrics | metrics
 
     @property
-    def _options(self) -> dict[str, Any]:
+    def _options(self) -> RolloutOptions:
         """What the settings say of rollouts."""
         config = self.config
-        return {
-            "episodes": config.episodes,
-            "chunk": config.chunk,
-            "visits": config.visits,
-            "common_starts": config.common_starts,
-        }
+        return RolloutOptions(
+            config.episodes, config.chunk, config.visits, config.common_starts
+        )
 
     def step(
         self, state: SearchState[Learned], axis: str | None = None
@@ -173,7 +171,7 @@ class AbstractPolicySearch(AbstractSearch[Learned], Generic[Learned, Keys]):
             self.before_rollout,
             self.after_rollout,
             ToPolicy(self.view),
-            **self._options,
+            self._options,
         )
         return iteration(state, axis)
 
@@ -195,5 +193,5 @@ class AbstractPolicySearch(AbstractSearch[Learned], Generic[Learned, Keys]):
             self.after_rollout,
             ToPolicy(self.view),
             state,
-            **self._options,
+            self._options,
         )

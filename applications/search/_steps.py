@@ -1,6 +1,7 @@
 """Searches that learn from single control steps, while episodes go on."""
 
 import abc
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, final, Generic, Protocol, runtime_checkable
 
@@ -21,6 +22,7 @@ from applications.rollout import (
     on_all_devices,
     own_copy,
     replicate,
+    RolloutOptions,
     Unrolled,
 )
 from applications.search._base import AbstractSearch, Iteration
@@ -264,9 +266,9 @@ class _StepIteration:
         is_form = lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct)
         self._watch = engine.compile_rollout(
             _Completed(eqx.filter(policy, is_form, inverse=True)),
-            episodes=self._config.eval_episodes,
+            RolloutOptions(self._config.eval_episodes),
         )
-        self._try_fresh = engine.compile_rollout(search.make_actor, episodes=1)
+        self._try_fresh = engine.compile_rollout(search.make_actor, RolloutOptions())
         self._restarted: Any = None
         if not self._unroll.is_repeatable:
             key = jr.fold_in(own.key, _ENVIRONMENTS)
@@ -392,9 +394,7 @@ def _reduced(reduce: Callable[[np.ndarray], Any], values: np.ndarray) -> Any:
 
 
 def _with_environments(state: SearchState, environments: Any) -> SearchState:
-    return SearchState(
-        state.learned, state.observations, state.iteration, state.key, environments
-    )
+    return dataclasses.replace(state, environments=environments)
 
 
 def _without_environments(state: SearchState) -> SearchState:

@@ -39,21 +39,21 @@ class Surroundings(eqx.Module):
     Attributes:
         centre: The policy that others are compared with.
         noise_scale: Standard deviation of the perturbations of each weight.
+        fresh: Policies that were tried last, stacked leaf by leaf.
+        states: Observations that policies acted on, one a row, or None.
         weight_mean: Mean weights in the archive, as a policy; None where no encoder
             asks for them.
         weight_std: Standard deviation of each weight in the archive, likewise.
-        fresh: Policies that were tried last, stacked leaf by leaf.
         known: Policies of the archive, stacked, or None.
-        states: Observations that policies acted on, one a row, or None.
     """
 
     centre: PyTree
     noise_scale: Float[Array, ""]
-    weight_mean: PyTree
-    weight_std: PyTree
     fresh: PyTree
-    known: PyTree
     states: Float[Array, "states observation"] | None
+    weight_mean: PyTree = None
+    weight_std: PyTree = None
+    known: PyTree = None
 
     @classmethod
     def of_archive(

@@ -16,7 +16,6 @@ from applications.rollout._population import count_policies, take_policies
 from applications.rollout.engine import (
     AbstractEngine,
     AbstractUnroll,
-    at_least_1,
     MakePolicy,
     Metrics,
     Population,
@@ -32,6 +31,7 @@ from applications.rollout.native._blocks import (
 )
 from applications.rollout.native._rows import RowFunctions, Rows
 from applications.rollout.native._unroll import NativeUnroll
+from applications.rollout.options import at_least_1, RolloutOptions
 from applications.rollout.visits import visit_times, VisitLog
 
 
@@ -62,16 +62,10 @@ class NativeEngine(AbstractEngine):
     def compile_rollout(
         self,
         make_policy: MakePolicy,
-        *,
-        episodes: int,
-        chunk: int | None = None,
-        visits: int = 0,
-        common_starts: bool = False,
+        options: RolloutOptions = RolloutOptions(),
     ) -> "NativeRollout":
         """As of `AbstractEngine`."""
-        return self._rollout(
-            make_policy, episodes, chunk, visits, common_starts, (0, 1)
-        )
+        return self._rollout(make_policy, options, part=(0, 1))
 
     def compile_iteration(
         self,
@@ -79,11 +73,7 @@ class NativeEngine(AbstractEngine):
         learn: Callable[[State, Any, Episode], tuple[State, Metrics]],
         make_policy: MakePolicy,
         state: State,
-        *,
-        episodes: int,
-        chunk: int | None = None,
-        visits: int = 0,
-        common_starts: bool = False,
+        options: RolloutOptions = RolloutOptions(),
     ) -> Callable[[State], tuple[State, Metrics]]:
         """As of `AbstractEngine`.
 
@@ -91,7 +81,7 @@ class NativeEngine(AbstractEngine):
         population on its cores, and learns on its first device.
         """
         part = (jax.process_index(), jax.process_count())
-        run = self._rollout(make_policy, episodes, chunk, visits, common_starts, part)
+        run = self._rollout(make_policy, options, part=part)
         return compile_on_host(run, propose, learn, state)
 
     def compile_unroll(
@@ -106,21 +96,15 @@ class NativeEngine(AbstractEngine):
     def _rollout(
         self,
         make_policy: MakePolicy,
-        episodes: int,
-        chunk: int | None,
-        visits: int,
-        common_starts: bool,
+        options: RolloutOptions,
+        *,
         part: tuple[int, int],
     ) -> "NativeRollout":
-        at_least_1(chunk=chunk)
         return NativeRollout(
             self._task,
             make_policy,
-            episodes=episodes,
-            block=None if chunk is None else chunk * episodes,
+            options,
             threads=self._threads,
-            visits=visits,
-            common_starts=common_starts,
             outcome=self._outcome,
             part=part,
         )
@@ -133,19 +117,16 @@ class NativeRollout:
     Start states are those that `rollout` draws from the same key. Which thread runs a
     block makes no difference to it. The size of a block may make one, in the last bit
     of what XLA computes, which contacts magnify: it follows from the number of threads,
-    unless `block` says less, and from how many policies have come to their end.
+    unless a chunk is smaller, and from how many policies have come to their end.
     """
 
     def __init__(
         self,
         task: NativeTask,
         make_policy: MakePolicy,
+        options: RolloutOptions = RolloutOptions(),
         *,
-        episodes: int = 1,
-        block: int | None = None,
         threads: int | None = None,
-        visits: int = 0,
-        common_starts: bool = False,
         outcome: AbstractOutcome | None = None,
         part: tuple[int, int] = (0, 1),
     ):
@@ -154,13 +135,11 @@ class NativeRollout:
         Args:
             task: The task.
             make_policy: From weights to a policy, for instance `FlatView.to_policy`.
-            episodes: Episodes of each policy.
-            block: How many episodes a thread runs at once, at most. Unless given, a
-                number of which all threads get equally many.
+            options: Episodes of each policy, and how they are run. A chunk is what a
+                thread runs at once, at most; unless given, all threads get equally
+                many.
             threads: How many threads; unless given, one for each core that this
                 process may use.
-            visits: How many observations of each episode are handed back, at most.
-            common_starts: Whether all policies start from the same states.
             outcome: What an episode is worth, if not the sum of its rewards.
             part: Which part of a population to run, counted from 0, and of how many
                 equal ones. The last one may be filled up.
@@ -169,16 +148,13 @@ class NativeRollout:
             ValueError: If a number is below 1, or there is no such part.
         """
         threads = count_cores() if threads is None else threads
-        at_least_1(episodes=episodes, block=block, threads=threads)
+        at_least_1(threads=threads)
         if not 0 <= part[0] < part[1]:
             raise ValueError(f"There is no part {part[0]} of {part[1]}.")
         self._task = task
         self._make_policy = make_policy
-        self._episodes = episodes
+        self._options = options
         self._part = part
-        self._block = block
-        self._visits = visits
-        self._common_starts = common_starts
         self._outcome = outcome
         self._threads = threads
         self._compiled: set[Any] = set()
@@ -203,9 +179,9 @@ class NativeRollout:
             Episodes of the part, with a batch shape `(policies, episodes)`.
         """
         count = self._count(population)
-        size = count * self._episodes
+        size = count * self._options.episodes
         self.compile(population)
-        block = block_size(size, self._threads, self._block)
+        block = block_size(size, self._threads, self._largest)
         begin = self._part[0] * size
         firsts = range(begin, begin + size, block)
         finished = run_blocks(
@@ -216,7 +192,8 @@ class NativeRollout:
 
         def join(*parts: Array) -> Array:
             whole = np.concatenate(parts)[:size]
-            return jnp.asarray(whole.reshape(count, self._episodes, *whole.shape[1:]))
+            batch = (count, self._options.episodes)
+            return jnp.asarray(whole.reshape(*batch, *whole.shape[1:]))
 
         return jax.tree.map(join, *finished)
 
@@ -238,15 +215,15 @@ class NativeRollout:
             self._draw = jax.jit(
                 functools.partial(
                     rows.draw,
-                    episodes=self._episodes,
-                    common_starts=self._common_starts,
+                    episodes=self._options.episodes,
+                    common_starts=self._options.common_starts,
                 ),
                 static_argnums=3,
             )
             self._first = jax.jit(lambda *arguments: rows.first(*arguments))
             self._next = jax.jit(lambda *arguments: rows.next(*arguments))
-        whole = self._count(population) * self._episodes
-        size = block_size(whole, self._threads, self._block)
+        whole = self._count(population) * self._options.episodes
+        size = block_size(whole, self._threads, self._largest)
         policies, keys, qpos, qvel = self._draw(population, jr.key(0), 0, size)
         derived = {
             name: jnp.zeros(shape)
@@ -258,8 +235,14 @@ class NativeRollout:
 
     def shape(self, population: Population) -> Episode:
         """The form of what a whole population gives, without running it."""
-        batch = (count_policies(population), self._episodes)
-        return empty_episodes(batch, self._task.observation_size, self._visits)
+        batch = (count_policies(population), self._options.episodes)
+        return empty_episodes(batch, self._task.observation_size, self._options.visits)
+
+    @property
+    def _largest(self) -> int | None:
+        """Episodes in a block, at most."""
+        chunk = self._options.chunk
+        return None if chunk is None else chunk * self._options.episodes
 
     def _count(self, population: Population) -> int:
         """Policies of the part."""
@@ -275,9 +258,9 @@ class NativeRollout:
         rows, start = self._first(policies, keys, *block.read(slice(None)))
         result = jax.tree.map(np.array, rows.tally)
         log = None
-        if self._visits:
+        if self._options.visits:
             times = visit_times(
-                first + jnp.arange(size), self._visits, self._task.horizon
+                first + jnp.arange(size), self._options.visits, self._task.horizon
             )
             log = VisitLog(np.asarray(times), self._task.observation_size)
         # Which simulation each row is of; some at the end may be there to fill up.

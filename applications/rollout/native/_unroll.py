@@ -1,3 +1,4 @@
+import dataclasses
 from typing import Any, final
 
 import equinox as eqx
@@ -10,14 +11,14 @@ from applications.envs import AbstractOutcome
 from applications.envs.native import NativeTask, Physics
 from applications.rollout.engine import (
     AbstractUnroll,
-    at_least_1,
     MakePolicy,
     Population,
 )
 from applications.rollout.episode import EpisodeTally
 from applications.rollout.native._blocks import Block, block_size, run_blocks, single
 from applications.rollout.native._rows import RowFunctions, start, start_tallies
-from applications.rollout.transitions import cleared, Unrolled
+from applications.rollout.options import at_least_1
+from applications.rollout.transitions import begin_unroll, end_unroll, Unrolled
 
 
 @final
@@ -82,6 +83,7 @@ class NativeUnroll(AbstractUnroll):
         self._tallies: Any = jax.jit(
             lambda size: start_tallies(task, size, outcome), static_argnums=0
         )
+        self._end: Any = jax.jit(end_unroll)
         self._policies: Any = None
         self._act: Any = None
         self._judge: Any = None
@@ -111,8 +113,8 @@ class NativeUnroll(AbstractUnroll):
         """As of `AbstractUnroll`."""
         count = len(state.episode)
         size = block_size(count, self._threads)
+        state = dataclasses.replace(state, tally=begin_unroll(state.tally))
         self._compile(population, np.asarray(rows), state, size)
-        state = eqx.tree_at(lambda state: state.tally, state, cleared(state.tally))
         parts = run_blocks(
             lambda first: self._run_block(population, rows, state, first, size),
             range(0, count, size),
@@ -131,7 +133,7 @@ class NativeUnroll(AbstractUnroll):
             lambda *leaves: join(0, *leaves), *states
         )
         tally = jax.tree.map(jnp.asarray, tally)
-        unrolled = Unrolled(finished, tally.observations, transitions)
+        unrolled, tally = self._end(tally, finished, transitions)
         return unrolled, NativeUnrollState(simulations, tally, episode, state.key)
 
     def _compile(

@@ -14,8 +14,8 @@ from applications.envs import (
     split_outcome,
 )
 from applications.envs.adapters import gymnasium_spaces
-from applications.rollout.engine import at_least_1
 from applications.rollout.episode import where
+from applications.rollout.options import at_least_1
 from applications.rollout.transitions import episode_key
 from applications.rollout.vector._rows import make_rows, Rows
 

@@ -23,6 +23,7 @@ from tests.applications.epvf.helpers import (
     start,
     step,
 )
+from tests.helpers import nightly
 
 
 def _config(**changes) -> Config:
@@ -32,15 +33,22 @@ def _config(**changes) -> Config:
 
 @pytest.mark.parametrize(
     "changes",
-    [
-        {},
-        {"direction": "adam", "representation": "answers+flat"},
-        {"direction": "natural", "kernel_scale": None, "kernel_noise": None},
-        {"optimism": 0.3, "largest_deviation": 0.9, "common_starts": True},
-        {"critic": "perceptron", "ensemble": 2, "critic_start": "anew"},
-        {"critic": "perceptron", "normalise": False, "noise_scale": 0.1},
-        {"policies": "many", "num_envs": 8, "noise_shape": "array"},
-    ],
+    nightly(
+        [
+            {},
+            {"direction": "adam", "representation": "answers+flat"},
+            {"direction": "natural", "kernel_scale": None, "kernel_noise": None},
+            {"optimism": 0.3, "largest_deviation": 0.9, "common_starts": True},
+            {"critic": "perceptron", "ensemble": 2, "critic_start": "anew"},
+            {"critic": "perceptron", "normalise": False, "noise_scale": 0.1},
+            {"policies": "many", "num_envs": 8, "noise_shape": "array"},
+        ],
+        [
+            {"direction": "natural", "kernel_scale": None, "kernel_noise": None},
+            {"optimism": 0.3, "largest_deviation": 0.9, "common_starts": True},
+            {"critic": "perceptron", "normalise": False, "noise_scale": 0.1},
+        ],
+    ),
     ids=lambda changes: "-".join(changes) or "default",
 )
 def test_finds_the_best_action(changes):

@@ -69,18 +69,27 @@ def _episodes(returns, *, broken=()):
     return Episode(returns, lengths, valid, start, seen, no)
 
 
+_propose: Any = eqx.filter_jit(lambda algorithm, state: algorithm.before_rollout(state))
+_after: Any = eqx.filter_jit(lambda algorithm, *args: algorithm.after_rollout(*args))
+_generate: Any = eqx.filter_jit(
+    lambda algorithm, state, commands: algorithm.generate(
+        algorithm.model(state), commands
+    )
+)
+
+
 def _all(trial):
     return jnp.concatenate([trial.proposal.candidates, trial.proposal.evaluation])
 
 
 def test_policies_are_those_of_the_generator_and_noise():
     algorithm, state = _begun(noise_scale=0.5)
-    trial = algorithm.before_rollout(state)
+    trial = _propose(algorithm, state)
     commands = trial.proposal.context
     assert commands.shape == (11, 1)
     # From the least to the best, to watch.
     np.testing.assert_allclose(commands[8:, 0], [-40, -25, -10], rtol=1e-6)
-    clean = algorithm.generate(algorithm.model(state), commands)
+    clean = _generate(algorithm, state, commands)
     noise = np.asarray(_all(trial) - clean)
     np.testing.assert_allclose(noise[8:], 0, atol=1e-6)
     assert 0.4 < noise[:8].std() < 0.6
@@ -116,17 +125,16 @@ def test_noise_becomes_less():
     spreads = []
     for iteration in (0, 5, 10):
         at = eqx.tree_at(lambda s: s.iteration, state, jnp.int32(iteration))
-        trial = algorithm.before_rollout(at)
-        clean = algorithm.generate(algorithm.model(state), trial.proposal.context)
+        trial = _propose(algorithm, at)
+        clean = _generate(algorithm, state, trial.proposal.context)
         spreads.append(np.asarray(_all(trial) - clean)[:8].std())
     assert spreads[1] == pytest.approx(spreads[0] / 2, rel=1e-3)
     assert spreads[0] > 0.3 and spreads[2] == pytest.approx(0, abs=1e-6)
 
 
 def _learn(algorithm, state, episodes):
-    trial = eqx.filter_jit(lambda state: algorithm.before_rollout(state))(state)
-    learn = eqx.filter_jit(lambda *args: algorithm.after_rollout(*args))
-    return trial, *learn(state, trial, episodes)
+    trial = _propose(algorithm, state)
+    return trial, *_after(algorithm, state, trial, episodes)
 
 
 def test_what_was_seen_by_hand():
@@ -194,7 +202,7 @@ def _run(algorithm, state, iterations, *, tell=lambda returns: returns):
     """
 
     def step(state):
-        trial = algorithm.before_rollout(state)
+        trial = _propose(algorithm, state)
         episodes = rollout(
             algorithm.task, algorithm.view.to_policy, trial.acting, key=trial.key
         )

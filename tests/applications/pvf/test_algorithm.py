@@ -14,6 +14,7 @@ from applications.envs import make
 from applications.policies import RunningStatistics, standardised
 from applications.pvf import Config, PVF
 from applications.pvf._frame import Frame
+from applications.pvf._learning import _evaluated, fit_critic
 from applications.settings import UserError
 from applications.stores import Replay, Segment
 from tests.applications.pvf.helpers import one, run, small
@@ -82,7 +83,7 @@ def test_a_step_of_the_critic_equals_a_loop(critic):
         *(search.config, search.view, search.value, state.observations),
         *(jnp.asarray(0.1), jnp.asarray(2.0)),
     )
-    fit = eqx.filter_jit(search._fit_critic)
+    fit = eqx.filter_jit(fit_critic)
     (_, after), metrics = fit(actor, before, replay, frame, key=key)
 
     def say(critics, policy, state, action):
@@ -171,7 +172,7 @@ def test_policies_are_kept_as_they_acted():
             *(jnp.asarray(0.1), jnp.ones(())),
         )
         actor = state.learned.actor
-        shown = search._evaluated(actor, segments, frame, key=jr.key(0))
+        shown = _evaluated(actor, segments, frame, key=jr.key(0))
         # By whatever statistics, the policy does what it did.
         for weights, kept in zip(shown, acting, strict=True):
             again: Any = standardised(search.view.to_policy(weights), seen)

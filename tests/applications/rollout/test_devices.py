@@ -11,7 +11,7 @@ import pytest
 from applications.envs import make
 from applications.envs.native import NativeTask
 from applications.policies import FlatView, MLPPolicy
-from applications.rollout import Episode, rollout
+from applications.rollout import Episode, rollout, RolloutOptions
 from applications.rollout._devices import share_out
 from applications.rollout.native import NativeRollout
 
@@ -48,8 +48,7 @@ def test_any_number_of_devices(size, devices, chunk):
     def run(axis, chunk):
         return rollout(
             *(_TASK, _VIEW.to_policy, population),
-            episodes=2,
-            chunk=chunk,
+            options=RolloutOptions(episodes=2, chunk=chunk),
             axis=axis,
             key=key,
         )
@@ -87,7 +86,11 @@ def test_parts_on_the_c_engine():
 
     def run(**options) -> Episode:
         return NativeRollout(
-            task, view.to_policy, episodes=2, block=6, threads=1, **options
+            task,
+            view.to_policy,
+            RolloutOptions(episodes=2, chunk=3),
+            threads=1,
+            **options,
         )(population, key=key)
 
     whole = run()

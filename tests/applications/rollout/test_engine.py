@@ -16,6 +16,7 @@ from applications.rollout import (
     JAXEngine,
     mesh_of,
     register_engine,
+    RolloutOptions,
 )
 from applications.rollout.native import NativeEngine
 
@@ -40,10 +41,12 @@ class _Engine(AbstractEngine):
     def __init__(self, task):
         self.task = task
 
-    def compile_rollout(self, make_policy, **options):
+    def compile_rollout(self, make_policy, options=RolloutOptions()):
         raise NotImplementedError
 
-    def compile_iteration(self, propose, learn, make_policy, state, **options):
+    def compile_iteration(
+        self, propose, learn, make_policy, state, options=RolloutOptions()
+    ):
         raise NotImplementedError
 
     def compile_unroll(self, make_policy, **options):
@@ -100,8 +103,7 @@ def test_an_iteration_is_the_same_on_any_devices():
         engine = JAXEngine(task, devices=devices)
         step = engine.compile_iteration(
             *(climb.propose, climb.learn, view.to_policy, state),
-            episodes=2,
-            **options,
+            RolloutOptions(episodes=2, **options),
         )
         # What it is given is used up.
         return step(jax.tree.map(lambda leaf: leaf.copy(), state))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from applications.envs import AbstractEnvironment, Continuous
+from applications.rollout import RolloutOptions
 from applications.rollout._host_engine import HostEngine
 
 
@@ -81,7 +82,7 @@ _MOVES = np.array([1.0, 0.5, -1.5, 2.0, np.nan], np.float32)
 @pytest.mark.parametrize("chunk", [None, 2])
 def test_whole_episodes(chunk):
     engine = HostEngine(_Walk(), simulations=_Simulations)
-    run = engine.compile_rollout(_Constant, episodes=3, chunk=chunk)
+    run = engine.compile_rollout(_Constant, RolloutOptions(episodes=3, chunk=chunk))
     key = jr.key(0)
     made = _Simulations.made
     episodes = run(jnp.asarray(_MOVES)[:, None], key=key)
@@ -116,7 +117,7 @@ def test_an_iteration():
 
     engine = HostEngine(_Walk(), simulations=_Simulations)
     state = jnp.array([1.0, 3.0, 0.0])
-    step = engine.compile_iteration(propose, learn, _Constant, state, episodes=1)
+    step = engine.compile_iteration(propose, learn, _Constant, state, RolloutOptions())
     after, metrics = step(state)
     np.testing.assert_array_equal(after, np.zeros(3))
     assert metrics["length"][1] == 1 and metrics["length"][2] == 4

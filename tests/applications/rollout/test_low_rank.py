@@ -13,7 +13,7 @@ import pytest
 from applications.envs import make
 from applications.envs.native import NativeTask
 from applications.policies import FlatView, MLPPolicy, RunningStatistics
-from applications.rollout import count_policies, rollout
+from applications.rollout import count_policies, rollout, RolloutOptions
 from applications.rollout.native import NativeRollout
 from applications.search import draw_perturbations, LowRankCandidates, ToPolicy
 from applications.stores import Centres
@@ -114,7 +114,9 @@ def test_rollouts_in_jax_equal_those_of_full_weights():
 
     @jax.jit
     def run(population):
-        return rollout(_TASK, ToPolicy(view), population, episodes=2, key=_KEY)
+        return rollout(
+            _TASK, ToPolicy(view), population, options=RolloutOptions(2), key=_KEY
+        )
 
     found = run(population)
     assert found.total_reward.shape == (7, 2)
@@ -125,8 +127,7 @@ def test_rollouts_in_jax_equal_those_of_full_weights():
     def shared(axis, chunk):
         return rollout(
             *(_TASK, ToPolicy(view), population),
-            episodes=2,
-            chunk=chunk,
+            options=RolloutOptions(episodes=2, chunk=chunk),
             axis=axis,
             key=_KEY,
         )

@@ -1,7 +1,5 @@
 """Populations on the C engine, against a loop over one episode at a time."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -11,7 +9,7 @@ import pytest
 from applications.envs import make
 from applications.envs.native import NativeTask
 from applications.policies import FlatView, MLPPolicy, RunningStatistics
-from applications.rollout import evaluate
+from applications.rollout import evaluate, RolloutOptions
 from applications.rollout.native import NativeEngine, NativeRollout
 from applications.rollout.native._blocks import block_size
 from applications.rollout.transitions import episode_key
@@ -49,7 +47,7 @@ def test_episodes_equal_a_loop(name, horizon):
     task = _task(name, horizon=horizon)
     view, population = _population(task, 3)
     key = jax.random.key(4)
-    run = NativeRollout(task, view.to_policy, episodes=2)
+    run = NativeRollout(task, view.to_policy, RolloutOptions(episodes=2))
     found = run(population, key=key)
     assert found.total_reward.shape == (3, 2) and found.valid.all()
     for i, weights in enumerate(population):
@@ -72,15 +70,15 @@ def test_threads_and_neighbours_make_no_difference():
     view, population = _population(task, 70)
     key = jax.random.key(0)
 
-    alone = NativeRollout(task, view.to_policy, threads=1, block=20)
+    alone = NativeRollout(task, view.to_policy, RolloutOptions(chunk=20), threads=1)
     whole = alone(population, key=key)
-    several = NativeRollout(task, view.to_policy, threads=3, block=20)
+    several = NativeRollout(task, view.to_policy, RolloutOptions(chunk=20), threads=3)
     threaded = several(population, key=key)
     assert jax.tree.all(jax.tree.map(np.array_equal, whole, threaded))
     # Lengths so different that blocks shrink on the way.
     assert whole.length.min() < 20 and whole.length.max() > 2 * whole.length.min()
     # Another size of blocks: XLA may round otherwise, which contacts magnify.
-    smaller = NativeRollout(task, view.to_policy, threads=1, block=7)
+    smaller = NativeRollout(task, view.to_policy, RolloutOptions(chunk=7), threads=1)
     other = smaller(population, key=key)
     same = np.isclose(other.total_reward, whole.total_reward, rtol=1e-3)
     assert same.mean() > 0.7
@@ -178,7 +176,7 @@ def test_what_is_not_finite_ends_its_own_episode():
     task = _task("half_cheetah", horizon=12)
     view, population = _population(task, 5)
     key = jax.random.key(0)
-    run = NativeRollout(task, view.to_policy, block=5, threads=1)
+    run = NativeRollout(task, view.to_policy, RolloutOptions(chunk=5), threads=1)
     sound = run(population, key=key)
     others = np.array([0, 1, 3, 4])
     kept = jax.tree.map(lambda leaf: leaf[others], sound.observations)
@@ -206,10 +204,14 @@ def test_evaluate():
     assert [_by_hand(task, policy, key)[1] for key in keys] == episodes.length.tolist()
 
 
-@pytest.mark.parametrize("name", ["episodes", "block", "threads"])
-def test_numbers_are_positive(name):
+def test_numbers_are_positive():
     task = _task("swimmer")
     view, _ = _population(task, 1)
-    numbers: dict[str, Any] = {name: 0}
-    with pytest.raises(ValueError, match=f"{name} is 0; it must be at least 1"):
-        NativeRollout(task, view.to_policy, **numbers)
+    with pytest.raises(ValueError, match="threads is 0; it must be at least 1"):
+        NativeRollout(task, view.to_policy, threads=0)
+    with pytest.raises(ValueError, match="episodes is 0; it must be at least 1"):
+        RolloutOptions(episodes=0)
+    with pytest.raises(ValueError, match="chunk is 0; it must be at least 1"):
+        RolloutOptions(chunk=0)
+    with pytest.raises(ValueError, match="visits is -1; it must be at least 0"):
+        RolloutOptions(visits=-1)

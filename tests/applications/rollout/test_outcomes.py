@@ -20,7 +20,12 @@ from applications.envs import (
     with_outcome,
 )
 from applications.policies import FlatView, MLPPolicy
-from applications.rollout import compile_rollout, engine_for, EpisodeTally
+from applications.rollout import (
+    compile_rollout,
+    engine_for,
+    EpisodeTally,
+    RolloutOptions,
+)
 from applications.rollout._host_engine import HostEngine
 from applications.rollout.vector import to_vector
 
@@ -134,7 +139,9 @@ def test_transitions_have_it_at_the_end(kind):
         engine = engine_for(_glide("final-x"))
     else:
         engine = HostEngine(_Seeded(), outcome=outcome, simulations=_Glides)
-        episodes = engine.compile_rollout(_Line, episodes=1)(_WEIGHTS, key=jr.key(0))
+        episodes = engine.compile_rollout(_Line, RolloutOptions())(
+            _WEIGHTS, key=jr.key(0)
+        )
         expected = _EXPECTED["final-x"]
         np.testing.assert_allclose(episodes.total_reward[:, 0], expected, rtol=1e-6)
     unrolled = _unroll_of(engine, 7)

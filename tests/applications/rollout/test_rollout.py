@@ -11,7 +11,7 @@ import pytest
 
 from applications.envs import AbstractTask, Continuous, make
 from applications.policies import FlatView, MLPPolicy, RunningStatistics
-from applications.rollout import evaluate, rollout, run_episode
+from applications.rollout import evaluate, rollout, RolloutOptions, run_episode
 
 
 class _Walk(AbstractTask):
@@ -70,8 +70,7 @@ def _run(task, population, *, episodes=1, chunk=None, seed=0):
         task,
         _constant,
         population,
-        episodes=episodes,
-        chunk=chunk,
+        options=RolloutOptions(episodes=episodes, chunk=chunk),
         key=jax.random.key(seed),
     )
 
@@ -299,9 +298,11 @@ def test_cartpole_equals_a_python_loop():
     lean = np.array([[0, 0, 1, 0.5], *np.zeros((2, 4))])
     out = np.array([[-1, 0, 0], [1, 0, 0]])
     population[0] = np.concatenate([lean.ravel(), np.zeros(3), out.ravel(), [0, 0]])
-    episodes = eqx.filter_jit(rollout)(
-        task, view.to_policy, jnp.asarray(population), episodes=2, key=jax.random.key(1)
+    options, key = RolloutOptions(episodes=2), jax.random.key(1)
+    run = lambda rows: eqx.filter_jit(rollout)(
+        task, view.to_policy, rows, options=options, key=key
     )
+    episodes = run(jnp.asarray(population))
     lengths = [
         [
             _gymnasium_length(start, view.to_policy(jnp.asarray(weights)), 60)
@@ -315,9 +316,7 @@ def test_cartpole_equals_a_python_loop():
     assert lengths[0] == [60, 60] and len(set(np.ravel(lengths))) > 3
     # NaN preferences have no largest: no point is earned.
     broken = jnp.asarray(population).at[1, 0].set(jnp.nan)
-    again = eqx.filter_jit(rollout)(
-        task, view.to_policy, broken, episodes=2, key=jax.random.key(1)
-    )
+    again = run(broken)
     np.testing.assert_array_equal(again.total_reward[1], [0, 0])
     assert not again.valid[1].any() and np.delete(again.valid, 1, axis=0).all()
     others = np.array([0, 2, 3, 4])

@@ -11,7 +11,7 @@ import pytest
 
 from applications.envs import ActionSpace, make
 from applications.policies import AbstractPolicy
-from applications.rollout import engine_for, rollout
+from applications.rollout import engine_for, rollout, RolloutOptions
 from applications.rollout.episode import step_key
 from applications.rollout.transitions import episode_key
 
@@ -83,12 +83,14 @@ def test_rollouts_replay_and_start_as_those_of_deterministic_policies(task):
 
     engine = engine_for(task)
     noisy = engine.compile_rollout(
-        lambda mean: _Noisy(mean, task.action_space), episodes=2
+        lambda mean: _Noisy(mean, task.action_space), RolloutOptions(episodes=2)
     )
     first, again = (noisy(population, key=jr.key(0)) for _ in range(2))
     np.testing.assert_array_equal(first.observations.mean, again.observations.mean)
     # What is drawn by a policy changes no start state, but where it leads.
-    calm = engine.compile_rollout(_Steady, episodes=2)(population, key=jr.key(0))
+    calm = engine.compile_rollout(_Steady, RolloutOptions(episodes=2))(
+        population, key=jr.key(0)
+    )
     np.testing.assert_array_equal(calm.start, first.start)
     moved = np.abs(first.observations.mean - calm.observations.mean).max(-1)
     assert (moved > 1e-6).all()

@@ -132,9 +132,23 @@ def test_finished_episodes_by_hand(eight):
     assert finished.valid[:, [0, 1, 3]].sum() == 6 and not finished.valid[:, 2].any()
     np.testing.assert_array_equal(finished.terminated.T, [ends[0], *np.zeros((3, 8))])
     np.testing.assert_array_equal(state.episode, [2, 2, 8, 2])
-    # One environment saw 0, 1, 2, 0, 1, 2, 0, 1.
-    np.testing.assert_array_equal(unrolled.observations.count, np.full(4, 8.0))
+    # One environment saw 0, 1, 2, 0, 1, 2, 0, 1; of what breaks nothing counts.
+    np.testing.assert_array_equal(unrolled.observations.count, [8, 8, 0, 8])
     np.testing.assert_allclose(unrolled.observations.mean[0], [7 / 8], rtol=1e-6)
+
+
+def test_what_a_broken_episode_saw_counts_for_nothing():
+    # 0, 1.25 and then 2.5, which breaks, twice; then 0 in an episode that goes on.
+    unroll = _compiled(_Walk(), 5, None)
+    moves = jnp.array([[1.25], [0.5]])
+    unrolled, _ = unroll(moves, jnp.arange(2), unroll.init(2, key=jr.key(0)))
+    valid = unrolled.transitions.valid
+    np.testing.assert_array_equal(valid.T, [[0, 0, 0, 0, 1], [1, 1, 1, 1, 1]])
+    seen = unrolled.observations
+    np.testing.assert_array_equal(seen.count, [1, 5])
+    # 0, 0.5, 1, 1.5 of an episode that ended, and 0 of the next.
+    np.testing.assert_allclose(seen.mean[:, 0], [0, 0.6], rtol=1e-6)
+    np.testing.assert_allclose(seen.squares[:, 0], [0, 1.7], rtol=1e-6)
 
 
 def test_two_calls_are_one_of_double_length(eight):

@@ -117,7 +117,8 @@ def test_the_policy_is_watched_and_values_are_judged_now_and_then(rows):
 def test_statistics_have_no_broken_observations(rows):
     state, _ = rows
     assert np.isfinite(state.observations.mean).all()
-    assert state.observations.count == 2 * 24 and state.iteration == 4
+    # Two policies of three, 16 steps each.
+    assert state.observations.count == 2 * 16 and state.iteration == 4
 
 
 def test_a_state_has_the_environments(rows):

@@ -92,7 +92,8 @@ def test_nothing_is_learned_but_what_is_to_be_learned():
     encoder = _encoder("answers+probing+equivariant", inputs="noise", features=4)
     assert isinstance(encoder, Concatenated)
     value = EncodedMLP(encoder, (), "scalar", 4, 1, key=jr.key(0))
-    gradient = eqx.filter_grad(lambda value: value(_VIEW.to_policy(_FRESH[0])))(value)
+    say = lambda value: value(_VIEW.to_policy(_FRESH[0]))
+    gradient = eqx.filter_jit(eqx.filter_grad(say))(value)
     answers, probing, equivariant = gradient.encoder.encoders
     largest = lambda tree: max(float(jnp.abs(x).max()) for x in jax.tree.leaves(tree))
     assert largest(answers) == 0
