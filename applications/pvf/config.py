@@ -160,7 +160,7 @@ class Config:
     critic_depth: Count = 2
     """Number of the critic's hidden layers."""
 
-    critic_norm: bool = False
+    critic_norm: bool = True
     """Normalise the critic's hidden layers."""
 
     critic_lr: Rate = 1e-3
@@ -410,6 +410,7 @@ _RELEASED = Config(
     policy_states=10_000,
     critic_width=512,
     critic_lr=1e-4,
+    critic_norm=False,
     target_rate=1.0,
     theta_term=1.0,
     eval_episodes=10,
