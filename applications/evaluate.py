@@ -11,12 +11,10 @@ import numpy as np
 import tyro
 
 from applications.envs import (
-    AbstractEnvironment,
     outcome_name,
     render,
     with_outcome,
 )
-from applications.policies import AbstractPolicy, read_policy
 from applications.rollout import evaluate
 from applications.settings import (
     check_settings,
@@ -29,8 +27,8 @@ from applications.training import (
     check_output,
     exit_on_user_error,
     key_for,
+    open_policy,
     Purpose,
-    Run,
 )
 
 
@@ -79,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.render is not None and sys.platform == "linux":
         # Asks MuJoCo, before its import, for a context that needs no display.
         os.environ.setdefault("MUJOCO_GL", "egl")
-    task, policy = _read(asked.path)
+    task, policy = open_policy(asked.path)
     name = asked.outcome or outcome_name(task)
     if asked.outcome is not None or asked.goal is not None:
         try:
@@ -106,19 +104,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UserError(str(error)) from error
         print(f"Drawn: {asked.render}")
     return 0
-
-
-def _read(path: Path) -> tuple[AbstractEnvironment, AbstractPolicy]:
-    if path.is_dir():
-        path = Run(path).policy
-        if not path.is_file():
-            raise UserError(
-                f"{path} is not there: the run has not come to its first checkpoint."
-            )
-    try:
-        return read_policy(path)
-    except ValueError as error:
-        raise UserError(str(error)) from error
 
 
 if __name__ == "__main__":

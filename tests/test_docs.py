@@ -26,7 +26,7 @@ def test_readme_example_runs(capsys):
 
 
 # README's example and this guide stand for the others, which compile for minutes.
-_QUICK = ["tasks.md", "whole_episodes.md"]
+_QUICK = ["tasks.md", "whole_episodes.md", "export.md"]
 _SLOW = [
     "symmetries.md",
     "prediction.md",
@@ -41,7 +41,8 @@ _SLOW = [
     "page",
     [*_QUICK, *(pytest.param(page, marks=pytest.mark.nightly) for page in _SLOW)],
 )
-def test_guide_runs_and_prints_what_it_shows(page, capsys):
+def test_guide_runs_and_prints_what_it_shows(page, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     text = (ROOT / "docs" / page).read_text()
     namespace = {"__name__": "guide"}
     # A guide is written for JAX as it comes.

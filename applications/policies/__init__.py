@@ -1,5 +1,10 @@
 """Policies: what they are, perceptrons, as rows of a matrix, and as files."""
 
+from applications.policies._export import (
+    export_arrays as export_arrays,
+    export_onnx as export_onnx,
+    run_arrays as run_arrays,
+)
 from applications.policies._file import (
     read_policy as read_policy,
     write_policy as write_policy,

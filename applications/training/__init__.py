@@ -14,6 +14,7 @@ from applications.training.cli import (
     LaunchSettings as LaunchSettings,
     load_state as load_state,
     new_directory as new_directory,
+    open_policy as open_policy,
     parse_settings as parse_settings,
     resume_command as resume_command,
     RunSettings as RunSettings,

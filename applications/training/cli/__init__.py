@@ -14,6 +14,7 @@ from applications.training.cli._parse import (
 )
 from applications.training.cli._policy import (
     evaluate_policy as evaluate_policy,
+    open_policy as open_policy,
     save_policy as save_policy,
 )
 from applications.training.cli._settings import (

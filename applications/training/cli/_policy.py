@@ -5,14 +5,40 @@ from typing import Any
 
 import numpy as np
 
-from applications.policies import AbstractPolicy, write_policy
+from applications.envs import AbstractEnvironment
+from applications.policies import AbstractPolicy, read_policy, write_policy
 from applications.rollout import evaluate
+from applications.settings import UserError
 from applications.training.cli._settings import RunSettings
 from applications.training.loop import key_for, Purpose
 from applications.training.storage import Run, write_atomically, write_json
 
 
 _EVALUATION_EPISODES = 100
+
+
+def open_policy(path: Path) -> tuple[AbstractEnvironment, AbstractPolicy]:
+    """Reads the policy of a run or of a file, for a command.
+
+    Args:
+        path: Directory of a run, or a policy file.
+
+    Returns:
+        The task and the policy.
+
+    Raises:
+        UserError: If there is none, or it cannot be read.
+    """
+    if path.is_dir():
+        path = Run(path).policy
+        if not path.is_file():
+            raise UserError(
+                f"{path} is not there: the run has not come to its first checkpoint."
+            )
+    try:
+        return read_policy(path)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def save_policy(
