@@ -7,6 +7,7 @@ seconds.
 """
 
 import dataclasses
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from applications.training import (
     draw_comparison,
     exit_on_user_error,
     Manifest,
+    Middle,
+    Panels,
     read_curve,
     Run,
     summarise,
@@ -39,13 +42,14 @@ _OF_THE_TASK = frozenset(field.name for field in dataclasses.fields(TaskSettings
 class CompareArgs:
     """Draws runs beside each other and prints what they came to.
 
-    Runs that differ only in their seed are one group.
+    Runs that differ only in their seed are one group. In place of runs, the .json of an
+    earlier picture is drawn again, as the other flags say.
     """
 
     runs: Annotated[
         tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")
     ]
-    """Directories of runs."""
+    """Directories of runs, or one .json that this command wrote."""
 
     out: Path = Path("comparison.png")
     """The picture to write (.png, .pdf or .svg); a .json beside it has its numbers."""
@@ -55,6 +59,18 @@ class CompareArgs:
 
     last: Count = 10
     """Rows at the end of a run over whose mean it is judged."""
+
+    labels: tuple[str, ...] = ()
+    """Names of the groups, in the order of the table, in place of their settings."""
+
+    title: str | None = None
+    """What stands above the picture: the task, unless given."""
+
+    panels: Panels = "both"
+    """Draw against environment steps, against seconds, or both."""
+
+    middle: Middle = "iqm"
+    """Over the seeds of a group: the interquartile mean, or the mean."""
 
 
 @exit_on_user_error
@@ -73,6 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise UserError("Give the directory of a run, or of several.")
     check_picture(asked.out, "--out")
     check_output(asked.out, "--out")
+    if len(asked.runs) == 1 and asked.runs[0].suffix == ".json":
+        return _redraw(asked)
     places = [path.resolve() for path in asked.runs]
     twice = [str(path) for path in asked.runs if places.count(path.resolve()) > 1]
     if twice:
@@ -82,7 +100,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     labels = _labels([run.manifest for run in runs])
     for run, label in zip(runs, labels, strict=True):
         groups.setdefault(label, []).append(run)
-    compare(groups, asked.out, metric=asked.metric, last=asked.last)
+    if asked.labels:
+        _check_labels(asked.labels, list(groups))
+        groups = dict(zip(asked.labels, groups.values(), strict=True))
+    compare(
+        groups,
+        asked.out,
+        metric=asked.metric,
+        last=asked.last,
+        title=asked.title,
+        panels=asked.panels,
+        middle=asked.middle,
+    )
+    return 0
+
+
+def _check_labels(labels: Sequence[str], groups: Sequence[str]) -> None:
+    if len(labels) != len(groups) or len(set(labels)) != len(labels):
+        raise UserError(
+            f"--labels must be {len(groups)} different names, for: {'; '.join(groups)}."
+        )
+
+
+def _redraw(asked: CompareArgs) -> int:
+    """Draws what a .json has."""
+    (path,) = asked.runs
+    try:
+        content = json.loads(path.read_text())
+        summaries, metric = content["groups"], content["metric"]
+        curves = [one["curves"] for one in summaries]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not from this command: {error!r}.") from error
+    if asked.labels:
+        _check_labels(asked.labels, [one["runs"] for one in summaries])
+        for one, label in zip(summaries, asked.labels, strict=True):
+            one["runs"] = label
+    title = content.get("title") if asked.title is None else asked.title
+    draw_comparison(summaries, metric, asked.out, title=title, panels=asked.panels)
+    print(f"Drawn: {asked.out}, {len(curves)} groups of {path}")
     return 0
 
 
@@ -92,6 +147,9 @@ def compare(
     *,
     metric: str,
     last: int,
+    title: str | None = None,
+    panels: Panels = "both",
+    middle: Middle = "iqm",
     **more: Any,
 ) -> None:
     """Prints and draws what groups of runs came to.
@@ -101,6 +159,9 @@ def compare(
         out: The picture to write; a .json beside it gets the numbers.
         metric: Which column of the metrics to compare.
         last: Rows at the end of a run over whose mean it is judged.
+        title: What stands above; the task, if it is one, unless given.
+        panels: Against what to draw.
+        middle: What is shown of the seeds of a group.
         **more: What the .json says too.
 
     Raises:
@@ -111,12 +172,17 @@ def compare(
         label: [read_curve(run, metric) for run in group]
         for label, group in groups.items()
     }
-    summaries = [summarise(label, group, last) for label, group in curves.items()]
+    summaries = [
+        summarise(label, group, last, middle=middle) for label, group in curves.items()
+    ]
     print(comparison_table(summaries, metric))
-    draw_comparison(curves, metric, out)
-    write_json(
-        out.with_suffix(".json"), {"metric": metric, **more, "groups": summaries}
-    )
+    settings = [run.manifest.settings for runs in groups.values() for run in runs]
+    tasks = {str(own.get("env")) for own in settings}
+    if title is None and len(tasks) == 1:
+        (title,) = tasks
+    draw_comparison(summaries, metric, out, title=title, panels=panels)
+    content = {"metric": metric, "middle": middle, "title": title, **more}
+    write_json(out.with_suffix(".json"), content | {"groups": summaries})
     print(f"Drawn: {out}")
 
 

@@ -113,6 +113,9 @@ class Frozen(AbstractEncoder):
 
     encoder: AbstractEncoder
 
+    def __init__(self, encoder: AbstractEncoder):
+        self.encoder = encoder
+
     @property
     def num_features(self) -> int:
         return self.encoder.num_features
@@ -125,12 +128,12 @@ class Frozen(AbstractEncoder):
     def is_invariant(self) -> bool:
         return self.encoder.is_invariant
 
-    def __call__(self, params: PyTree, /) -> Array:
+    def __call__(self, network: PyTree) -> Array:
         fixed = jax.tree.map(
             lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_array(leaf) else leaf,
             self.encoder,
         )
-        return fixed(params)
+        return fixed(network)
 
 
 class Judge(NamedTuple):

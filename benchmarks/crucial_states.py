@@ -70,8 +70,9 @@ def _one_run(task: str, seed: int) -> list[dict[str, Any]]:
     for count in counts:
         judge = fit_value(explored, count, seed=seed)
         pick = lambda seen, count=count: seen[random.choice(len(seen), count, False)]
+        encoder: Any = judge.value.encoder
         states = {
-            "learned by V": judge.value.encoder.probes,
+            "learned by V": encoder.probes,
             "random": random.uniform(low, high, (count, path.shape[1])),
             "starts": pick(starts),
             "the teacher's path": pick(path),

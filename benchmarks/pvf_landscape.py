@@ -160,7 +160,8 @@ def _table(rows: list[dict[str, Any]]) -> str:
     for scale in dict.fromkeys(row["noise_scale"] for row in rows):
         mine = [row for row in rows if row["noise_scale"] == scale]
         returns = np.array([row["returns"] for row in mine])
-        everywhere, near = np.moveaxis([row["correlations"] for row in mine], -1, 0)
+        both = np.array([row["correlations"] for row in mine])
+        everywhere, near = both[..., 0], both[..., 1]
         for title, numbers in (
             (f"{scale} | return of the policy", returns),
             (" | correlation of V and J, everywhere", everywhere),

@@ -43,6 +43,8 @@ from applications.training.plots import (
     Curve as Curve,
     draw_comparison as draw_comparison,
     interquartile_mean as interquartile_mean,
+    Middle as Middle,
+    Panels as Panels,
     plot_returns as plot_returns,
     read_curve as read_curve,
     save_figure as save_figure,

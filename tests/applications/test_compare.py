@@ -69,11 +69,42 @@ def test_groups_and_table(tmp_path, capsys):
     assert [group["runs"] for group in found] == ["lr 1.0", "lr 2.0"]
     assert [group["seeds"] for group in found] == [2, 1]
     assert found[0]["final"] == [3.0, 6.0]
-    assert found[0]["interquartile_mean"] == 4.5
+    assert found[0]["middle"] == 4.5
     assert found[0]["interval"] == [3.0, 6.0]
     assert found[1]["final"] == [1.0] and found[1]["env_steps"] == 30
+    # One seed has no interval.
+    assert found[1]["interval"] is None and "low" not in found[1]["curves"]["steps"]
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == "lr 1.0 2 4.5 3.0 to 6.0 30 2".split()
+    assert lines[2].split() == "lr 2.0 1 1.0 - 30 2".split()
+
+
+def test_mean_labels_and_what_is_drawn_again(tmp_path, capsys):
+    returns = [[0, 1], [0, 2], [0, 3], [0, 90]]
+    runs = [
+        _run(tmp_path / str(i), {"seed": i}, values) for i, values in enumerate(returns)
+    ]
+    out = tmp_path / "a.png"
+    flags = ["--out", str(out), "--last", "1", "--middle", "mean", "--labels", "mine"]
+    assert main([*map(str, runs), *flags]) == 0
+    kept = json.loads(out.with_suffix(".json").read_text())
+    (group,) = kept["groups"]
+    assert group["runs"] == "mine" and group["middle"] == 24
+    assert kept["title"] == "toy"
+    # By the interquartile mean, one of four counts for nothing.
+    assert main([*map(str, runs), "--out", str(out), "--last", "1"]) == 0
+    kept = json.loads(out.with_suffix(".json").read_text())
+    assert kept["groups"][0]["middle"] == 2.5
+    again = tmp_path / "b.svg"
+    flags = ["--out", str(again), "--labels", "yours", "--panels", "steps"]
+    assert main([str(out.with_suffix(".json")), *flags, "--title", "Toys"]) == 0
+    assert b"<svg" in again.read_bytes()
+    capsys.readouterr()
+    assert main([*map(str, runs), "--labels", "a", "b"]) == 2
+    assert "--labels must be 1 different names" in capsys.readouterr().err
+    (tmp_path / "c.json").write_text("{}")
+    assert main([str(tmp_path / "c.json")]) == 2
+    assert "c.json is not from this command" in capsys.readouterr().err
 
 
 def _groups(tmp_path, *runs):

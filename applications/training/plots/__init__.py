@@ -3,6 +3,8 @@
 from applications.training.plots._comparison import (
     comparison_table as comparison_table,
     draw_comparison as draw_comparison,
+    Middle as Middle,
+    Panels as Panels,
     summarise as summarise,
 )
 from applications.training.plots._learning_curve import plot_returns as plot_returns

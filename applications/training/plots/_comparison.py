@@ -1,8 +1,8 @@
 """Groups of runs beside each other: summaries, a table and a picture."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -14,32 +14,69 @@ from applications.training.plots._statistics import (
 )
 
 
+Middle: TypeAlias = Literal["iqm", "mean"]
+Panels: TypeAlias = Literal["both", "steps", "seconds"]
+
 _POINTS = 200
+_MIDDLES = {"iqm": interquartile_mean, "mean": lambda values: np.mean(values, axis=0)}
+_AXES = {"steps": "environment steps", "seconds": "wall-clock time"}
+_METRICS = {
+    "return_policy": "return",
+    "return_perturbed_mean": "mean return of perturbed policies",
+    "return_perturbed_max": "best return of a perturbed policy",
+}
 
 
-def summarise(label: str, group: Sequence[Curve], last: int) -> dict[str, Any]:
-    """Summarises the ends of a group of runs.
+def summarise(
+    label: str, group: Sequence[Curve], last: int, *, middle: Middle = "iqm"
+) -> dict[str, Any]:
+    """Summarises a group of runs.
 
     Args:
         label: Name of the group.
         group: Its runs.
         last: Rows at the end of a run over whose mean it is judged.
+        middle: Interquartile mean over runs, or mean.
 
     Returns:
-        Each run's result, their interquartile mean and its bootstrap interval, and
-        medians of steps and seconds.
+        Each run's result, their middle and its bootstrap interval, which a single run
+        has not; medians of steps and seconds; and what is drawn.
     """
     finals = np.array([np.mean(curve.values[-last:]) for curve in group])
-    low, high = bootstrap_interval(finals)
+    interval = None
+    if len(group) > 1:
+        interval = list(map(float, bootstrap_interval(finals, _MIDDLES[middle])))
     return {
         "runs": label,
         "seeds": len(group),
         "final": finals.tolist(),
-        "interquartile_mean": float(interquartile_mean(finals)),
-        "interval": [float(low), float(high)],
+        "middle": float(_MIDDLES[middle](finals)),
+        "interval": interval,
         "env_steps": float(np.median([curve.steps[-1] for curve in group])),
         "seconds": float(np.median([curve.seconds[-1] for curve in group])),
+        "curves": {name: _line(group, name, middle) for name in _AXES},
     }
+
+
+def _line(group: Sequence[Curve], name: str, middle: Middle) -> dict[str, Any]:
+    """The middle over runs, and its interval, against steps or seconds."""
+    # As far as the shortest run of the group, from where all have begun.
+    starts = max(getattr(curve, name)[0] for curve in group)
+    ends = min(getattr(curve, name)[-1] for curve in group)
+    grid = np.linspace(starts, max(ends, starts), _POINTS)
+    values = np.stack(
+        [np.interp(grid, getattr(curve, name), curve.values) for curve in group]
+    )
+    line = {"at": _short(grid), "middle": _short(_MIDDLES[middle](values))}
+    if len(group) > 1:
+        low, high = bootstrap_interval(values, _MIDDLES[middle])
+        line |= {"low": _short(low), "high": _short(high)}
+    return line
+
+
+def _short(numbers: np.ndarray) -> list[float]:
+    """As many digits as a picture can show."""
+    return [float(f"{x:.6g}") for x in numbers]
 
 
 def comparison_table(summaries: Sequence[dict[str, Any]], metric: str) -> str:
@@ -57,8 +94,8 @@ def comparison_table(summaries: Sequence[dict[str, Any]], metric: str) -> str:
         [
             one["runs"],
             str(one["seeds"]),
-            f"{one['interquartile_mean']:.1f}",
-            "{:.1f} to {:.1f}".format(*one["interval"]),
+            f"{one['middle']:.1f}",
+            "{:.1f} to {:.1f}".format(*one["interval"]) if one["interval"] else "-",
             f"{one['env_steps']:,.0f}",
             f"{one['seconds']:,.0f}",
         ]
@@ -75,38 +112,48 @@ def comparison_table(summaries: Sequence[dict[str, Any]], metric: str) -> str:
 
 
 def draw_comparison(
-    groups: Mapping[str, Sequence[Curve]], metric: str, path: Path
+    summaries: Sequence[dict[str, Any]],
+    metric: str,
+    path: Path,
+    *,
+    title: str | None = None,
+    panels: Panels = "both",
 ) -> None:
     """Draws groups of runs against steps and against seconds.
 
     Args:
-        groups: Runs by name of the group.
+        summaries: As `summarise` gives them.
         metric: Name of what is drawn.
         path: The picture to write; its suffix says the format.
+        title: What stands above.
+        panels: Both, or against which of the two.
 
     Raises:
         OSError: If it cannot be written.
     """
     # Slow to import.
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
 
-    figure = Figure(figsize=(11.0, 4.2), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    for axes, name in zip(panels, ("steps", "seconds"), strict=True):
-        for i, (label, group) in enumerate(groups.items()):
-            # As far as the shortest run of the group, from where all have begun.
-            starts = max(getattr(curve, name)[0] for curve in group)
-            ends = min(getattr(curve, name)[-1] for curve in group)
-            grid = np.linspace(starts, max(ends, starts), _POINTS)
-            values = np.stack(
-                [np.interp(grid, getattr(curve, name), curve.values) for curve in group]
-            )
-            axes.plot(grid, interquartile_mean(values), color=f"C{i}", label=label)
-            if len(group) > 1:
-                low, high = bootstrap_interval(values)
-                axes.fill_between(grid, low, high, color=f"C{i}", alpha=0.2, lw=0)
+    names = list(_AXES) if panels == "both" else [panels]
+    figure = Figure(figsize=(1.0 + 4.6 * len(names), 3.8), layout="constrained")
+    grid = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for axes, name in zip(grid, names, strict=True):
+        for i, one in enumerate(summaries):
+            line = one["curves"][name]
+            seeds = "" if one["seeds"] == 1 else f" ({one['seeds']} seeds)"
+            label = f"{one['runs']}{seeds}"
+            axes.plot(line["at"], line["middle"], color=f"C{i}", label=label)
+            if "low" in line:
+                band = (line["at"], line["low"], line["high"])
+                axes.fill_between(*band, color=f"C{i}", alpha=0.2, lw=0)
+        unit = "s" if name == "seconds" else ""
+        axes.xaxis.set_major_formatter(EngFormatter(unit=unit, sep=" " if unit else ""))
+        axes.set_xlabel(_AXES[name])
         axes.grid(alpha=0.3)
-    panels[0].set(xlabel="environment steps", ylabel=metric)
-    panels[1].set(xlabel="seconds")
-    panels[0].legend(fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    grid[0].set_ylabel(_METRICS.get(metric, metric.replace("_", " ")))
+    grid[0].legend(fontsize="small", frameon=False)
+    if title:
+        figure.suptitle(title)
     save_figure(figure, path)

@@ -4,6 +4,8 @@ import array
 import dataclasses
 import math
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -91,12 +93,16 @@ def interquartile_mean(
 
 
 def bootstrap_interval(
-    values: Float[np.ndarray, "runs ..."], *, seed: int = 0
+    values: Float[np.ndarray, "runs ..."],
+    statistic: Callable[..., Any] = interquartile_mean,
+    *,
+    seed: int = 0,
 ) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
-    """Bootstrap interval of the interquartile mean, by percentiles.
+    """Bootstrap interval of a middle over runs, by percentiles.
 
     Args:
         values: One row a run.
+        statistic: From runs, the first axis, to their middle.
         seed: Seed of the resampling.
 
     Returns:
@@ -110,7 +116,7 @@ def bootstrap_interval(
 
     interval = bootstrap(
         (values,),
-        interquartile_mean,
+        lambda values, axis: statistic(np.moveaxis(values, axis, 0)),
         n_resamples=_RESAMPLES,
         confidence_level=_COVERAGE,
         method="percentile",
