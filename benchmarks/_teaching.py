@@ -39,6 +39,7 @@ EXPLORER = dataclasses.replace(
     bounded_answers=True,
     noise_scale=1.0,
     noise_schedule="linear",
+    noise_end=0.0,
 )
 _BATCH = 256
 

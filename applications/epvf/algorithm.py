@@ -75,6 +75,7 @@ class Learned(eqx.Module):
         states: Observations of the last iterations; None where nothing reads them.
         centres: With perturbations of low rank, what they are perturbations of.
         noise_factor: By what σ is multiplied beside its schedule.
+        average: Averages of the policies over the last iterations.
     """
 
     policies: Float[Array, "policies weights"]
@@ -84,6 +85,7 @@ class Learned(eqx.Module):
     states: StatePool | None
     centres: Centres | None
     noise_factor: Float[Array, ""]
+    average: Float[Array, "policies weights"]
 
 
 class Keys(NamedTuple):
@@ -144,6 +146,7 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
             self._empty_pool(),
             centres,
             jnp.ones(()),
+            policies,
         )
         return self.start(learned, key=run_key)
 
@@ -152,11 +155,12 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         return Keys(*jr.split(key, 6))
 
     def propose(self, state: SearchState[Learned], keys: Keys) -> Proposal:
-        """Step 1: θ̃ᵢ = θ + σ εᵢ; beside them θ itself, to see how it stands."""
-        policies, scale = state.learned.policies, self._noise_scale(state)
+        """Step 1: θ̃ᵢ = θ + σ εᵢ; beside them the run's policy, to see how it stands."""
+        policies, scale = state.learned.policies, self._weight_noise(state)
         candidates = self.perturbations.draw(policies, scale, key=keys.noise)
         # The one policy again and again, or the first ones of many.
-        evaluation = policies[jnp.arange(self.config.eval_episodes) % len(policies)]
+        average = state.learned.average
+        evaluation = average[jnp.arange(self.config.eval_episodes) % len(average)]
         return Proposal(candidates, evaluation)
 
     def learn(
@@ -216,11 +220,14 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         }
         if landscape.answer_spread is not None:
             metrics["answer_spread"] = landscape.answer_spread
-        learned = Learned(policies, optimiser, critic, archive, pool, centres, factor)
+        average = self._averaged(state, policies)
+        learned = Learned(
+            policies, optimiser, critic, archive, pool, centres, factor, average
+        )
         return learned, metrics
 
     def policy(self, state: SearchState[Learned]) -> AbstractPolicy:
-        """Returns the unperturbed policy; of many, the one with the highest value.
+        """Returns the averaged policy; of many, the one with the highest value.
 
         For V(s, θ) that is the mean over start states of one batch in the archive.
         """
@@ -229,14 +236,14 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
             count = min(self.config.num_envs, _MOST_STARTS)
             starts = learned.archive.entries.starts[:count, 0]
             value, to_policy = learned.critic.value, self.view.to_policy
-            values = mean_values(value, to_policy, learned.policies, starts)
+            values = mean_values(value, to_policy, learned.average, starts)
             best = jnp.argmax(values).item()
-        chosen = learned.policies[best][None]
+        chosen = learned.average[best][None]
         acting = self.fold_normalisation(chosen, state.observations)[0]
         return narrowed(self.view.to_policy(acting), self.config, best)
 
     def _noise_scale(self, state: SearchState[Learned]) -> Float[Array, ""]:
-        """σ, by which noise is scaled."""
+        """The scale of the noise, in the units of the settings."""
         config = self.config
         scale = schedule(
             config.noise_scale,
@@ -248,10 +255,29 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
             scale(state.iteration), jnp.float32
         )
 
+    def _weight_noise(self, state: SearchState[Learned]) -> Float[Array, ""]:
+        """σ, by which the noise of each weight is scaled."""
+        scale = self._noise_scale(state)
+        if self.config.noise_unit == "weight":
+            return scale
+        return scale / self.view.space.size**0.5
+
+    def _averaged(
+        self, state: SearchState[Learned], policies: Float[Array, "policies weights"]
+    ) -> Float[Array, "policies weights"]:
+        """Averages over the last part of the iterations, the newest policies in them.
+
+        Of t + 1 policies the newest counts 1 / (1 + a t), so that those of about the
+        last a t count.
+        """
+        share = self.config.average * state.iteration.astype(jnp.float32)
+        average = state.learned.average
+        return average + (policies - average) / (1 + share)
+
     def _deviation(self, state: SearchState[Learned]) -> Float[Array, ""]:
         """Standard deviation of the perturbations of a weight."""
         # A schedule ends at 0.
-        scale = jnp.maximum(self._noise_scale(state), 1e-6)
+        scale = jnp.maximum(self._weight_noise(state), 1e-9)
         return scale * self.perturbations.deviation
 
     def _landscape(

@@ -102,7 +102,7 @@ class Config:
     """Where a trusted step goes: along the gradient, by steps of Adam that starts anew,
     or along the natural gradient."""
 
-    trust_radius: Rate = 0.6
+    trust_radius: Rate = 0.3
     """How far a trusted step goes at most: change of what the policy does, in units of
     the change that a perturbation makes."""
 
@@ -147,8 +147,12 @@ class Config:
     rank: Count = 1
     """Rank of these matrices."""
 
-    noise_scale: Rate = 0.1
+    noise_scale: Rate = 0.85
     """Scale of the perturbations, at the start."""
+
+    noise_unit: Literal["weight", "policy"] = "policy"
+    """Whether that is the scale of each weight, or of all together: the root mean square
+    length of a perturbation. A policy of more weights is then perturbed less in each."""
 
     noise_adaptation: Literal["none", "success"] = "none"
     """Whether perturbations widen while more than a fifth of them do better than the
@@ -165,11 +169,16 @@ class Config:
     common_starts: bool = False
     """Let all policies of an iteration start from the same states."""
 
-    noise_schedule: NoiseSchedule = "geometric"
+    noise_schedule: NoiseSchedule = "constant"
     """How that scale goes to --noise-end over the run; constant keeps it."""
 
-    noise_end: Annotated[float, AtLeast(0)] = 0.03
+    noise_end: Annotated[float, AtLeast(0)] = 0.3
     """Scale of the perturbations at the end, unless it stays."""
+
+    average: Annotated[float, AtLeast(0)] = 0.1
+    """Over which last part of the iterations so far policies are averaged. The average
+    is the policy that a run stands for, evaluates and writes; perturbed is the newest
+    one. With 0 both are the same."""
 
     normalise: bool = True
     """Standardise observations by running statistics over the whole population."""
@@ -394,7 +403,10 @@ _PAPER = Config(
     clip="policy",
     noise="uniform",
     noise_scale=0.3,
+    noise_unit="weight",
+    noise_end=0.0,
     noise_schedule="constant",
+    average=0.0,
     iterations=100,
     hidden=(16, 16),
     normalise=False,

@@ -1,7 +1,7 @@
 """Ants told to walk forward at 2 m/s: driven by torques, and by servos."""
 
 import dataclasses
-from typing import final
+from typing import ClassVar, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -63,15 +63,13 @@ class Ant(AbstractMujocoDefinition):
         horizon: The time limit, in control steps of 0.01 s.
     """
 
-    observation_size: int = eqx.field(static=True, init=False, default=34)
-    action_space: Continuous = eqx.field(
-        static=True,
-        init=False,
-        default=Continuous(8 * (-_ACTION_LIMIT,), 8 * (_ACTION_LIMIT,)),
+    observation_size: ClassVar[int] = 34
+    action_space: ClassVar[Continuous] = Continuous(
+        8 * (-_ACTION_LIMIT,), 8 * (_ACTION_LIMIT,)
     )
-    frame_skip: int = eqx.field(static=True, init=False, default=1)
-    derived: tuple[str, ...] = eqx.field(static=True, init=False, default=())
-    facts: TaskFacts = eqx.field(static=True, init=False, default=_FACTS)
+    frame_skip: ClassVar[int] = 1
+    derived: ClassVar[tuple[str, ...]] = ()
+    facts: ClassVar[TaskFacts] = _FACTS
     horizon: int = eqx.field(static=True, default=1000)
 
     def model(self) -> mujoco.MjModel:
@@ -131,15 +129,13 @@ class AntServo(AbstractMujocoDefinition):
         horizon: The time limit, in control steps of 0.02 s.
     """
 
-    observation_size: int = eqx.field(static=True, init=False, default=34)
-    action_space: Continuous = eqx.field(
-        static=True,
-        init=False,
-        default=Continuous(8 * (-_ACTION_LIMIT,), 8 * (_ACTION_LIMIT,)),
+    observation_size: ClassVar[int] = 34
+    action_space: ClassVar[Continuous] = Continuous(
+        8 * (-_ACTION_LIMIT,), 8 * (_ACTION_LIMIT,)
     )
-    frame_skip: int = eqx.field(static=True, init=False, default=4)
-    derived: tuple[str, ...] = eqx.field(static=True, init=False, default=())
-    facts: TaskFacts = eqx.field(static=True, init=False, default=_SERVO_FACTS)
+    frame_skip: ClassVar[int] = 4
+    derived: ClassVar[tuple[str, ...]] = ()
+    facts: ClassVar[TaskFacts] = _SERVO_FACTS
     horizon: int = eqx.field(static=True, default=1000)
 
     def model(self) -> mujoco.MjModel:

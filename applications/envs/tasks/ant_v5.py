@@ -1,6 +1,6 @@
 """Gymnasium's own Ant, with contacts everywhere and a reward for mere speed."""
 
-from typing import final
+from typing import ClassVar, final
 
 import equinox as eqx
 import jax
@@ -49,14 +49,10 @@ class AntV5(AbstractMujocoDefinition):
         integrator: How to integrate; None for Gymnasium's way, RK4.
     """
 
-    action_space: Continuous = eqx.field(
-        static=True, init=False, default=Continuous(8 * (-1.0,), 8 * (1.0,))
-    )
-    frame_skip: int = eqx.field(static=True, init=False, default=5)
-    derived: tuple[str, ...] = eqx.field(
-        static=True, init=False, default=("xpos", "cfrc_ext")
-    )
-    facts: TaskFacts = eqx.field(static=True, init=False, default=_FACTS)
+    action_space: ClassVar[Continuous] = Continuous(8 * (-1.0,), 8 * (1.0,))
+    frame_skip: ClassVar[int] = 5
+    derived: ClassVar[tuple[str, ...]] = ("xpos", "cfrc_ext")
+    facts: ClassVar[TaskFacts] = _FACTS
     horizon: int = eqx.field(static=True, default=1000)
     contact_forces: bool = eqx.field(static=True, default=True)
     survival_bonus: bool = eqx.field(static=True, default=True)

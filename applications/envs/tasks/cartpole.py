@@ -1,7 +1,7 @@
 """CartPole: a pole hinged on a cart, pushed left or right with a constant force."""
 
 import math
-from typing import final
+from typing import ClassVar, final
 
 import equinox as eqx
 import jax
@@ -42,9 +42,9 @@ class CartPole(AbstractTask):
         horizon: The time limit, in steps.
     """
 
-    observation_size: int = eqx.field(static=True, init=False, default=4)
-    action_space: Discrete = eqx.field(static=True, init=False, default=Discrete(2))
-    facts: TaskFacts = eqx.field(static=True, init=False, default=_FACTS)
+    observation_size: ClassVar[int] = 4
+    action_space: ClassVar[Discrete] = Discrete(2)
+    facts: ClassVar[TaskFacts] = _FACTS
     horizon: int = eqx.field(static=True, default=500)
 
     def reset(self, *, key: PRNGKeyArray) -> Float[Array, " 4"]:

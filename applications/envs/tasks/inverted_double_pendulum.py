@@ -1,6 +1,6 @@
 """InvertedDoublePendulum: two poles on a cart, one upon the other."""
 
-from typing import final
+from typing import ClassVar, final
 
 import equinox as eqx
 import jax
@@ -41,15 +41,11 @@ class InvertedDoublePendulum(AbstractMujocoDefinition):
         integrator: How to integrate; None for Gymnasium's way, RK4.
     """
 
-    observation_size: int = eqx.field(static=True, init=False, default=9)
-    action_space: Continuous = eqx.field(
-        static=True, init=False, default=Continuous((-1.0,), (1.0,))
-    )
-    frame_skip: int = eqx.field(static=True, init=False, default=5)
-    derived: tuple[str, ...] = eqx.field(
-        static=True, init=False, default=("site_xpos", "qfrc_constraint")
-    )
-    facts: TaskFacts = eqx.field(static=True, init=False, default=_FACTS)
+    observation_size: ClassVar[int] = 9
+    action_space: ClassVar[Continuous] = Continuous((-1.0,), (1.0,))
+    frame_skip: ClassVar[int] = 5
+    derived: ClassVar[tuple[str, ...]] = ("site_xpos", "qfrc_constraint")
+    facts: ClassVar[TaskFacts] = _FACTS
     horizon: int = eqx.field(static=True, default=1000)
     survival_bonus: bool = eqx.field(static=True, default=True)
     integrator: Integrator | None = eqx.field(static=True, default=None)

@@ -1,6 +1,6 @@
 """InvertedPendulum: a pole on a cart that a motor drives along a rail."""
 
-from typing import final
+from typing import ClassVar, final
 
 import equinox as eqx
 import jax
@@ -39,15 +39,11 @@ class InvertedPendulum(AbstractMujocoDefinition):
         integrator: How to integrate; None for Gymnasium's way, RK4.
     """
 
-    observation_size: int = eqx.field(static=True, init=False, default=4)
-    action_space: Continuous = eqx.field(
-        static=True,
-        init=False,
-        default=Continuous((-_ACTION_LIMIT,), (_ACTION_LIMIT,)),
-    )
-    frame_skip: int = eqx.field(static=True, init=False, default=2)
-    derived: tuple[str, ...] = eqx.field(static=True, init=False, default=())
-    facts: TaskFacts = eqx.field(static=True, init=False, default=_FACTS)
+    observation_size: ClassVar[int] = 4
+    action_space: ClassVar[Continuous] = Continuous((-_ACTION_LIMIT,), (_ACTION_LIMIT,))
+    frame_skip: ClassVar[int] = 2
+    derived: ClassVar[tuple[str, ...]] = ()
+    facts: ClassVar[TaskFacts] = _FACTS
     horizon: int = eqx.field(static=True, default=1000)
     integrator: Integrator | None = eqx.field(static=True, default=None)
 

@@ -1,6 +1,6 @@
 """LQR: a point on a line that is to come to rest, for pictures of value functions."""
 
-from typing import final
+from typing import ClassVar, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -31,11 +31,9 @@ class LQR(AbstractTask):
         horizon: The time limit, in steps.
     """
 
-    observation_size: int = eqx.field(static=True, init=False, default=1)
-    action_space: Continuous = eqx.field(
-        static=True, init=False, default=Continuous((-2 * _LIMIT,), (2 * _LIMIT,))
-    )
-    facts: TaskFacts = eqx.field(static=True, init=False, default=_FACTS)
+    observation_size: ClassVar[int] = 1
+    action_space: ClassVar[Continuous] = Continuous((-2 * _LIMIT,), (2 * _LIMIT,))
+    facts: ClassVar[TaskFacts] = _FACTS
     horizon: int = eqx.field(static=True, default=50)
 
     def reset(self, *, key: PRNGKeyArray) -> Float[Array, " 1"]:

@@ -1,6 +1,6 @@
 """MountainCarContinuous: a car too weak for the hill that it is to climb."""
 
-from typing import final
+from typing import ClassVar, final
 
 import equinox as eqx
 import jax
@@ -37,11 +37,9 @@ class MountainCarContinuous(AbstractTask):
         horizon: The time limit, in steps.
     """
 
-    observation_size: int = eqx.field(static=True, init=False, default=2)
-    action_space: Continuous = eqx.field(
-        static=True, init=False, default=Continuous((-1.0,), (1.0,))
-    )
-    facts: TaskFacts = eqx.field(static=True, init=False, default=_FACTS)
+    observation_size: ClassVar[int] = 2
+    action_space: ClassVar[Continuous] = Continuous((-1.0,), (1.0,))
+    facts: ClassVar[TaskFacts] = _FACTS
     horizon: int = eqx.field(static=True, default=999)
 
     def reset(self, *, key: PRNGKeyArray) -> Float[Array, " 2"]:

@@ -1,6 +1,6 @@
 """Reacher: a two-jointed arm in a plane that is to touch a target."""
 
-from typing import final
+from typing import ClassVar, final
 
 import equinox as eqx
 import jax
@@ -40,13 +40,11 @@ class Reacher(AbstractMujocoDefinition):
         integrator: How to integrate; None for Gymnasium's way, RK4.
     """
 
-    observation_size: int = eqx.field(static=True, init=False, default=10)
-    action_space: Continuous = eqx.field(
-        static=True, init=False, default=Continuous((-1.0, -1.0), (1.0, 1.0))
-    )
-    frame_skip: int = eqx.field(static=True, init=False, default=2)
-    derived: tuple[str, ...] = eqx.field(static=True, init=False, default=("xpos",))
-    facts: TaskFacts = eqx.field(static=True, init=False, default=_FACTS)
+    observation_size: ClassVar[int] = 10
+    action_space: ClassVar[Continuous] = Continuous((-1.0, -1.0), (1.0, 1.0))
+    frame_skip: ClassVar[int] = 2
+    derived: ClassVar[tuple[str, ...]] = ("xpos",)
+    facts: ClassVar[TaskFacts] = _FACTS
     horizon: int = eqx.field(static=True, default=50)
     integrator: Integrator | None = eqx.field(static=True, default=None)
 

@@ -5,7 +5,7 @@ the same way and differ in numbers.
 """
 
 import math
-from typing import final, Literal
+from typing import ClassVar, final, Literal
 
 import equinox as eqx
 import jax
@@ -78,7 +78,7 @@ class Runner(AbstractMujocoDefinition):
     survival_bonus: bool = eqx.field(static=True, default=True)
     integrator: Integrator | None = eqx.field(static=True, default=None)
     facts: TaskFacts = eqx.field(static=True, default=TaskFacts())
-    derived: tuple[str, ...] = eqx.field(static=True, init=False, default=())
+    derived: ClassVar[tuple[str, ...]] = ()
 
     def model(self) -> mujoco.MjModel:
         """Compiles Gymnasium's XML file."""

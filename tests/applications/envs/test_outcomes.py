@@ -1,5 +1,7 @@
 """Outcomes by hand, what is refused, and what settings say of them."""
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -49,15 +51,9 @@ def nothing(task):
 class _Bare(AbstractTask):
     """Shows a speed, but nobody knows how long a step is."""
 
-    observation_size: int = eqx.field(static=True, init=False, default=1)
-    action_space: Continuous = eqx.field(
-        static=True, init=False, default=Continuous((-1.0,), (1.0,))
-    )
-    facts: TaskFacts = eqx.field(
-        static=True,
-        init=False,
-        default=TaskFacts(signals=(Signal("speed", 0, 0.0, 1.0),)),
-    )
+    observation_size: ClassVar[int] = 1
+    action_space: ClassVar[Continuous] = Continuous((-1.0,), (1.0,))
+    facts: ClassVar[TaskFacts] = TaskFacts(signals=(Signal("speed", 0, 0.0, 1.0),))
     horizon: int = eqx.field(static=True, default=4)
 
     def reset(self, *, key):

@@ -12,6 +12,8 @@ from applications.settings import UserError
 
 
 _MODULE = '''
+from typing import ClassVar
+
 import equinox as eqx
 import jax.numpy as jnp
 import mujoco
@@ -23,13 +25,9 @@ from applications.envs.mujoco import AbstractMujocoDefinition
 class Decay(AbstractTask):
     """A number that decays by what the action says; every step earns it."""
 
-    observation_size: int = eqx.field(static=True, init=False, default=1)
-    action_space: Continuous = eqx.field(
-        static=True, init=False, default=Continuous((0.0,), (1.0,))
-    )
-    facts: TaskFacts = eqx.field(
-        static=True, init=False, default=TaskFacts(return_range=(0.0, 9.0))
-    )
+    observation_size: ClassVar[int] = 1
+    action_space: ClassVar[Continuous] = Continuous((0.0,), (1.0,))
+    facts: ClassVar[TaskFacts] = TaskFacts(return_range=(0.0, 9.0))
     horizon: int = eqx.field(static=True, default=9)
 
     def reset(self, *, key):
@@ -46,12 +44,10 @@ class Decay(AbstractTask):
 class Slider(AbstractMujocoDefinition):
     """A block on a rail; every step earns its place."""
 
-    observation_size: int = eqx.field(static=True, init=False, default=2)
-    action_space: Continuous = eqx.field(
-        static=True, init=False, default=Continuous((-1.0,), (1.0,))
-    )
-    frame_skip: int = eqx.field(static=True, init=False, default=2)
-    derived: tuple[str, ...] = eqx.field(static=True, init=False, default=())
+    observation_size: ClassVar[int] = 2
+    action_space: ClassVar[Continuous] = Continuous((-1.0,), (1.0,))
+    frame_skip: ClassVar[int] = 2
+    derived: ClassVar[tuple[str, ...]] = ()
     horizon: int = eqx.field(static=True, default=9)
 
     def model(self):

@@ -57,6 +57,16 @@ def test_ants_step_on_the_c_engine(name):
     assert reward.shape == terminated.shape == ()
 
 
+@pytest.mark.parametrize("name", [*_CLOSED_FORM, *_ON_MJX])
+def test_a_task_keeps_its_form_in_transformations(name):
+    # Equinox counts the fields of an instance. One that has not all of its own may come
+    # out of `jax.tree.map` as something else, which `eqx.filter_jit` refuses.
+    task: Any = make(name, physics="mujoco")
+    own = getattr(task, "definition", task)
+    again = jax.tree.map(lambda leaf: leaf, own)
+    assert jax.tree.structure(own) == jax.tree.structure(again)
+
+
 @pytest.mark.parametrize(
     "name",
     [*_CLOSED_FORM, *(pytest.param(x, marks=pytest.mark.nightly) for x in _ON_MJX)],

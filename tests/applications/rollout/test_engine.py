@@ -1,5 +1,7 @@
 """Engines: which one a task has, iterations on several devices, and cores."""
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -28,11 +30,9 @@ _DEVICES = tuple(jax.devices())
 class _Elsewhere(AbstractEnvironment):
     """A task that nothing here can step."""
 
-    observation_size: int = eqx.field(static=True, init=False, default=1)
-    action_space: Continuous = eqx.field(
-        static=True, init=False, default=Continuous((-1.0,), (1.0,))
-    )
-    horizon: int = eqx.field(static=True, init=False, default=1)
+    observation_size: ClassVar[int] = 1
+    action_space: ClassVar[Continuous] = Continuous((-1.0,), (1.0,))
+    horizon: ClassVar[int] = 1
 
 
 class _Engine(AbstractEngine):

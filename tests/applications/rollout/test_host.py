@@ -1,5 +1,7 @@
 """The engine for environments that are stepped in Python, on one that is worked out."""
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -18,10 +20,8 @@ class _Walk(AbstractEnvironment):
     It starts at its seed modulo 2. The task ends at 3; the environment cuts off at -3.
     """
 
-    observation_size: int = eqx.field(static=True, init=False, default=1)
-    action_space: Continuous = eqx.field(
-        static=True, init=False, default=Continuous((-9.0,), (9.0,))
-    )
+    observation_size: ClassVar[int] = 1
+    action_space: ClassVar[Continuous] = Continuous((-9.0,), (9.0,))
     horizon: int = eqx.field(static=True, default=4)
 
     def seed(self, *, key):

@@ -1,6 +1,7 @@
 """Outcomes on every engine, by hand or from observations that were written down."""
 
 import functools
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -36,15 +37,9 @@ class _Glide(AbstractTask):
     With a speed of exactly 2.5 the reward is not a number.
     """
 
-    observation_size: int = eqx.field(static=True, init=False, default=2)
-    action_space: Continuous = eqx.field(
-        static=True, init=False, default=Continuous((-9.0,), (9.0,))
-    )
-    facts: TaskFacts = eqx.field(
-        static=True,
-        init=False,
-        default=TaskFacts(None, (Signal("speed", 1, 0.0, 1.0),), 0.5),
-    )
+    observation_size: ClassVar[int] = 2
+    action_space: ClassVar[Continuous] = Continuous((-9.0,), (9.0,))
+    facts: ClassVar[TaskFacts] = TaskFacts(None, (Signal("speed", 1, 0.0, 1.0),), 0.5)
     horizon: int = eqx.field(static=True, default=4)
 
     def reset(self, *, key):

@@ -1,6 +1,6 @@
 """Rollouts of tasks so small that every return can be worked out by hand."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import gymnasium
@@ -21,10 +21,8 @@ class _Walk(AbstractTask):
     step of that number, counted from 0.
     """
 
-    observation_size: int = eqx.field(static=True, init=False, default=1)
-    action_space: Continuous = eqx.field(
-        static=True, init=False, default=Continuous((-9.0, -1.0), (9.0, 9.0))
-    )
+    observation_size: ClassVar[int] = 1
+    action_space: ClassVar[Continuous] = Continuous((-9.0, -1.0), (9.0, 9.0))
     horizon: int = eqx.field(static=True, default=4)
     trouble: Literal[
         "state nan", "state inf", "state huge", "unseen nan", "reward nan"

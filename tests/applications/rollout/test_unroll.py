@@ -1,6 +1,7 @@
 """Unrolls of a task so small that every step can be worked out by hand."""
 
 import functools
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -24,10 +25,8 @@ class _Walk(AbstractTask):
     An episode ends once x reaches 3. With x at exactly 2.5 the reward is not a number.
     """
 
-    observation_size: int = eqx.field(static=True, init=False, default=1)
-    action_space: Continuous = eqx.field(
-        static=True, init=False, default=Continuous((-9.0,), (9.0,))
-    )
+    observation_size: ClassVar[int] = 1
+    action_space: ClassVar[Continuous] = Continuous((-9.0,), (9.0,))
     horizon: int = eqx.field(static=True, default=4)
     random_start: bool = eqx.field(static=True, default=False)
 

@@ -1,7 +1,7 @@
 """Both terms of the gradient: on LQR by autodiff, on two states by differences."""
 
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -93,9 +93,9 @@ def test_both_terms_are_the_gradient_of_the_rollout():
 class TwoStates(AbstractTask):
     """Two states, shown one-hot, and two actions; never stepped here."""
 
-    observation_size: int = eqx.field(static=True, init=False, default=2)
-    action_space: Discrete = eqx.field(static=True, init=False, default=Discrete(2))
-    facts: TaskFacts = eqx.field(static=True, init=False, default=TaskFacts())
+    observation_size: ClassVar[int] = 2
+    action_space: ClassVar[Discrete] = Discrete(2)
+    facts: ClassVar[TaskFacts] = TaskFacts()
     horizon: int = eqx.field(static=True, default=1)
 
     def reset(self, *, key):
