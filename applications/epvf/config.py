@@ -151,8 +151,9 @@ class Config:
     """Scale of the perturbations, at the start."""
 
     noise_unit: Literal["weight", "policy"] = "policy"
-    """Whether that is the scale of each weight, or of all together: the root mean square
-    length of a perturbation. A policy of more weights is then perturbed less in each."""
+    """Whether that is the scale of each weight, or of all together: the root mean
+    square length of a perturbation. The more weights a policy has, the less is each
+    then perturbed."""
 
     noise_adaptation: Literal["none", "success"] = "none"
     """Whether perturbations widen while more than a fifth of them do better than the
