@@ -116,6 +116,7 @@ def test_policies_of_several_sizes():
         representation="probing",
         num_probes=3,
         step="adam",
+        normalise=False,
         **_SMALL,
     )
     algorithm = EPVF(make("cartpole", horizon=60), config)
