@@ -20,11 +20,8 @@ from _teaching import explore, fit_value, new_policies, teach
 from matplotlib.figure import Figure
 
 
-TASKS: dict[str, dict[str, Any]] = {
-    "cartpole": {},
-    "swimmer": {"normalise": True, "iterations": 60},
-    "hopper": {"normalise": True, "iterations": 100},
-}
+# By task, settings of the run other than `EXPLORER`'s.
+TASKS: dict[str, dict[str, Any]] = {"cartpole": {}}
 _CRITICS = ("learned", "frozen", "shuffled")
 _SHAPES = {"16-16": (16, 16), "64-64": (64, 64), "linear": ()}
 _NEW, _EPISODES, _CHECKS, _EVERY = 4, 5, 16, 40
