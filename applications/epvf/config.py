@@ -147,7 +147,7 @@ class Config:
     rank: Count = 1
     """Rank of these matrices."""
 
-    noise_scale: Rate = 0.85
+    noise_scale: Rate = 1.25
     """Scale of the perturbations, at the start."""
 
     noise_unit: Literal["weight", "policy"] = "policy"
@@ -188,7 +188,7 @@ class Config:
     """Episodes of each perturbed policy in each iteration."""
 
     eval_episodes: Count = 8
-    """Extra rollouts of the unperturbed policy, to watch it; not learned from."""
+    """Extra rollouts of the averaged policy, to watch it; not learned from."""
 
     chunk: OptionalCount = None
     """Policies simulated at once, to bound the memory. All of them unless given."""
@@ -428,5 +428,10 @@ PRESETS = {
         iterations=2000,
         eval_episodes=1,
         archive=4,
+        # Each of 280 weights by 0.2 at the start and by 0.05 at the end.
+        noise_scale=3.35,
+        noise_schedule="geometric",
+        noise_end=0.84,
+        trust_radius=0.6,
     ),
 }

@@ -13,7 +13,7 @@ from applications.training.storage import Row
 _CURVES = (
     ("return_perturbed_max", "best of the perturbed policies", "0.75"),
     ("return_perturbed_mean", "mean of the perturbed policies", "tab:blue"),
-    ("return_policy", "unperturbed policy", "tab:orange"),
+    ("return_policy", "the policy", "tab:orange"),
 )
 # More than a picture has columns.
 _POINTS = 4000
