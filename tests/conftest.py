@@ -57,8 +57,8 @@ hypothesis.settings.register_profile("nightly", deadline=None, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("WSL_TEST_PROFILE", "fast"))
 
 
-# Of the 65,530 that Linux allows a process.
-_MAPPINGS = 30_000
+# Of the 65,530 that Linux allows a process, and bytes that a worker may hold.
+_MAPPINGS, _RESIDENT = 30_000, 3 << 30
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -72,13 +72,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def _free_what_was_compiled() -> Iterator[None]:
-    """Lets go of compiled functions before they hold too many memory mappings.
+    """Lets go of compiled functions before they hold too much.
 
-    XLA crashes when a process may have no more of them.
+    XLA crashes when a process may have no more memory mappings; several workers share
+    the memory of a machine.
     """
     yield
-    maps = Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > _MAPPINGS:
+    process = Path("/proc/self")
+    if not process.exists():
+        return
+    maps = (process / "maps").read_bytes().count(b"\n")
+    pages = int((process / "statm").read_text().split()[1])
+    if maps > _MAPPINGS or pages * os.sysconf("SC_PAGE_SIZE") > _RESIDENT:
         jax.clear_caches()
         gc.collect()
 
