@@ -248,7 +248,7 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         scale = schedule(
             config.noise_scale,
             config.noise_schedule,
-            config.iterations,
+            max(round(config.noise_until * config.iterations), 1),
             end=config.noise_end,
         )
         return state.learned.noise_factor * jnp.asarray(

@@ -10,11 +10,13 @@ from applications.policies import check_policy
 from applications.search import NoiseLaw, NoiseShape
 from applications.settings import (
     AtLeast,
+    AtMost,
     check_settings,
     Count,
     OptionalCount,
     OptionalLevels,
     OptionalRate,
+    Positive,
     Rate,
     UserError,
     Widths,
@@ -147,7 +149,7 @@ class Config:
     rank: Count = 1
     """Rank of these matrices."""
 
-    noise_scale: Rate = 1.25
+    noise_scale: Rate = 1.5
     """Scale of the perturbations, at the start."""
 
     noise_unit: Literal["weight", "policy"] = "policy"
@@ -170,11 +172,14 @@ class Config:
     common_starts: bool = False
     """Let all policies of an iteration start from the same states."""
 
-    noise_schedule: NoiseSchedule = "constant"
-    """How that scale goes to --noise-end over the run; constant keeps it."""
+    noise_schedule: NoiseSchedule = "geometric"
+    """How that scale goes to --noise-end; constant keeps it."""
 
-    noise_end: Annotated[float, AtLeast(0)] = 0.3
+    noise_end: Annotated[float, AtLeast(0)] = 0.85
     """Scale of the perturbations at the end, unless it stays."""
+
+    noise_until: Annotated[float, Positive(), AtMost(1)] = 0.25
+    """Share of the iterations after which the scale is --noise-end."""
 
     average: Annotated[float, AtLeast(0)] = 0.1
     """Over which last part of the iterations so far policies are averaged. The average
@@ -406,6 +411,7 @@ _PAPER = Config(
     noise_scale=0.3,
     noise_unit="weight",
     noise_end=0.0,
+    noise_until=1.0,
     noise_schedule="constant",
     average=0.0,
     iterations=100,
@@ -432,6 +438,7 @@ PRESETS = {
         noise_scale=3.35,
         noise_schedule="geometric",
         noise_end=0.84,
+        noise_until=1.0,
         trust_radius=0.6,
     ),
 }
