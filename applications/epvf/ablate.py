@@ -59,10 +59,12 @@ ABLATIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "newest policy": ("--average", "0"),
         "noise of 0.1 for each weight": (
             *("--noise-scale", "0.1", "--noise-unit", "weight"),
+            *("--noise-schedule", "constant"),
         ),
-        "noise of 0.6": ("--noise-scale", "0.6"),
-        "noise of 2.5": ("--noise-scale", "2.5"),
-        "noise narrows": ("--noise-schedule", "geometric"),
+        "noise of 0.85 from the start": ("--noise-scale", "0.85"),
+        "noise of 3 at the start": ("--noise-scale", "3"),
+        "noise stays wide": ("--noise-schedule", "constant"),
+        "noise narrows to the end": ("--noise-until", "1"),
         "noise by success": ("--noise-adaptation", "success"),
         "noise by weight": ("--noise-shape", "weight"),
         "noise by weight, clip 0.1": (

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from applications.envs import make
-from applications.epvf.config import Config, PRESETS
+from applications.epvf import Config, EPVF
+from applications.epvf.config import PRESETS
 from tests.applications.epvf.helpers import (
     AIM,
     AVOID,
@@ -125,6 +126,14 @@ def test_noise_schedule(getkey):
     later = eqx.tree_at(lambda s: s.iteration, state, jnp.asarray(5, jnp.int32))
     half = perturbed(algorithm, later, key) - state.learned.policies
     np.testing.assert_allclose(half, full / 2, atol=1e-6)
+    # Done in half of the run: nothing is left in the middle.
+    settings = dataclasses.replace(config, noise_until=0.5)
+    settled = perturbed(EPVF(AIM, settings), later, key) - state.learned.policies
+    np.testing.assert_allclose(settled, 0, atol=1e-6)
+    # Of the length of a whole policy each weight has a part.
+    settings = dataclasses.replace(config, noise_unit="policy")
+    part = perturbed(EPVF(AIM, settings), state, key) - state.learned.policies
+    np.testing.assert_allclose(part, full / full.shape[1] ** 0.5, rtol=1e-5)
 
 
 def test_correlation_is_from_before_the_fit():
