@@ -235,7 +235,8 @@ def test_breaking_off_is_not_a_way_to_a_high_return(targets, start_states):
 
 def test_nothing_is_learned_from_an_iteration_in_which_all_break():
     algorithm, state = start(CLIFF, _config(noise_scale=0.01))
-    state = eqx.tree_at(lambda s: s.learned.policies, state, jnp.asarray([[0.9, 0.9]]))
+    where = lambda s: (s.learned.policies, s.learned.average)
+    state = eqx.tree_at(where, state, 2 * (jnp.asarray([[0.9, 0.9]]),))
     after, metrics = step(algorithm, state)
     assert metrics["nan_episodes"] == 34
     assert metrics["env_steps"] == 32
