@@ -59,12 +59,10 @@ ABLATIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "newest policy": ("--average", "0"),
         "noise of 0.1 for each weight": (
             *("--noise-scale", "0.1", "--noise-unit", "weight"),
-            *("--noise-schedule", "constant"),
         ),
-        "noise of 0.85 from the start": ("--noise-scale", "0.85"),
-        "noise of 3 at the start": ("--noise-scale", "3"),
-        "noise stays wide": ("--noise-schedule", "constant"),
-        "noise narrows to the end": ("--noise-until", "1"),
+        "half the noise": ("--noise-scale", "1"),
+        "twice the noise": ("--noise-scale", "4.2"),
+        "noise narrows": ("--noise-schedule", "geometric"),
         "noise by success": ("--noise-adaptation", "success"),
         "noise by weight": ("--noise-shape", "weight"),
         "noise by weight, clip 0.1": (

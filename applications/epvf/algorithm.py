@@ -59,6 +59,11 @@ from applications.values import (
 )
 
 
+# With how many weights, to this power, the scale of the noise is shared out. Chosen on
+# locomotion tasks with linear policies of 18 to 280 weights. Perturbations would be as
+# long for all policies with 1/2; with the distance to the best policy given, the best
+# length falls as with 1 (Rechenberg, 1973).
+_SHARE = 2 / 3
 # With many policies, start states over which V(s, θ) is averaged, at most.
 _MOST_STARTS = 64
 
@@ -260,7 +265,7 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         scale = self._noise_scale(state)
         if self.config.noise_unit == "weight":
             return scale
-        return scale / self.view.space.size**0.5
+        return scale / self.view.space.size**_SHARE
 
     def _averaged(
         self, state: SearchState[Learned], policies: Float[Array, "policies weights"]

@@ -149,13 +149,12 @@ class Config:
     rank: Count = 1
     """Rank of these matrices."""
 
-    noise_scale: Rate = 1.5
+    noise_scale: Rate = 2.1
     """Scale of the perturbations, at the start."""
 
     noise_unit: Literal["weight", "policy"] = "policy"
-    """Whether that is the scale of each weight, or of all together: the root mean
-    square length of a perturbation. The more weights a policy has, the less is each
-    then perturbed."""
+    """Whether that is the scale of each weight, or of a whole policy, whose weights
+    share it: each has it over their number to the power of 2/3."""
 
     noise_adaptation: Literal["none", "success"] = "none"
     """Whether perturbations widen while more than a fifth of them do better than the
@@ -172,13 +171,13 @@ class Config:
     common_starts: bool = False
     """Let all policies of an iteration start from the same states."""
 
-    noise_schedule: NoiseSchedule = "geometric"
+    noise_schedule: NoiseSchedule = "constant"
     """How that scale goes to --noise-end; constant keeps it."""
 
-    noise_end: Annotated[float, AtLeast(0)] = 0.85
+    noise_end: Annotated[float, AtLeast(0)] = 1.0
     """Scale of the perturbations at the end, unless it stays."""
 
-    noise_until: Annotated[float, Positive(), AtMost(1)] = 0.25
+    noise_until: Annotated[float, Positive(), AtMost(1)] = 1.0
     """Share of the iterations after which the scale is --noise-end."""
 
     average: Annotated[float, AtLeast(0)] = 0.1
@@ -411,7 +410,6 @@ _PAPER = Config(
     noise_scale=0.3,
     noise_unit="weight",
     noise_end=0.0,
-    noise_until=1.0,
     noise_schedule="constant",
     average=0.0,
     iterations=100,
@@ -435,10 +433,9 @@ PRESETS = {
         eval_episodes=1,
         archive=4,
         # Each of 280 weights by 0.2 at the start and by 0.05 at the end.
-        noise_scale=3.35,
+        noise_scale=8.6,
         noise_schedule="geometric",
-        noise_end=0.84,
-        noise_until=1.0,
+        noise_end=2.1,
         trust_radius=0.6,
     ),
 }

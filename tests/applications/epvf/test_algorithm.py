@@ -130,10 +130,10 @@ def test_noise_schedule(getkey):
     settings = dataclasses.replace(config, noise_until=0.5)
     settled = perturbed(EPVF(AIM, settings), later, key) - state.learned.policies
     np.testing.assert_allclose(settled, 0, atol=1e-6)
-    # Of the length of a whole policy each weight has a part.
+    # Of that of a whole policy each weight has a part.
     settings = dataclasses.replace(config, noise_unit="policy")
     part = perturbed(EPVF(AIM, settings), state, key) - state.learned.policies
-    np.testing.assert_allclose(part, full / full.shape[1] ** 0.5, rtol=1e-5)
+    np.testing.assert_allclose(part, full / full.shape[1] ** (2 / 3), rtol=1e-5)
 
 
 def test_correlation_is_from_before_the_fit():
