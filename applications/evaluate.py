@@ -11,6 +11,7 @@ import numpy as np
 import tyro
 
 from applications.envs import (
+    check_film,
     outcome_name,
     render,
     with_outcome,
@@ -53,7 +54,7 @@ class EvaluateArgs:
     """Distance to the goal of sparse-goal."""
 
     render: Path | None = None
-    """Draw one episode to this .webp file (tasks with a MuJoCo model)."""
+    """Draw one episode to this .webp, .gif or .mp4 file."""
 
 
 @exit_on_user_error
@@ -70,14 +71,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         EvaluateArgs, prog="python -m applications.evaluate", args=arguments
     )
     check_settings(asked)
-    if asked.render is not None and asked.render.suffix != ".webp":
-        raise UserError(f"--render {asked.render} must end in .webp.")
     if asked.render is not None:
         check_output(asked.render, "--render")
     if asked.render is not None and sys.platform == "linux":
         # Asks MuJoCo, before its import, for a context that needs no display.
         os.environ.setdefault("MUJOCO_GL", "egl")
     task, policy = open_policy(asked.path)
+    if asked.render is not None:
+        try:
+            check_film(task, asked.render)
+        except ValueError as error:
+            raise UserError(f"--render: {error}") from error
     name = asked.outcome or outcome_name(task)
     if asked.outcome is not None or asked.goal is not None:
         try:

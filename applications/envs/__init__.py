@@ -24,7 +24,7 @@ from applications.envs._registry import (
     PhysicsEngine as PhysicsEngine,
     resolve_physics as resolve_physics,
 )
-from applications.envs._render import render as render
+from applications.envs._render import check_film as check_film, render as render
 from applications.envs._settings import TaskSettings as TaskSettings
 from applications.envs._spaces import (
     ActionSpace as ActionSpace,

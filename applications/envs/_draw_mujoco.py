@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 _SKY_ABOVE, _SKY_BELOW = np.array([150, 190, 230]), np.array([238, 243, 248])
 _FLOOR = np.array([0.72, 0.75, 0.78, 1.0], np.float32)
 # Of the extent of a model: how far the camera is, and how far the floor reaches.
-_AWAY, _WIDE = 2.2, 40.0
+_AWAY, _WIDE = 1.5, 40.0
 _ELEVATION, _AZIMUTH = -18.0, 90.0
 
 
@@ -107,6 +107,8 @@ def _floor_of(model: Any) -> Callable[[Any], None]:
             np.eye(3).ravel(),
             _FLOOR,
         )
+        # Else it has no number where the sky is told from what is before it.
+        geom.segid, geom.objid = scene.ngeom, 0
         scene.ngeom += 1
 
     return add

@@ -1,3 +1,4 @@
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -12,82 +13,138 @@ from applications.envs._task import AbstractEnvironment
 
 
 _Policy: TypeAlias = Callable[[Float[Array, " observation"]], Float[Array, " outputs"]]
+Pictures: TypeAlias = list[np.ndarray]
+
+FILMS = (".webp", ".gif", ".mp4")
 _FRAMES_PER_SECOND = 25
-_HEIGHT, _WIDTH = 240, 320
+_HEIGHT, _WIDTH = 480, 640
+
+
+def check_film(task: AbstractEnvironment, path: Path) -> None:
+    """Checks that a task can be drawn to a file, before any episode is run.
+
+    Args:
+        task: The task.
+        path: The file.
+
+    Raises:
+        ValueError: If the file has another suffix, what writes it is missing, or the
+            task has no pictures.
+    """
+    if path.suffix not in FILMS:
+        raise ValueError(f"{path} must end in {', '.join(FILMS)}.")
+    if path.suffix == ".mp4":
+        try:
+            importlib.import_module("imageio_ffmpeg")
+        except ImportError as error:
+            raise ValueError(
+                f"{path} needs a video encoder: pip install imageio imageio-ffmpeg, or "
+                "let the name end in .webp or .gif."
+            ) from error
+    _drawer(task)
 
 
 def render(
     task: AbstractEnvironment, policy: _Policy, path: Path, *, key: PRNGKeyArray
 ) -> None:
-    """Draws one episode as an animated picture, without a display.
+    """Draws one episode as a film of 640 by 480 pixels, without a display.
 
     MuJoCo draws through EGL when the environment variable `MUJOCO_GL` was set to
-    `egl` before `mujoco` was imported. An environment of Gymnasium draws itself.
+    `egl` before `mujoco` was imported. An environment of Gymnasium draws itself. A task
+    in JAX draws itself if it has a method `draw(state, height, width)`, from one state
+    to an array `(height, width, 3)` of bytes.
 
     Args:
-        task: A task with a MuJoCo model, or a `GymnasiumEnvironment`.
+        task: The task.
         policy: The policy.
-        path: The `.webp` file to write.
+        path: The `.webp`, `.gif` or `.mp4` file to write.
         key: Draws the start state.
 
     Raises:
-        ValueError: If the task cannot be drawn, or the file has another suffix.
+        ValueError: As `check_film`.
         RuntimeError: If there is no way to draw here.
     """
-    if path.suffix != ".webp":
-        raise ValueError(f"{path} must end in .webp.")
+    check_film(task, path)
+    task, _ = split_outcome(task)
+    pictures, seconds = _drawer(task)(task, policy, key=key)
+    if path.suffix == ".mp4":
+        _write_video(path, pictures, seconds)
+        return
     # Slow to import, and needed only here.
     from PIL import Image
 
-    from applications.envs.adapters import GymnasiumEnvironment
-    from applications.envs.mujoco import AbstractMujocoTask
-
-    task, _ = split_outcome(task)
-    if isinstance(task, AbstractMujocoTask):
-        pictures, seconds = _draw_mujoco(task, policy, key=key)
-    elif isinstance(task, GymnasiumEnvironment):
-        pictures, seconds = _draw_gymnasium(task, policy, key=key)
-    else:
-        raise ValueError(f"{type(task).__name__} has no MuJoCo model to draw.")
     first, *others = (Image.fromarray(picture) for picture in pictures)
+    options = {"quality": 70} if path.suffix == ".webp" else {}
     first.save(
         path,
         save_all=True,
         append_images=others,
         duration=round(1000 * seconds),
         loop=0,
-        quality=70,
+        **options,
     )
+
+
+def _write_video(path: Path, pictures: Pictures, seconds: float) -> None:
+    ffmpeg: Any = importlib.import_module("imageio_ffmpeg")
+    height, width, _ = pictures[0].shape
+    writer = ffmpeg.write_frames(
+        str(path), (width, height), fps=1 / seconds, macro_block_size=2
+    )
+    writer.send(None)
+    for picture in pictures:
+        writer.send(np.ascontiguousarray(picture))
+    writer.close()
+
+
+def _drawer(task: AbstractEnvironment) -> Callable[..., tuple[Pictures, float]]:
+    """What draws episodes of a task."""
+    from applications.envs.adapters import GymnasiumEnvironment
+    from applications.envs.mujoco import AbstractMujocoTask
+
+    task, _ = split_outcome(task)
+    if isinstance(task, AbstractMujocoTask):
+        return _draw_mujoco
+    if isinstance(task, GymnasiumEnvironment):
+        return _draw_gymnasium
+    if hasattr(task, "draw"):
+        return _draw_itself
+    raise ValueError(
+        f"{type(task).__name__} cannot be drawn: it has neither a MuJoCo model nor a "
+        "method draw(state, height, width)."
+    )
+
+
+def _draw_itself(
+    task: Any, policy: _Policy, *, key: PRNGKeyArray
+) -> tuple[Pictures, float]:
+    """Pictures of an episode, and how many seconds each of them lasts."""
+    act, step = _acting(task, policy), eqx.filter_jit(task.step)
+    control_step = task.facts.control_step or 1 / _FRAMES_PER_SECOND
+    every = max(1, round(1 / (_FRAMES_PER_SECOND * control_step)))
+    state, pictures = task.reset(key=key), []
+    for i in range(task.horizon):
+        if i % every == 0:
+            pictures.append(task.draw(state, _HEIGHT, _WIDTH))
+        state, _, terminated = step(state, act(task.observe(state)))
+        if terminated:
+            break
+    pictures.append(task.draw(state, _HEIGHT, _WIDTH))
+    return pictures, every * control_step
 
 
 def _draw_mujoco(
     task: Any, policy: _Policy, *, key: PRNGKeyArray
-) -> tuple[list[np.ndarray], float]:
+) -> tuple[Pictures, float]:
     """Pictures of an episode, and how many seconds each of them lasts."""
-    import mujoco
-
+    from applications.envs._draw_mujoco import draw_mujoco
     from applications.envs.native import NativeTask
 
     model = task.definition.model()
-    data = mujoco.MjData(model)
     control_step = model.opt.timestep * task.definition.frame_skip
     every = max(1, round(1 / (_FRAMES_PER_SECOND * control_step)))
     positions = _positions(NativeTask(task.definition), policy, key=key)
-    try:
-        renderer = mujoco.Renderer(model, _HEIGHT, _WIDTH)
-    except Exception as error:  # each GL backend has errors of its own
-        raise RuntimeError(
-            f"MuJoCo cannot draw here ({error}). On Debian: apt-get install libegl1 "
-            "libegl-mesa0 libgl1-mesa-dri, and set MUJOCO_GL=egl."
-        ) from error
-    pictures = []
-    with renderer:
-        for qpos in positions[::every]:
-            data.qpos[:] = qpos
-            mujoco.mj_forward(model, data)
-            renderer.update_scene(data, camera=0 if model.ncam else -1)
-            pictures.append(renderer.render())
-    return pictures, every * control_step
+    return draw_mujoco(model, positions[::every], _HEIGHT, _WIDTH), every * control_step
 
 
 def _positions(task: Any, policy: _Policy, *, key: PRNGKeyArray) -> list[np.ndarray]:
@@ -113,7 +170,7 @@ def _acting(task: Any, policy: _Policy) -> Callable[..., Any]:
 
 def _draw_gymnasium(
     task: Any, policy: _Policy, *, key: PRNGKeyArray
-) -> tuple[list[np.ndarray], float]:
+) -> tuple[Pictures, float]:
     """Pictures of an episode, and how many seconds each of them lasts."""
     import gymnasium
 

@@ -58,7 +58,7 @@ class AbstractMujocoDefinition(eqx.Module):
         frame_skip: Simulation steps in one control step.
         derived: Names of arrays of `mjData`, beside the state, that the task reads.
         facts: What is known of the task beside that: nothing, unless a definition says
-            so in a static field of its own.
+            so in a class variable of its own.
     """
 
     # Not annotated: a dataclass would put it before all fields of those that say more.

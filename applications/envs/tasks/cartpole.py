@@ -6,8 +6,10 @@ from typing import ClassVar, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
 
+from applications.envs._canvas import ACCENT, BODY, Canvas, DARK, GROUND, LINE
 from applications.envs._facts import Signal, TaskFacts
 from applications.envs._spaces import Discrete
 from applications.envs._task import AbstractTask
@@ -89,3 +91,31 @@ class CartPole(AbstractTask):
             jnp.abs(after[2]) > _ANGLE_LIMIT
         )
         return after, jnp.ones_like(position), terminated
+
+    def draw(
+        self, state: Float[Array, " 4"], height: int, width: int
+    ) -> UInt8[np.ndarray, "height width 3"]:
+        """Draws a state.
+
+        Args:
+            state: Position, velocity, angle, angular velocity.
+            height: Of the picture, in pixels.
+            width: Likewise.
+
+        Returns:
+            The picture.
+        """
+        x, _, angle, _ = map(float, state)
+        edge = _POSITION_LIMIT + 0.3
+        canvas = Canvas(height, width, left=-edge, right=edge, bottom=-1.2)
+        canvas.polygon([(-9.0, -9.0), (9.0, -9.0), (9.0, -0.25), (-9.0, -0.25)], GROUND)
+        canvas.line([(-_POSITION_LIMIT, -0.25), (_POSITION_LIMIT, -0.25)], 0.03, LINE)
+        for wheel in (x - 0.18, x + 0.18):
+            canvas.disc((wheel, -0.16), 0.08, DARK)
+        left, right = x - 0.32, x + 0.32
+        canvas.polygon([(left, -0.12), (right, -0.12), (right, 0.1), (left, 0.1)], BODY)
+        length = 2 * _HALF_LENGTH
+        tip = (x + length * math.sin(angle), length * math.cos(angle))
+        canvas.line([(x, 0.0), tip], 0.09, ACCENT)
+        canvas.disc((x, 0.0), 0.05, DARK)
+        return canvas.array()

@@ -1,12 +1,15 @@
 """MountainCarContinuous: a car too weak for the hill that it is to climb."""
 
-from typing import ClassVar, final
+import math
+from typing import Any, ClassVar, final
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, UInt8
 
+from applications.envs._canvas import ACCENT, BODY, Canvas, DARK, GROUND, LINE
 from applications.envs._facts import TaskFacts
 from applications.envs._spaces import Continuous
 from applications.envs._task import AbstractTask
@@ -74,3 +77,47 @@ class MountainCarContinuous(AbstractTask):
         terminated = (position >= _GOAL) & (velocity >= 0)
         reward = 100.0 * terminated.astype(state.dtype) - 0.1 * action[0] ** 2
         return jnp.stack([position, velocity]), reward, terminated
+
+    def draw(
+        self, state: Float[Array, " 2"], height: int, width: int
+    ) -> UInt8[np.ndarray, "height width 3"]:
+        """Draws a state.
+
+        Args:
+            state: Position and velocity.
+            height: Of the picture, in pixels.
+            width: Likewise.
+
+        Returns:
+            The picture.
+        """
+        x = float(state[0])
+        canvas = Canvas(height, width, left=-1.25, right=0.65, bottom=-0.1)
+        xs = np.linspace(-1.3, 0.7, 200)
+        hill = list(zip(xs.tolist(), _height(xs).tolist(), strict=True))
+        canvas.polygon([(-1.3, -1.0), *hill, (0.7, -1.0)], GROUND)
+        canvas.line(hill, 0.012, LINE)
+        foot = float(_height(_GOAL))
+        canvas.line([(_GOAL, foot), (_GOAL, foot + 0.18)], 0.01, DARK)
+        flag = [(_GOAL, foot + 0.18), (_GOAL + 0.09, foot + 0.15), (_GOAL, foot + 0.12)]
+        canvas.polygon(flag, ACCENT)
+        # Along the slope, and away from it.
+        angle = math.atan(3 * 0.45 * math.cos(3 * x))
+        along, away = (
+            (math.cos(angle), math.sin(angle)),
+            (-math.sin(angle), math.cos(angle)),
+        )
+        at = lambda a, b: (
+            x + a * along[0] + b * away[0],
+            float(_height(x)) + a * along[1] + b * away[1],
+        )
+        corners = ((-0.07, 0.03), (0.07, 0.03), (0.05, 0.09), (-0.05, 0.09))
+        canvas.polygon([at(*corner) for corner in corners], BODY)
+        for wheel in (-0.04, 0.04):
+            canvas.disc(at(wheel, 0.025), 0.022, DARK)
+        return canvas.array()
+
+
+def _height(x: Any) -> Any:
+    """Of the hill, as Gymnasium draws it."""
+    return 0.45 * np.sin(3 * x) + 0.55

@@ -372,11 +372,16 @@ def test_ant_and_its_picture(tmp_path):
         assert not picture.exists()
 
 
-def test_evaluate_without_a_model_to_draw(run, tmp_path, capsys):
+def test_evaluate_draws_and_says_what_it_cannot(run, tmp_path, capsys):
     picture = tmp_path / "x.webp"
-    assert evaluate.main([str(run), "--render", str(picture)]) == 2
-    assert "CartPole has no MuJoCo model to draw" in capsys.readouterr().err
-    assert not picture.exists()
+    command = [str(run), "--episodes", "1", "--render"]
+    assert evaluate.main([*command, str(picture)]) == 0
+    assert picture.read_bytes()[8:12] == b"WEBP"
+    capsys.readouterr()
+    assert evaluate.main([*command, str(tmp_path / "x.avi")]) == 2
+    said = capsys.readouterr()
+    # Before any episode is run.
+    assert "must end in .webp, .gif, .mp4" in said.err and "Mean return" not in said.out
 
 
 def test_evaluate_bad_arguments(run, tmp_path, capsys):
