@@ -104,7 +104,7 @@ class Config:
     """Where a trusted step goes: along the gradient, by steps of Adam that starts anew,
     or along the natural gradient."""
 
-    trust_radius: Rate = 0.3
+    trust_radius: Rate = 0.6
     """How far a trusted step goes at most: change of what the policy does, in units of
     the change that a perturbation makes."""
 
@@ -149,10 +149,10 @@ class Config:
     rank: Count = 1
     """Rank of these matrices."""
 
-    noise_scale: Rate = 2.1
+    noise_scale: Rate = 0.1
     """Scale of the perturbations, at the start."""
 
-    noise_unit: Literal["weight", "policy"] = "policy"
+    noise_unit: Literal["weight", "policy"] = "weight"
     """Whether that is the scale of each weight, or of a whole policy, whose weights
     share it: each has it over their number to the power of 2/3."""
 
@@ -171,16 +171,16 @@ class Config:
     common_starts: bool = False
     """Let all policies of an iteration start from the same states."""
 
-    noise_schedule: NoiseSchedule = "constant"
+    noise_schedule: NoiseSchedule = "geometric"
     """How that scale goes to --noise-end; constant keeps it."""
 
-    noise_end: Annotated[float, AtLeast(0)] = 1.0
+    noise_end: Annotated[float, AtLeast(0)] = 0.03
     """Scale of the perturbations at the end, unless it stays."""
 
     noise_until: Annotated[float, Positive(), AtMost(1)] = 1.0
     """Share of the iterations after which the scale is --noise-end."""
 
-    average: Annotated[float, AtLeast(0)] = 0.1
+    average: Annotated[float, AtLeast(0)] = 0.0
     """Over which last part of the iterations so far policies are averaged. The average
     is the policy that a run stands for, evaluates and writes; perturbed is the newest
     one. With 0 both are the same."""
@@ -408,10 +408,7 @@ _PAPER = Config(
     clip="policy",
     noise="uniform",
     noise_scale=0.3,
-    noise_unit="weight",
-    noise_end=0.0,
     noise_schedule="constant",
-    average=0.0,
     iterations=100,
     hidden=(16, 16),
     normalise=False,
@@ -432,10 +429,7 @@ PRESETS = {
         iterations=2000,
         eval_episodes=1,
         archive=4,
-        # Each of 280 weights by 0.2 at the start and by 0.05 at the end.
-        noise_scale=8.6,
-        noise_schedule="geometric",
-        noise_end=2.1,
-        trust_radius=0.6,
+        noise_scale=0.2,
+        noise_end=0.05,
     ),
 }
