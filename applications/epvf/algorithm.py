@@ -275,6 +275,8 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         Of t + 1 policies the newest counts 1 / (1 + a t), so that those of about the
         last a t count.
         """
+        if not self.config.average:
+            return policies
         share = self.config.average * state.iteration.astype(jnp.float32)
         average = state.learned.average
         return average + (policies - average) / (1 + share)
