@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -44,7 +45,8 @@ def infer_weight_space(fn_or_module: Any, *example_inputs: PyTree) -> WeightSpac
         fixed names `f0, f1, ...`, in order of appearance.
 
     Raises:
-        ValueError: If what is given cannot be called, or has no weights.
+        ValueError: If what is given cannot be called on the inputs, has no weights, or
+            returns no arrays.
 
     Examples:
         >>> import equinox as eqx, jax, jax.numpy as jnp, wsl
@@ -103,6 +105,11 @@ def _arguments(
             f"{type(fn_or_module).__name__}. If it is only weights, give the function "
             "that uses them, and them as its first input."
         )
+    if isinstance(fn_or_module, type):
+        raise ValueError(
+            f"{fn_or_module.__name__} is a class; give a model that was made of it, or "
+            "a function and the weights as its first input."
+        )
     if _has_weights(fn_or_module):
         return (lambda module, *inputs: module(*inputs)), fn_or_module, example_inputs
     hidden = [inspect.unwrap(fn_or_module)]
@@ -114,6 +121,17 @@ def _arguments(
             "Use `eqx.filter_vmap(model)` and its like in place of `jax.vmap(model)`, "
             "`eqx.Partial` in place of `functools.partial`, or make the weights the "
             "first input of a function."
+        )
+    held = {
+        str(leaf.dtype)
+        for leaf in jax.tree.leaves(fn_or_module)
+        if _is_array(leaf) and not isinstance(fn_or_module, eqx.Partial)
+    }
+    if held and isinstance(fn_or_module, eqx.Module):
+        raise ValueError(
+            f"The arrays of this {type(fn_or_module).__name__} have dtype "
+            f"{', '.join(sorted(held))}; weights are real floating-point numbers. Cast "
+            "them, or wrap the module in a function whose first input is the weights."
         )
     if not example_inputs or not _has_weights(example_inputs[0]):
         raise ValueError(
@@ -145,7 +163,44 @@ def _trace(
         outputs = fn(weights, *eqx.combine(dynamic, static[1]))
         return jax.tree.leaves(eqx.filter(outputs, eqx.is_array))
 
-    return jax.make_jaxpr(flat)(*arrays)
+    try:
+        jaxpr = jax.make_jaxpr(flat)(*arrays)
+    except (TypeError, ValueError) as error:
+        raise ValueError(_failure(error, free, given)) from error
+    if not jaxpr.jaxpr.outvars:
+        raise ValueError(
+            "The function returns no arrays, so that every permutation would leave it "
+            "unchanged. Return what is to stay the same."
+        )
+    return jaxpr
+
+
+# A shape in an error of JAX: `(8, 3)`, or `[8,3]` after a dtype.
+_SHAPE = re.compile(r"\([\d, ]*\)|(?<=\d)\[[\d,]*\]")
+
+
+def _failure(error: Exception, free: PyTree, given: PyTree) -> str:
+    """What went wrong in tracing, and which leaves and inputs have the shapes named."""
+    weights = [
+        (f"weights{jtu.keystr(path)}", jnp.shape(leaf))
+        for path, leaf in jtu.tree_leaves_with_path(free)
+    ]
+    inputs = [
+        (_given_reason(path).text, jnp.shape(leaf))
+        for path, leaf in jtu.tree_leaves_with_path(given)
+    ]
+    shapes = [
+        tuple(map(int, re.findall(r"\d+", text))) for text in _SHAPE.findall(str(error))
+    ]
+    found = [pair for pair in inputs if pair[1] in shapes] or inputs
+    # An error about a product names the lengths of the axes that do not fit, no more.
+    lengths = {n for shape in shapes for n in shape}
+    found += [pair for pair in weights if pair[1] in shapes] or [
+        pair for pair in weights if len(pair[1]) > 1 and lengths & set(pair[1])
+    ][:2]
+    text = f"The function cannot be run on these weights and inputs: {error}"
+    listed = ", ".join(f"{name} has shape {shape}" for name, shape in found)
+    return f"{text}\nOf what was given, {listed}." if found else text
 
 
 def _given_reason(path: tuple[Any, ...]) -> Reason:

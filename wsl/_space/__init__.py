@@ -3,6 +3,7 @@
 `_axes` says what the axes of a leaf are and reads a written spec, `_leaf` is one leaf
 of a space, with its `_layout`: what may move first. `_action` moves leaves and composes
 group elements, in NumPy and in JAX alike, and `_weight_space` puts it together.
+`_stacks` makes one of several networks.
 """
 
 from wsl._space._action import (
@@ -26,6 +27,9 @@ from wsl._space._axes import (
 from wsl._space._layout import fold as fold, Layout as Layout, unfold as unfold
 from wsl._space._leaf import is_weight as is_weight, Leaf as Leaf, read as read
 from wsl._space._random import numpy_generator as numpy_generator
-from wsl._space._sizes import check_positive as check_positive
+from wsl._space._sizes import (
+    check_positive as check_positive,
+    check_space as check_space,
+)
 from wsl._space._table import columns as columns
 from wsl._space._weight_space import WeightSpace as WeightSpace

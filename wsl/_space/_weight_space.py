@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, overload, TypeVar
 
 import equinox as eqx
 import jax
@@ -18,7 +18,11 @@ from wsl._space import _action
 from wsl._space._action import ancestors, GroupElement
 from wsl._space._axes import AxisSpec, find_slots, read_spec
 from wsl._space._leaf import is_weight, Leaf, read
+from wsl._space._stacks import count_stacked
 from wsl._space._table import columns
+
+
+Weights = TypeVar("Weights")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,7 +255,7 @@ class WeightSpace:
         """The element that undoes `element`."""
         return _inverse(self, self._own(element))
 
-    def permute(self, weights: PyTree, element: GroupElement) -> PyTree:
+    def permute(self, weights: Weights, element: GroupElement) -> Weights:
         """Acts on weights with a group element.
 
         Along every axis of group `g`, entry `i` of the result is entry `element[g][i]`
@@ -306,6 +310,7 @@ class WeightSpace:
             ValueError: If a leaf is missing or has another shape.
         """
         arrays, treedef = self._matched(weights)
+        self._check_no_stack(arrays, ())
         for leaf, array in zip(self.leaves, arrays, strict=True):
             if tuple(array.shape) != leaf.shape:
                 raise ValueError(
@@ -332,6 +337,7 @@ class WeightSpace:
             ValueError: If a leaf is missing or has another shape.
         """
         arrays, treedef = self._matched(features)
+        self._check_no_stack(arrays, (-1,))
         for i, (leaf, array) in enumerate(zip(self.leaves, arrays, strict=True)):
             found = tuple(array.shape)
             wanted = "channels" if channels is None else channels[i]
@@ -360,15 +366,23 @@ class WeightSpace:
         """
         return _flatten(self, self.weight_leaves(weights))
 
-    def unflatten(self, vector: Float[Array, " size"]) -> PyTree:
+    @overload
+    def unflatten(self, vector: Float[Array, " size"]) -> PyTree: ...
+
+    @overload
+    def unflatten(self, vector: Float[Array, " size"], like: Weights) -> Weights: ...
+
+    def unflatten(self, vector: Float[Array, " size"], like: Any = None) -> Any:
         """Inverse of [`flatten`][wsl.WeightSpace.flatten].
 
         Args:
             vector: As many numbers as the space has.
+            like: A model of the space. Given, the result is such a model, which can be
+                called: what it holds beside its weights is taken from this one.
 
         Returns:
-            The weights, each leaf in its own shape and dtype. Where the space was
-            built from a model, join them with its other parts by `eqx.combine`.
+            The weights, each leaf in its own shape and dtype. Without `like` they are
+            no more than arrays: a model's activation, for instance, is missing.
 
         Raises:
             ValueError: If the vector has another length.
@@ -377,7 +391,8 @@ class WeightSpace:
             raise ValueError(
                 f"Expected a vector of {self.size} weights; got shape {vector.shape}."
             )
-        return jax.tree.unflatten(self.treedef, _unflatten(self, vector))
+        weights = jax.tree.unflatten(self.treedef, _unflatten(self, vector))
+        return weights if like is None else eqx.combine(weights, like)
 
     # Showing itself.
 
@@ -439,12 +454,38 @@ class WeightSpace:
         given = {jtu.keystr(path): array for path, array in with_paths}
         paths = [leaf.path for leaf in self.leaves]
         if given.keys() != set(paths):
+            if isinstance(tree, list | tuple) and len(tree) and self._are_mine(tree):
+                raise ValueError(
+                    f"This is a {type(tree).__name__} of {len(tree)} networks of the "
+                    "space; one is expected. Stack them, and go over the stack: "
+                    "`equinox.filter_vmap(function)(wsl.stack(networks))`."
+                )
             raise ValueError(
                 "The weights are not of this space. Leaves too many: "
                 f"{[path for path in given if path not in paths]}; missing: "
                 f"{[path for path in paths if path not in given]}."
             )
         return list(given.values()), treedef
+
+    def _are_mine(self, networks: Sequence[PyTree]) -> bool:
+        """Whether each of several trees has the leaves of this space."""
+        paths = {leaf.path for leaf in self.leaves}
+        return all(
+            {jtu.keystr(path) for path, _ in jtu.tree_leaves_with_path(one)} == paths
+            for one in (eqx.filter(network, is_weight) for network in networks)
+        )
+
+    def _check_no_stack(self, arrays: Sequence[Any], more: tuple[int, ...]) -> None:
+        """Says what to do with many networks where one is expected."""
+        own = [(*leaf.shape, *more) for leaf in self.leaves]
+        shapes = [(*x.shape[: x.ndim - len(more)], *more) for x in arrays]
+        number = count_stacked(shapes, own)
+        if number is not None:
+            raise ValueError(
+                f"These are {number} networks of the space, stacked leaf by leaf; one "
+                "is expected. Go over the stack by `jax.vmap` or, for whole models, "
+                "`equinox.filter_vmap(function)(networks)`."
+            )
 
     def _check_structure(self, treedef: Any) -> None:
         if treedef != self.treedef:

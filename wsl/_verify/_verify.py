@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
-from wsl._space import columns, numpy_generator, WeightSpace
+from wsl._space import check_space, columns, numpy_generator, WeightSpace
 from wsl._verify._check import Check, UNIFORM, UNUSED
-from wsl._verify._rounding import Ruler
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,8 +128,9 @@ def verify_symmetry(
             "Draw one sample or more, with noise of 0 or more; got "
             f"num_samples={num_samples}, noise={noise}."
         )
+    check_space(space)
     check = Check.make(space, fn, inputs, num_samples, noise, numpy_generator(key))
-    obstacle = _obstacle(space, check.ruler)
+    obstacle = _obstacle(check)
     if obstacle is not None:
         return SymmetryReport(
             f"inconclusive: {obstacle}", check.ruler.tolerance, math.nan, {}, {}, {}
@@ -166,7 +166,11 @@ def verify_symmetry(
     )
 
 
-def _obstacle(space: WeightSpace, ruler: Ruler) -> str | None:
+def _obstacle(check: Check) -> str | None:
+    space, ruler = check.space, check.ruler
+    for leaf, array in zip(space.leaves, check.leaves, strict=True):
+        if not np.isfinite(array.astype(float)).all():
+            return f"leaf {leaf.path} of the weights has numbers that are not finite"
     if not any(size > 1 for size in space.groups.values()):
         return "the space has no groups that move anything"
     if not any(output.size for output in ruler.outputs):

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from wsl._space import WeightSpace
+from wsl._space import check_space, WeightSpace
 from wsl.nn import EquivariantLinear, IndexEncoding, lift, Pointwise
 from wsl.nn._channels import by_path
 from wsl.nn._draw import normal, split
@@ -25,6 +25,7 @@ def count_channels(
     space: WeightSpace, transform: Callable[[PyTree], PyTree] | None
 ) -> dict[str, int]:
     """Channels of each leaf's features, by its path."""
+    check_space(space)
     if transform is None:
         return {leaf.path: 1 for leaf in space.leaves}
     leaves = [

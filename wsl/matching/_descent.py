@@ -2,12 +2,14 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Generic, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
 from wsl._space import (
+    check_space,
     GroupElement,
     numpy_generator,
     permute_leaves,
@@ -23,8 +25,11 @@ from wsl.matching._problem import (
 from wsl.matching._start import informed_start
 
 
+Weights = TypeVar("Weights")
+
+
 @dataclasses.dataclass(frozen=True)
-class Match:
+class Match(Generic[Weights]):
     """How [`match_weights`][wsl.match_weights] aligned `b` to `a`.
 
     Attributes:
@@ -38,7 +43,7 @@ class Match:
     """
 
     element: GroupElement
-    aligned: PyTree
+    aligned: Weights
     distance: float
     distance_before: float
     distances: tuple[float, ...]
@@ -47,14 +52,14 @@ class Match:
 def match_weights(
     space: WeightSpace,
     a: PyTree,
-    b: PyTree,
+    b: Weights,
     *,
     key: PRNGKeyArray,
     num_restarts: int = 4,
     informed: bool = True,
     initial: GroupElement | None = None,
     max_sweeps: int = 100,
-) -> Match:
+) -> Match[Weights]:
     """Aligns `b` to `a`: the group element that brings it closest.
 
     Minimises the Euclidean distance of `a` and `space.permute(b, element)`, which is to
@@ -105,6 +110,7 @@ def match_weights(
         >>> match.element["g"].tolist(), match.distance
         ([2, 0, 1], 0.0)
     """
+    check_space(space)
     if num_restarts + informed + (initial is not None) < 1 or num_restarts < 0:
         raise ValueError(
             f"No start: num_restarts={num_restarts}, informed={informed}, no `initial`."

@@ -1,10 +1,19 @@
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from wsl._space import WeightSpace
+from wsl._space import check_space, WeightSpace
 
 
 def per_leaf(space: WeightSpace, channels: int | Mapping[str, int]) -> tuple[int, ...]:
     """How many channels each leaf has, from one number or one for each path."""
+    check_space(space)
+    if not _is_count(channels) and not (
+        isinstance(channels, Mapping) and all(map(_is_count, channels.values()))
+    ):
+        raise ValueError(
+            "Channels are a whole number, the same for all leaves, or one for each "
+            f"leaf by its path; got {channels!r}."
+        )
     paths = [leaf.path for leaf in space.leaves]
     if isinstance(channels, int):
         counts = dict.fromkeys(paths, channels)
@@ -21,6 +30,10 @@ def per_leaf(space: WeightSpace, channels: int | Mapping[str, int]) -> tuple[int
     if wrong:
         raise ValueError(f"Every leaf needs a channel or more; got {wrong}.")
     return tuple(counts[path] for path in paths)
+
+
+def _is_count(number: Any) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool)
 
 
 def by_path(space: WeightSpace, channels: Sequence[int]) -> dict[str, int]:
