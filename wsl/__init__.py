@@ -21,6 +21,8 @@ from wsl._space import (
     GroupElement as GroupElement,
     Leaf as Leaf,
     Slot as Slot,
+    Stacked as Stacked,
+    Sum as Sum,
     WeightSpace as WeightSpace,
 )
 from wsl._space._stacks import (

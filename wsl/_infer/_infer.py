@@ -1,10 +1,9 @@
 """The inference as a whole."""
 
-import dataclasses
 import functools
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -14,11 +13,11 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from wsl._infer._control import Interpreter
-from wsl._infer._nesting import find_nesting
-from wsl._infer._parts import Tracker, Value
-from wsl._infer._store import IndexSets, Reason
-from wsl._space import Factor, is_weight, Leaf, read, WeightSpace
+from wsl._infer._analyse import Problem
+from wsl._infer._naming import describe, Names
+from wsl._infer._store import Reason
+from wsl._infer._sums import find_sums, Found
+from wsl._space import is_weight, read, WeightSpace
 
 
 def infer_weight_space(fn_or_module: Any, *example_inputs: PyTree) -> WeightSpace:
@@ -68,31 +67,15 @@ def infer_weight_space(fn_or_module: Any, *example_inputs: PyTree) -> WeightSpac
     )
     jaxpr = _trace(fn, weights, inputs, free, given)
 
-    sets = IndexSets()
-    tracker = Tracker(sets)
-    leaves = [_value(sets, leaf.shape, None) for leaf in jax.tree.leaves(free)]
-    constants = [
-        _value(sets, jnp.shape(leaf), _given_reason(path))
-        for path, leaf in jtu.tree_leaves_with_path(given)
-    ]
-    interpreter = Interpreter(tracker)
-
-    def run(leaves: Sequence[Value]) -> None:
-        outputs = interpreter.run(jaxpr, [*leaves, *constants])
-        for i, value in enumerate(outputs):
-            name = "output" if len(outputs) == 1 else f"output {i}"
-            tracker.freeze(value.parts(), Reason(name))
-
-    # What a run that learns nothing has used is true.
-    known = -1
-    while known != sets.changes:
-        known = sets.changes
-        run(leaves)
-    leaves = [tracker.operand(leaf) for leaf in leaves]
-    nested = find_nesting(tracker, leaves, run)
-    if known != sets.changes:
-        raise AssertionError("The search for nested groups has found other groups.")
-    return _space(free, sets, leaves, nested)
+    problem = Problem(
+        jaxpr,
+        tuple(tuple(leaf.shape) for leaf in jax.tree.leaves(free)),
+        tuple(
+            (tuple(jnp.shape(leaf)), _given_reason(path))
+            for path, leaf in jtu.tree_leaves_with_path(given)
+        ),
+    )
+    return _space(free, find_sums(problem))
 
 
 def _arguments(
@@ -210,56 +193,21 @@ def _given_reason(path: tuple[Any, ...]) -> Reason:
     return Reason(f"input {path[1].idx}{jtu.keystr(path[2:])}")
 
 
-def _value(sets: IndexSets, shape: Sequence[int], reason: Reason | None) -> Value:
-    tracker = Tracker(sets)
-    axes = [tracker.uniform(n) for n in shape]
-    for axis in axes:
-        for part in axis:
-            part.index_set = sets.new(part.size, reason)
-    return Value(tuple(axes))
-
-
-def _space(
-    free: PyTree, sets: IndexSets, leaves: Sequence[Value], nested: dict[int, int]
-) -> WeightSpace:
+def _space(free: PyTree, found: Found) -> WeightSpace:
     """Names everything."""
-    names: dict[int, str] = {}
-    reasons: dict[str, str] = {}
-    for leaf in leaves:
-        for part in leaf.parts():
-            index_set = part.index_set
-            if index_set is None or index_set in names:
-                continue
-            reason = sets.reason(index_set)
-            if reason is None:
-                name = f"g{len(names) - len(reasons)}"
-            else:
-                name = f"f{len(reasons)}"
-                reasons[name] = reason.text
-            names[index_set] = name
     bare, treedef = read(free)
+    names = Names(found.analysis.sets)
+    leaves = [
+        describe(leaf, cut, found.analysis, names)
+        for leaf, cut in zip(bare, found.cuts, strict=True)
+    ]
+    nested = found.analysis.nested.items()
     return WeightSpace(
         treedef,
-        tuple(
-            dataclasses.replace(leaf, axes=_named(leaf, value, names))
-            for leaf, value in zip(bare, leaves, strict=True)
-        ),
-        frozenset(reasons),
-        tuple((names[inner], names[block]) for inner, block in nested.items()),
-        tuple(reasons.items()),
-        tuple(sets.blamed),
-        tuple(sets.ties),
+        tuple(leaves),
+        frozenset(names.reasons),
+        tuple((names.of[inner], names.of[block]) for inner, block in nested),
+        tuple(names.reasons.items()),
+        tuple(found.analysis.sets.blamed),
+        found.ties,
     )
-
-
-def _named(
-    leaf: Leaf, value: Value, names: Mapping[int, str]
-) -> tuple[tuple[Factor, ...], ...]:
-    """The parts of a leaf's axes; an axis of length 0 or 1 has none to name."""
-    axes = [
-        tuple(
-            Factor(f.size, names[f.index_set]) for f in axis if f.index_set is not None
-        )
-        for axis in value.axes
-    ]
-    return tuple(new or old for old, new in zip(leaf.axes, axes, strict=True))

@@ -142,7 +142,7 @@ def verify_symmetry(
     sensitivities: dict[tuple[str, str], float] = {}
     remarks: dict[tuple[str, str], str] = {}
     for group in moving:
-        for i, leaf in enumerate(space.leaves):
+        for i, leaf in enumerate(space.pieces):
             found = [check.alone(i, slot) for slot in leaf.slots if slot.group == group]
             if found:
                 sensitivities[group, leaf.path], remark = min(found)
@@ -151,7 +151,7 @@ def verify_symmetry(
     blamed = None
     if max(*residuals.values(), joint) > 1:
         group = max(residuals, key=residuals.__getitem__)
-        blamed = group, space.leaves[check.blame(group)].path
+        blamed = group, space.pieces[check.blame(group)].path
         verdict = "broken: group {}, leaf {}".format(*blamed)
     else:
         verdict = _tested(moving, sensitivities, remarks)
@@ -168,7 +168,7 @@ def verify_symmetry(
 
 def _obstacle(check: Check) -> str | None:
     space, ruler = check.space, check.ruler
-    for leaf, array in zip(space.leaves, check.leaves, strict=True):
+    for leaf, array in zip(space.pieces, check.leaves, strict=True):
         if not np.isfinite(array.astype(float)).all():
             return f"leaf {leaf.path} of the weights has numbers that are not finite"
     if not any(size > 1 for size in space.groups.values()):

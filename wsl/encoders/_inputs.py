@@ -9,7 +9,6 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from wsl._space import check_space, WeightSpace
 from wsl.nn import EquivariantLinear, IndexEncoding, lift, Pointwise
-from wsl.nn._channels import by_path
 from wsl.nn._draw import normal, split
 
 
@@ -33,7 +32,8 @@ def count_channels(
     ]
     features = jax.tree.unflatten(space.treedef, leaves)
     leaves: Any = eqx.filter_eval_shape(_transformed_leaves, transform, space, features)
-    return by_path(space, [leaf.shape[-1] for leaf in leaves])
+    counts = [leaf.shape[-1] for leaf in leaves]
+    return dict(zip((leaf.path for leaf in space.leaves), counts, strict=True))
 
 
 def _transformed_leaves(

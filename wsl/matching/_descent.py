@@ -139,7 +139,7 @@ def match_weights(
         if total - 2 * (best_value + still) <= 1e-12 * total:
             break
     element = {group: jnp.asarray(best[group], jnp.int32) for group in space.groups}
-    gap = flat_a - _flat(permute_leaves(space.leaves, arrays[1], best))
+    gap = flat_a - _flat(permute_leaves(space.pieces, arrays[1], best))
     return Match(
         element,
         space.permute(b, element),

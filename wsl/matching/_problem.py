@@ -122,7 +122,7 @@ class Problem(NamedTuple):
 
 
 def finite_arrays(space: WeightSpace, weights: PyTree, name: str) -> list[np.ndarray]:
-    """The leaves of weights in double precision.
+    """The pieces of weights in double precision.
 
     Raises:
         ValueError: If the weights are not of the space, or not finite.
@@ -134,15 +134,15 @@ def finite_arrays(space: WeightSpace, weights: PyTree, name: str) -> list[np.nda
     for leaf, array in zip(space.leaves, arrays, strict=True):
         if not np.isfinite(array).all():
             raise ValueError(f"Not all of leaf {leaf.path!r} of `{name}` are finite.")
-    return arrays
+    return space.cut(arrays)
 
 
 def make_problem(
     space: WeightSpace, a: Sequence[np.ndarray], b: Sequence[np.ndarray]
 ) -> Problem:
-    """Folds the leaves of two sets of weights."""
+    """Folds the pieces of two sets of weights."""
     pairs = []
-    for leaf, *arrays in zip(space.leaves, a, b, strict=True):
+    for leaf, *arrays in zip(space.pieces, a, b, strict=True):
         if not leaf.slots:
             continue
         layout = leaf.layout

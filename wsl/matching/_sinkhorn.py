@@ -127,12 +127,12 @@ def soft_permute(
             matrices of another shape.
     """
     _check(space, soft_element)
-    arrays = space.weight_leaves(weights)
+    arrays = space.cut(list(map(jnp.asarray, space.weight_leaves(weights))))
     mixed = [
-        _mix(leaf, jnp.asarray(array), soft_element)
-        for leaf, array in zip(space.leaves, arrays, strict=True)
+        _mix(leaf, array, soft_element)
+        for leaf, array in zip(space.pieces, arrays, strict=True)
     ]
-    return eqx.combine(jax.tree.unflatten(space.treedef, mixed), weights)
+    return eqx.combine(space.join_features(mixed), weights)
 
 
 def _mix(leaf: Leaf, array: Array, soft_element: SoftElement) -> Array:

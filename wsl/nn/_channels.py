@@ -5,7 +5,7 @@ from wsl._space import check_space, WeightSpace
 
 
 def per_leaf(space: WeightSpace, channels: int | Mapping[str, int]) -> tuple[int, ...]:
-    """How many channels each leaf has, from one number or one for each path."""
+    """How many channels each leaf has, or each piece, from one number or many."""
     check_space(space)
     if not _is_count(channels) and not (
         isinstance(channels, Mapping) and all(map(_is_count, channels.values()))
@@ -29,7 +29,9 @@ def per_leaf(space: WeightSpace, channels: int | Mapping[str, int]) -> tuple[int
     wrong = {path: count for path, count in counts.items() if count < 1}
     if wrong:
         raise ValueError(f"Every leaf needs a channel or more; got {wrong}.")
-    return tuple(counts[path] for path in paths)
+    return tuple(
+        counts[leaf.path] for leaf in space.leaves for _ in leaf.pieces or (leaf,)
+    )
 
 
 def _is_count(number: Any) -> bool:
@@ -37,7 +39,9 @@ def _is_count(number: Any) -> bool:
 
 
 def by_path(space: WeightSpace, channels: Sequence[int]) -> dict[str, int]:
-    """The number of channels of each leaf, by its path."""
+    """The number of channels of each leaf, by its path, from those of the pieces."""
+    rest = iter(channels)
     return {
-        leaf.path: count for leaf, count in zip(space.leaves, channels, strict=True)
+        leaf.path: [next(rest) for _ in leaf.pieces or (leaf,)][0]
+        for leaf in space.leaves
     }

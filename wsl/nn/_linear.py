@@ -153,7 +153,7 @@ class EquivariantLinear(eqx.Module):
         Raises:
             ValueError: If the features are not of this space or have other channels.
         """
-        leaves = self.space.feature_leaves(features, self.in_channels)
+        leaves = self.space.cut_features(features, self.in_channels)
         if not leaves:
             return features
         basis = self._plan.basis
@@ -172,8 +172,7 @@ class EquivariantLinear(eqx.Module):
         ]
         bias = None if self.bias is None else self.bias.astype(dtype)
         outputs = broadcast_to_leaves(basis, self.out_channels, mixed, bias)
-        return jax.tree.unflatten(
-            self.space.treedef,
+        return self.space.join_features(
             [
                 layout.unfold(output).astype(leaf.dtype)
                 for layout, output, leaf in zip(

@@ -104,7 +104,7 @@ def make_plan(
             [[(m, r, c) for c in range(len(columns[m]))] for r in range(len(rows[m]))]
             for m in range(len(rows))
         ]
-    deviations = _deviations(rows, columns, kinds, len(space.leaves))
+    deviations = _deviations(rows, columns, kinds, len(space.pieces))
     tyings, shapes, tied_deviations = (), (), ()
     if name == "layer-tied":
         tyings, shapes, tied_deviations = _tie(rows, columns, kinds, deviations)
@@ -178,7 +178,7 @@ def _kinds(
     only in numbers), are in the same relation (the same leaf, the same numbers, the
     slots they share), and the terms match and merge the same slots.
     """
-    leaves = space.leaves
+    leaves = space.pieces
     numbers = [re.findall(r"\d+", leaf.path) for leaf in leaves]
     names = [re.sub(r"\d+", "#", leaf.path) for leaf in leaves]
     structure = []

@@ -217,8 +217,8 @@ def _permute(
 ) -> PyTree:
     """The action in NumPy, of which nothing has to be compiled."""
     arrays = [np.asarray(array) for array in space.feature_leaves(features)]
-    moved = permute_leaves(space.leaves, arrays, element)
-    return jax.tree.unflatten(space.treedef, moved)
+    moved = permute_leaves(space.pieces, space.cut(arrays), element)
+    return space.join_features(moved)
 
 
 def _labels(space: WeightSpace, outputs: PyTree, invariant: bool) -> list[str]:
