@@ -97,6 +97,14 @@ class Tracker:
             if part.index_set is not None:
                 self.sets.freeze(part.index_set, reason)
 
+    def why_fixed(self, axis: Axis) -> Reason | None:
+        """The first reason, if all of an axis is fixed already."""
+        reasons = [
+            s.reason if s.index_set is None else self.sets.reason(s.index_set)
+            for s in axis
+        ]
+        return reasons[0] if reasons and all(reasons) else None
+
     def fix(self, axis: Axis, size: int, reason: Reason) -> Axis:
         """Fixes an axis, and gives what an operation that mixes its indices leaves."""
         self.freeze(axis, reason)

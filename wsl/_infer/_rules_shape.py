@@ -188,6 +188,7 @@ def _cut(
         return [tracker.uniform(stop - start) for start, stop in spans]
     if (explored := tracker.explore(axis, spans, place)) is not None:
         return explored
+    reason = tracker.why_fixed(axis) or reason
     size = math.gcd(n, *(cut for span in spans for cut in span))
     blocks, inner = tracker.regroup(axis, (n // size, size))
     tracker.freeze(blocks, reason)

@@ -23,7 +23,7 @@ from wsl._verify._rounding import (
     Ruler,
     with_noise,
 )
-from wsl.nn._channels import per_leaf
+from wsl.nn._channels import by_path, per_leaf
 
 
 def check_equivariance(
@@ -102,7 +102,7 @@ def check_equivariance(
         with jax.default_matmul_precision("highest"):
             return compiled(layer, features)
 
-    counts = per_leaf(space, in_channels)
+    counts = tuple(by_path(space, per_leaf(space, in_channels)).values())
     constant, largest = True, (0.0, "", "", 0.0, 0.0)
     previous = None
     for _ in range(num_samples):

@@ -1,4 +1,4 @@
-"""Axes that are sums of index sets: the full group, by hand, and copies matched back."""
+"""Axes that are sums of index sets: the whole group by hand, copies matched back."""
 
 import itertools
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from tests.helpers import examples, nightly
 from tests.wsl.helpers import array, call, draw_element
 from tests.wsl.nn.helpers import without_type_checks
-from wsl import WeightSpace
+from wsl import Stacked, Sum, WeightSpace
 from wsl.nn import EquivariantLinear
 from wsl.nn._linear_matmul import times_matrix
 
@@ -79,6 +79,19 @@ _SPACES = {
     ),
     "nested and repeated": _space(
         {"m": ((4, 4), (("a", "b"), ("a", "b"))), "v": ((4,), (("a", "b"),))},
+        nested={"b": "a"},
+        sizes={"a": 2},
+    ),
+    # Units beside an input, on one axis and on both; a stack of two layers.
+    "sums": _space(
+        {
+            "m": ((3, 3), (Sum("g", 1), Sum("g", 1))),
+            "v": ((4,), (Sum("g", "h"),)),
+            "s": ((2, 2), Stacked(("g",), ("h",))),
+        }
+    ),
+    "sums in blocks": _space(
+        {"m": ((8,), (("a", Sum("b", "b")),)), "v": ((4,), (("a", "b"),))},
         nested={"b": "a"},
         sizes={"a": 2},
     ),
@@ -271,9 +284,11 @@ def _dimension(space, in_channels, out_channels):
 def _maps(layer):
     """The matrix of the map that each coefficient stands for, one in each row."""
     space = layer.space
-    shapes = [
-        (*x.shape, c) for x, c in zip(space.leaves, layer.in_channels, strict=True)
-    ]
+    # Of one channel for each piece, or as many as there are leaves.
+    counts = layer.in_channels
+    if len(counts) > len(space.leaves):
+        counts = (1,) * len(space.leaves)
+    shapes = [(*x.shape, c) for x, c in zip(space.leaves, counts, strict=True)]
     flat, unravel = jax.flatten_util.ravel_pytree(layer.coefficients)
     _, unravel_features = jax.flatten_util.ravel_pytree(
         jax.tree.unflatten(space.treedef, [array(np.zeros(shape)) for shape in shapes])

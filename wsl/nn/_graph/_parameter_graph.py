@@ -266,8 +266,10 @@ class ParameterGraph:
             Weight features of the space.
         """
         taken = dict.fromkeys([*(one.label for one in self.node_sets), ""], 0)
+        pairs = zip(self.space.leaves, channels, strict=True)
+        counts = [count for leaf, count in pairs for _ in leaf.pieces or (leaf,)]
         leaves = []
-        for incidence, count in zip(self.incidences, channels, strict=True):
+        for incidence, count in zip(self.incidences, counts, strict=True):
             if len(incidence.ends) > 1:
                 folded = graph.edges[incidence.path]
             else:
