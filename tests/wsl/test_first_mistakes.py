@@ -75,7 +75,7 @@ def test_a_generator_wants_an_initialiser_and_arrays(model):
             with pytest.raises(ValueError, match="a function from a key to a network"):
                 wsl.generators.MLPHyperNetwork(wrong, 1, key=KEY)
         generator = wsl.generators.MLPHyperNetwork(
-            lambda key: {"w": jr.normal(key, (2,))}, 1, width=4, key=KEY
+            lambda key: {"w": jr.uniform(key, (2,))}, 1, width=4, key=KEY
         )
         with pytest.raises(ValueError, match=r"array of shape \(1,\); got float: 0.5"):
             generator(0.5)

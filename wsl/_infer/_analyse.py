@@ -1,6 +1,6 @@
 """One inference on one jaxpr: which index sets there are, and which are free."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from wsl._infer._control import Interpreter, used_inputs
@@ -44,12 +44,18 @@ class Analysis(NamedTuple):
     used: set[int]
 
 
-def analyse(problem: Problem, *, exploring: bool = False) -> Analysis:
+def analyse(
+    problem: Problem,
+    *,
+    exploring: bool = False,
+    watch: Callable[[Any, list[Value]], None] | None = None,
+) -> Analysis:
     """Follows every axis of every leaf.
 
     Args:
         problem: What to follow.
         exploring: Whether only to look for cuts, which the sets' `demands` then name.
+        watch: Told of every equation and the parts of its results, once all is known.
 
     Returns:
         The sets; unless exploring, all that is free leaves the function unchanged.
@@ -83,6 +89,9 @@ def analyse(problem: Problem, *, exploring: bool = False) -> Analysis:
     leaves = [tracker.operand(leaf) for leaf in leaves]
     nested = find_nesting(tracker, leaves, run)
     inside = find_nesting(tracker, leaves, run, fixed=True)
+    if watch is not None:
+        interpreter.watch = watch
+        run(leaves)
     if known != sets.changes:
         raise AssertionError("The search for nested groups has found other groups.")
     return Analysis(sets, leaves, nested, inside, used)

@@ -34,13 +34,17 @@ class Interpreter:
 
     Attributes:
         tracker: What learns from it.
+        watch: Told of every equation of the outermost jaxpr and its results.
     """
 
     tracker: Tracker
+    watch: Callable[[Any, list[Value]], None] | None
 
     def __init__(self, tracker: Tracker):
         """Keeps nothing but the tracker and what does not depend on parts."""
         self.tracker = tracker
+        self.watch = None
+        self._depth = 0
         self._constants: dict[int, tuple[Any, tuple]] = {}
         self._needed: dict[tuple[int, Wanted], tuple[Any, list[tuple[Any, Wanted]]]]
         self._needed = {}
@@ -61,9 +65,13 @@ class Interpreter:
             return known[variable]
 
         wanted = wanted or (True,) * len(inner.outvars)
+        self._depth += 1
         for eqn, used in self._equations(inner, wanted):
             results = self._equation(eqn, [read(v) for v in eqn.invars], used)
+            if self.watch is not None and self._depth == 1:
+                self.watch(eqn, results)
             known.update(zip(eqn.outvars, results, strict=True))
+        self._depth -= 1
         return [
             read(v) if want else Value(())
             for v, want in zip(inner.outvars, wanted, strict=True)

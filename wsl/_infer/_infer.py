@@ -60,22 +60,26 @@ def infer_weight_space(fn_or_module: Any, *example_inputs: PyTree) -> WeightSpac
         groups: g0 (8)
         fixed: f0 (3: input 0), f1 (2: output)
     """
+    problem, free, _ = pose(fn_or_module, example_inputs)
+    return name_all(free, find_sums(problem))
+
+
+def pose(
+    fn_or_module: Any, example_inputs: tuple[Any, ...]
+) -> tuple[Problem, PyTree, PyTree]:
+    """What there is to follow, the weights, and what else goes in."""
     fn, weights, inputs = _arguments(fn_or_module, example_inputs)
     free = eqx.filter(weights, is_weight)
     given = eqx.filter(
         (eqx.filter(weights, is_weight, inverse=True), inputs), _is_array
     )
     jaxpr = _trace(fn, weights, inputs, free, given)
-
-    problem = Problem(
-        jaxpr,
-        tuple(tuple(leaf.shape) for leaf in jax.tree.leaves(free)),
-        tuple(
-            (tuple(jnp.shape(leaf)), _given_reason(path))
-            for path, leaf in jtu.tree_leaves_with_path(given)
-        ),
+    shapes = tuple(tuple(leaf.shape) for leaf in jax.tree.leaves(free))
+    constants = tuple(
+        (tuple(jnp.shape(leaf)), _given_reason(path))
+        for path, leaf in jtu.tree_leaves_with_path(given)
     )
-    return _space(free, find_sums(problem))
+    return Problem(jaxpr, shapes, constants), free, given
 
 
 def _arguments(
@@ -193,10 +197,10 @@ def _given_reason(path: tuple[Any, ...]) -> Reason:
     return Reason(f"input {path[1].idx}{jtu.keystr(path[2:])}")
 
 
-def _space(free: PyTree, found: Found) -> WeightSpace:
+def name_all(free: PyTree, found: Found, names: Names | None = None) -> WeightSpace:
     """Names everything."""
     bare, treedef = read(free)
-    names = Names(found.analysis.sets)
+    names = names or Names(found.analysis.sets)
     leaves = [
         describe(leaf, cut, found.analysis, names)
         for leaf, cut in zip(bare, found.cuts, strict=True)

@@ -36,8 +36,16 @@ def table(space: Any) -> str:
     lines = columns([("leaf", "shape", "axes"), *rows])
     lines.append(f"groups: {', '.join(groups) or 'none'}")
     if fixed:
-        listed = ", ".join(f"{_fold(names)} ({why})" for why, names in fixed.items())
-        lines.append(f"fixed: {listed}")
+        listed = [
+            shown
+            for why, names in fixed.items()
+            for shown in (
+                [f"{_fold(names)} ({why})"]
+                if len(names) > 2
+                else [f"{name} ({why})" for name in names]
+            )
+        ]
+        lines.append(f"fixed: {', '.join(listed)}")
     if space.unknown_primitives:
         lines.append(f"not followed: {', '.join(space.unknown_primitives)}")
     if space.ties:
@@ -48,7 +56,7 @@ def table(space: Any) -> str:
 def _fold(names: Sequence[str]) -> str:
     if len(names) <= _FOLD_NAMES:
         return ", ".join(names)
-    return f"{names[0]}, {names[1]} and {len(names) - 2} more to {names[-1]}"
+    return f"{names[0]} and {len(names) - 1} more to {names[-1]}"
 
 
 def _rows(leaf: Leaf) -> Iterable[tuple[str, str, str]]:

@@ -1,7 +1,7 @@
 """Alignment of two sets of weights up to the permutations of their space."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
 import jax.numpy as jnp
@@ -59,6 +59,7 @@ def match_weights(
     informed: bool = True,
     initial: GroupElement | None = None,
     max_sweeps: int = 100,
+    leaf_weights: Mapping[str, float] | None = None,
 ) -> Match[Weights]:
     """Aligns `b` to `a`: the group element that brings it closest.
 
@@ -93,13 +94,18 @@ def match_weights(
         informed: Whether to begin with the two starts that are not random.
         initial: One more start, tried first: an element for `b`.
         max_sweeps: How often to go over all groups at most, from each start.
+        leaf_weights: By path, what a leaf's squared distance is multiplied by; 1 for
+            those that are not named, 0 leaves one out. Running means and variances of a
+            batch norm are on another scale than weights, and best left out.
 
     Returns:
-        The element, the aligned weights and their distance.
+        The element, the aligned weights and their distance, in which leaves count as
+        `leaf_weights` says.
 
     Raises:
         ValueError: If weights are not of the space or not finite, `initial` lacks a
-            group, or there is no start.
+            group, there is no start, or `leaf_weights` names leaves that there are not
+            or has negative numbers.
 
     Examples:
         >>> import jax, wsl
@@ -117,7 +123,11 @@ def match_weights(
         )
     if initial is not None:
         space.inverse(initial)  # Says which group is missing.
-    arrays = finite_arrays(space, a, "a"), finite_arrays(space, b, "b")
+    scales = _scales(space, leaf_weights or {})
+    arrays = [
+        [scale * x for scale, x in zip(scales, pieces, strict=True)]
+        for pieces in (finite_arrays(space, a, "a"), finite_arrays(space, b, "b"))
+    ]
     problem = make_problem(space, *arrays)
     flat_a, flat_b = map(_flat, arrays)
     total = float(flat_a @ flat_a + flat_b @ flat_b)
@@ -147,6 +157,23 @@ def match_weights(
         float(np.linalg.norm(flat_a - flat_b)),
         tuple(distances),
     )
+
+
+def _scales(space: WeightSpace, leaf_weights: Mapping[str, float]) -> list[float]:
+    """For each piece what its numbers are multiplied by."""
+    paths = [leaf.path for leaf in space.leaves]
+    unknown = [path for path in leaf_weights if path not in paths]
+    wrong = {p: w for p, w in leaf_weights.items() if not 0 <= w < float("inf")}
+    if unknown or wrong:
+        raise ValueError(
+            "`leaf_weights` has for paths of leaves a number that is not negative. "
+            f"Unknown: {unknown}; wrong: {wrong}. Leaves: {paths}."
+        )
+    return [
+        float(np.sqrt(leaf_weights.get(leaf.path, 1.0)))
+        for leaf in space.leaves
+        for _ in leaf.pieces or (leaf,)
+    ]
 
 
 def _flat(arrays: Sequence[np.ndarray]) -> np.ndarray:

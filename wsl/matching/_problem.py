@@ -12,6 +12,7 @@ from wsl._space import (
     compose,
     enclosing,
     identity,
+    Layout,
     permute_factors,
     sample,
     Slot,
@@ -145,15 +146,7 @@ def make_problem(
     for leaf, *arrays in zip(space.pieces, a, b, strict=True):
         if not leaf.slots:
             continue
-        layout = leaf.layout
-        folded = [
-            array.reshape(layout.sizes)
-            .transpose(layout.order)
-            .reshape((*layout.slot_sizes, layout.fixed))
-            for array in arrays
-        ]
-        slots = [slot._replace(dimension=i) for i, slot in enumerate(leaf.slots)]
-        pairs.append(Pair(folded[0], folded[1], tuple(slots)))
+        pairs.append(fold_pair(*arrays, leaf.slots, leaf.layout.sizes))
     nested, blocks = dict(space.nested), space.blocks
     by_depth = sorted(space.groups, key=lambda group: len(blocks[group]))
     families = {
@@ -167,6 +160,21 @@ def make_problem(
     }
     sizes, shapes = space.groups, space.element_shapes()
     return Problem(tuple(pairs), sizes, shapes, families, children, blocks)
+
+
+def fold_pair(
+    a: np.ndarray, b: np.ndarray, slots: Sequence[Slot], sizes: Sequence[int]
+) -> Pair:
+    """Two arrays of one form, with what moves first and all the rest in one axis."""
+    layout = Layout(tuple(slots), tuple(sizes), a.shape)
+    folded = [
+        array.reshape(layout.sizes)
+        .transpose(layout.order)
+        .reshape((*layout.slot_sizes, layout.fixed))
+        for array in (a, b)
+    ]
+    places = [slot._replace(dimension=i) for i, slot in enumerate(slots)]
+    return Pair(folded[0], folded[1], tuple(places))
 
 
 def gram(a: np.ndarray, b: np.ndarray, dimensions: Sequence[int]) -> np.ndarray:
