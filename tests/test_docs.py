@@ -30,6 +30,7 @@ _QUICK = ["tasks.md", "whole_episodes.md"]
 _SLOW = [
     "symmetries.md",
     "prediction.md",
+    "merging.md",
     "generators.md",
     "encoders/weights.md",
     "encoders/graphs.md",

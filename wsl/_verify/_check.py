@@ -99,13 +99,13 @@ class Check(NamedTuple):
             element[group] = _derangement(shapes[group], self.random)
         return permute_leaves(self.space.pieces, self.leaves, element)
 
-    def alone(self, i: int, slot: Slot) -> tuple[float, str]:
+    def alone(self, i: int, slot: Slot, samples: int) -> tuple[float, str]:
         """The largest change when one slot of one leaf moves; if small, why."""
         leaf = self.space.pieces[i]
         chain = enclosing(slot, leaf.slots)
         factors = self.leaves[i].reshape(leaf.layout.sizes)
         largest, uniform = 0.0, True
-        for _ in range(self.num_samples):
+        for _ in range(samples):
             permutation = _derangement(tuple(s.size for s in chain), self.random)
             moved = take(factors, [s.dimension for s in chain], permutation)
             moved = moved.reshape(self.leaves[i].shape)

@@ -632,3 +632,19 @@ def test_gradients_inside_shard_map():
     expected = jax.jit(jax.grad(loss, argnums=(0, 1)))(coefficients, population)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_a_layer_that_no_memory_holds_is_refused_before_it_is_asked_for():
+    space = _space(
+        {"embedding": ((50257, 64), ("tokens", "h")), "head": ((64, 4), ("h", None))},
+        fixed=["tokens"],
+    )
+    with pytest.raises(ValueError, match=r"coefficients, .* GiB.*'tokens' \(50257\)"):
+        EquivariantLinear(space, 4, 4, key=jax.random.key(0))
+    with pytest.raises(ValueError, match="unfix"):
+        EquivariantLinear(space, 4, 4, basis="near-neighbour", key=jax.random.key(0))
+    layer = EquivariantLinear(space.unfix("tokens"), 4, 4, key=jax.random.key(0))
+    assert layer.num_terms < 2000
+    nameless = _space({"e": ((50257, 8), (None, "h"))})
+    with pytest.raises(ValueError, match=r"Leaf \"\['e'\]\" has 50257"):
+        EquivariantLinear(nameless, 4, 4, key=jax.random.key(0))
