@@ -141,9 +141,10 @@ def from_torch(
     environment = torchax.default_env()
 
     def fn(weights: Mapping[str, Array], *inputs: Any) -> Any:
-        every = {**buffers, **weights}
-        every |= {name: weights[own] for name, own in aliases.items()}
         import torch
+
+        # Ties are kept: other names of a parameter get what the first one has.
+        every = {**buffers, **weights}
 
         with environment:
             view = torchax.interop.torch_view
@@ -210,7 +211,9 @@ def _torchax() -> Any:
     try:
         importlib.import_module("torch")
         with _missing_overloads():
-            return importlib.import_module("torchax")
+            torchax: Any = importlib.import_module("torchax")
+            torchax.default_env()  # Registers operators.
+            return torchax
     except ImportError as error:
         raise ValueError(
             "Modules of PyTorch need torch and torchax: `pip install torch torchax`; "
@@ -222,9 +225,9 @@ def _torchax() -> Any:
 def _missing_overloads() -> Iterator[None]:
     """Lets torchax name operators' overloads that this torch does not have.
 
-    torchax 0.0.13 registers an implementation for `aten.prod.dim_Dimname`, of named
-    tensors, which torch 2.13 has no more. Nothing calls such an operator, so anything
-    may stand in for it while torchax is imported.
+    torchax 0.0.13 registers implementations of operators on named tensors, such as
+    `aten.prod.dim_Dimname`, which torch 2.13 has no more. Nothing calls such an
+    operator, so anything may stand in for it while torchax is loaded.
     """
     import torch
 

@@ -345,7 +345,7 @@ def test_functions_of_pieces_compute_the_same(name, monkeypatch):
     in_pieces = _sums.in_pieces
     # Every cut that was tried, those that are taken back too.
     monkeypatch.setattr(_sums, "in_pieces", spy)
-    monkeypatch.setattr(_sums, "_useful", lambda analysis, cuts: cuts.axes)
+    monkeypatch.setattr(_sums, "useful_grid", lambda analysis, cuts: cuts.axes)
     infer_weight_space(fn, weights, x)
     grids, problem = finest
     blocks = []
@@ -370,3 +370,17 @@ def test_functions_of_pieces_compute_the_same(name, monkeypatch):
     # Control: it reads all of them.
     blocks[-1] = blocks[-1] + 1.0
     assert np.abs(outputs(blocks) - expected).max() > 1e-2
+
+
+def test_what_cannot_be_written_anew_has_the_group_of_the_whole(monkeypatch):
+    fn, weights, x, _, _ = _made("late action")
+
+    def fail(problem, grids):
+        raise NotImplementedError
+
+    monkeypatch.setattr(_sums, "in_pieces", fail)
+    space = infer_weight_space(fn, weights, x)
+    # Concatenated, 4 units and 2 inputs are three pairs, of which nothing is free.
+    assert list(space.groups.values()) == [3]
+    assert "NotImplementedError" in space.ties[-1]
+    assert_preserved(space, fn, weights, [x])
