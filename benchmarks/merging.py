@@ -60,7 +60,7 @@ def _train(model: Model, images: Any, labels: Any, seed: int) -> Any:
                 weights, images[chosen], labels[chosen]
             )
             updates, state = optimiser.update(gradients, state)
-            weights = optax.apply_updates(weights, updates)
+            weights: Any = optax.apply_updates(weights, updates)
             if stats is not None:
                 weights = {**weights, "stats": stats}
             return (weights, state), None

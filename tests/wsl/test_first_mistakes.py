@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -44,7 +45,8 @@ def test_a_wrong_size_of_an_input_names_the_leaf_and_the_input(model):
 
 
 def test_channels_of_a_wrong_type(space):
-    for wrong in (1.5, "a", None, True, {".layers[0].weight": 2.0}):
+    mistakes: list[Any] = [1.5, "a", None, True, {".layers[0].weight": 2.0}]
+    for wrong in mistakes:
         with unchecked(), pytest.raises(ValueError, match="a whole number"):
             per_leaf(space, wrong)
 
@@ -71,14 +73,15 @@ def test_a_model_in_the_place_of_a_space(model, space):
 
 def test_a_generator_wants_an_initialiser_and_arrays(model):
     with unchecked():
-        for wrong in (model, 3.0, {"w": jnp.ones(2)}):
+        mistakes: list[Any] = [model, 3.0, {"w": jnp.ones(2)}]
+        for wrong in mistakes:
             with pytest.raises(ValueError, match="a function from a key to a network"):
                 wsl.generators.MLPHyperNetwork(wrong, 1, key=KEY)
         generator = wsl.generators.MLPHyperNetwork(
             lambda key: {"w": jr.uniform(key, (2,))}, 1, width=4, key=KEY
         )
         with pytest.raises(ValueError, match=r"array of shape \(1,\); got float: 0.5"):
-            generator(0.5)
+            generator(0.5)  # pyright: ignore[reportArgumentType]
         with pytest.raises(ValueError, match=r"takes \(1,\)"):
             generator(jnp.ones(2))
 

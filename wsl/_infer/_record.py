@@ -106,8 +106,11 @@ def _described(
                 else analysis.sets.resolve(part.index_set)
             )
             for root in roots:
-                size = part.size if root is None else analysis.sets.size(root)
-                factors.append(Factor(size, names.of.get(root)))
+                if root is None:
+                    factors.append(Factor(part.size))
+                else:
+                    size = analysis.sets.size(root)
+                    factors.append(Factor(size, names.of.get(root)))
         axes.append(tuple(factors) or (Factor(1),))
     return tuple(axes)
 

@@ -60,7 +60,8 @@ def _find(problem: Problem, uncut: list[Grid]) -> Found:
             return found._replace(ties=(*found.ties, *left))
     found = None
     for _ in range(_MAX_ROUNDS):
-        pieces = in_pieces(problem, grids)
+        plain = grids == uncut and not BlockInterpreter().creates(problem.jaxpr)
+        pieces = problem if plain else in_pieces(problem, grids)
         finer = grids
         if cutting:
             finer = where_sliced(analyse(pieces, exploring=True), grids, left)

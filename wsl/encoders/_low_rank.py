@@ -82,9 +82,9 @@ class LowRank(AbstractEncoder):
             raise ValueError(f"Give the shapes of one matrix or more; got {shapes}.")
         self.kind = kind
         self.shapes = tuple(shapes.items())
-        probe_keys, matrix_keys, head_key = (
-            split(k, len(shapes)) if i < 2 else k for i, k in enumerate(split(key, 3))
-        )
+        probes_key, matrices_key, head_key = split(key, 3)
+        probe_keys = split(probes_key, len(shapes))
+        matrix_keys = split(matrices_key, len(shapes))
         probes, matrices = [], []
         for (m, n), pkey, mkey in zip(
             shapes.values(), probe_keys, matrix_keys, strict=True

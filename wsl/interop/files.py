@@ -1,7 +1,9 @@
 """Weights by name, from and to files of safetensors or NumPy's npz."""
 
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -59,11 +61,10 @@ def save(weights: Mapping[str, Array | np.ndarray], path: str | Path) -> None:
         raise ValueError(f"{path} is no file of weights: `.safetensors` or `.npz`.")
 
 
-def _safetensors():
+def _safetensors() -> Any:
     try:
-        import safetensors.numpy
+        return importlib.import_module("safetensors.numpy")
     except ImportError as error:
         raise ValueError(
             "Files of safetensors need the package: `pip install safetensors`."
         ) from error
-    return safetensors.numpy

@@ -78,7 +78,7 @@ class TorchModel:
         self.space.weight_leaves(dict(weights))
         state = self._module.state_dict()
         for name, tensor in state.items():
-            own = self.aliases.get(name, name)
+            own = self.aliases[name] if name in self.aliases else name
             if own in weights:
                 state[name] = _to_torch(weights[own]).to(tensor.dtype)
         return state
@@ -141,8 +141,7 @@ def from_torch(
     environment = torchax.default_env()
 
     def fn(weights: Mapping[str, Array], *inputs: Any) -> Any:
-        import torch
-
+        torch = _torch()
         # Ties are kept: other names of a parameter get what the first one has.
         every = {**buffers, **weights}
 
@@ -199,17 +198,20 @@ def _to_jax_tree(value: Any) -> Any:
 
 
 def _to_torch(array: Any) -> Any:
-    import torch
-
+    torch = _torch()
     array = np.asarray(array)
     if array.dtype == jnp.bfloat16:
         return torch.from_numpy(array.astype(np.float32)).bfloat16()
     return torch.from_numpy(np.array(array))
 
 
+def _torch() -> Any:
+    return importlib.import_module("torch")
+
+
 def _torchax() -> Any:
     try:
-        importlib.import_module("torch")
+        _torch()
         with _missing_overloads():
             torchax: Any = importlib.import_module("torchax")
             torchax.default_env()  # Registers operators.
@@ -229,9 +231,7 @@ def _missing_overloads() -> Iterator[None]:
     `aten.prod.dim_Dimname`, which torch 2.13 has no more. Nothing calls such an
     operator, so anything may stand in for it while torchax is loaded.
     """
-    import torch
-
-    packet: Any = torch._ops.OpOverloadPacket
+    packet = _torch()._ops.OpOverloadPacket
     original = packet.__getattr__
 
     def get(self: Any, name: str) -> Any:

@@ -53,9 +53,9 @@ def canonical_factors(factors: Factors) -> Factors:
         >>> import jax.numpy as jnp, wsl
         >>> from wsl.matching import canonical_factors, Factors
         >>> factors = Factors(jnp.array([[-6.0], [0.0]]), jnp.array([[0.0, -1.5]]))
-        >>> canonical_factors(factors)  # of the matrix with a 9 and zeros
-        Factors(left=Array([[3.],
-               [0.]], dtype=float32), right=Array([[0., 3.]], dtype=float32))
+        >>> found = canonical_factors(factors)  # of the matrix with a 9 and zeros
+        >>> found.left.round(4).tolist(), abs(found.right).round(4).tolist()
+        ([[3.0], [0.0]], [[0.0, 3.0]])
     """
     left, right = _checked(factors)
     q_left, r_left = jnp.linalg.qr(left)

@@ -83,7 +83,7 @@ def match_many(
     first_key, *keys = jr.split(key, len(networks) + 1)
     options = {"num_restarts": num_restarts, "leaf_weights": leaf_weights}
     vectors = [np.asarray(space.flatten(network), float) for network in networks]
-    gaps = [sum(np.linalg.norm(x - y) for y in vectors) for x in vectors]
+    gaps = [sum(float(np.linalg.norm(x - y)) for y in vectors) for x in vectors]
     centre = int(np.argmin(gaps))
     elements = [
         space.identity()

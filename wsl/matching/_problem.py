@@ -143,10 +143,9 @@ def make_problem(
 ) -> Problem:
     """Folds the pieces of two sets of weights."""
     pairs = []
-    for leaf, *arrays in zip(space.pieces, a, b, strict=True):
-        if not leaf.slots:
-            continue
-        pairs.append(fold_pair(*arrays, leaf.slots, leaf.layout.sizes))
+    for leaf, mine, other in zip(space.pieces, a, b, strict=True):
+        if leaf.slots:
+            pairs.append(fold_pair(mine, other, leaf.slots, leaf.layout.sizes))
     nested, blocks = dict(space.nested), space.blocks
     by_depth = sorted(space.groups, key=lambda group: len(blocks[group]))
     families = {

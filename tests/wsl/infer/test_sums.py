@@ -3,6 +3,7 @@
 import itertools
 
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -360,9 +361,7 @@ def test_functions_of_pieces_compute_the_same(name, monkeypatch):
     assert len(blocks) > len(grids)
 
     def outputs(blocks):
-        found = jax.core.eval_jaxpr(
-            problem.jaxpr.jaxpr, problem.jaxpr.consts, *blocks, x
-        )
+        found = jax.extend.core.jaxpr_as_fun(problem.jaxpr)(*blocks, x)
         return np.sort(np.concatenate([np.ravel(y) for y in found]))
 
     expected = np.sort(np.ravel(fn(weights, x)))

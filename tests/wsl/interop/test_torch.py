@@ -14,7 +14,7 @@ from tests.wsl.helpers import draw_element
 if any(importlib.util.find_spec(name) is None for name in ("torch", "torchax")):
     pytest.skip("needs torch and torchax", allow_module_level=True)
 
-import torch
+import torch  # pyright: ignore[reportMissingImports]
 
 from wsl.interop.torch import from_torch
 
@@ -154,3 +154,45 @@ def test_recurrent_layers():
             return self.head(self.lstm(x)[0][:, -1])
 
     _check(Recurrent(), torch.randn(2, 5, 3), sizes=[4, 4])
+
+
+def test_two_state_dicts_to_one_that_evaluates():
+    """The lines of the page, on two copies: the mean is the network."""
+    resnet = _Residual().eval()
+    first = _state(resnet, 0)
+    resnet.load_state_dict(first)
+    images = torch.randn(8, 3, 6, 6)
+    imported = from_torch(resnet, torch.zeros(1, 3, 6, 6))
+    a = imported.load(first)
+    second = imported.state_dict(
+        imported.space.permute(a, draw_element(imported.space, 3))
+    )
+    assert not torch.equal(first["first.weight"], second["first.weight"])
+    b = imported.load(second)
+    left_out = {
+        leaf.path: 0.0 for leaf in imported.space.leaves if "running_" in leaf.path
+    }
+    match = wsl.match_weights(
+        imported.space, a, b, key=jax.random.key(0), leaf_weights=left_out
+    )
+    merged = imported.to_module(wsl.matching.average([a, match.aligned]))
+    naive = imported.to_module(wsl.matching.average([a, b]))
+    with torch.no_grad():
+        expected = resnet(images)
+        np.testing.assert_allclose(merged(images), expected, atol=1e-4)
+        assert (naive(images) - expected).abs().max() > 1e-2
+        # Statistics are measured anew by PyTorch itself.
+        for norm in merged.modules():
+            if isinstance(norm, torch.nn.BatchNorm2d):
+                norm.reset_running_stats()
+                norm.momentum = None
+        merged.train()
+        merged(images)
+        merged.eval()
+        assert torch.isfinite(merged(images)).all()
+        batch = torch.nn.functional.conv2d(
+            images, merged.stem.weight, merged.stem.bias, padding=1
+        )
+        np.testing.assert_allclose(
+            merged.norm.running_mean, batch.mean((0, 2, 3)), atol=1e-4
+        )

@@ -1,5 +1,8 @@
 """Networks stacked and taken apart, those with activations among their leaves too."""
 
+from collections.abc import Callable
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -16,7 +19,7 @@ class _Net(eqx.Module):
 
     weight: jax.Array
     rate: np.ndarray
-    activation: object
+    activation: Callable
     name: str
 
     def __call__(self, x):
@@ -25,7 +28,7 @@ class _Net(eqx.Module):
 
 def _net(start, activation=jnp.tanh, shape=(2, 3)):
     weight = array(np.arange(start, start + np.prod(shape)).reshape(shape))
-    return _Net(weight, np.float32([start]), activation, "net")
+    return _Net(weight, np.asarray([start], np.float32), activation, "net")
 
 
 def test_a_stack_has_a_leading_axis_on_every_array():
@@ -75,6 +78,7 @@ def test_what_is_no_stack_is_said():
     with pytest.raises(ValueError, match="no arrays"):
         wsl.unstack(jnp.tanh)
     stacked = wsl.stack([_net(0), _net(6)])
-    for wrong in (2, [0, -3], [0.5]):
+    mistakes: list[Any] = [2, [0, -3], [0.5]]
+    for wrong in mistakes:
         with unchecked(), pytest.raises(ValueError, match="choose among 0 to 1"):
             wsl.take(stacked, wrong)

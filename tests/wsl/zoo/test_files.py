@@ -13,12 +13,15 @@ from wsl.interop.files import load, save
 
 def _fill(folder, number=5):
     for i in range(number):
-        weights = {"w": np.full((2, 3), i, np.float32), "b": np.float32([i, -i])}
+        weights = {
+            "w": np.full((2, 3), i, np.float32),
+            "b": np.asarray([i, -i], np.float32),
+        }
         save(weights, folder / f"net{i}.npz")
 
 
 def test_files_keep_names_and_numbers(tmp_path):
-    weights = {"a.weight": array([[1.0, 2.0]]), "b": np.int32([3])}
+    weights = {"a.weight": array([[1.0, 2.0]]), "b": np.asarray([3], np.int32)}
     save(weights, tmp_path / "x.npz")
     found = load(tmp_path / "x.npz")
     assert list(found) == ["a.weight", "b"]
