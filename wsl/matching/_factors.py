@@ -54,8 +54,8 @@ def canonical_factors(factors: Factors) -> Factors:
         >>> from wsl.matching import canonical_factors, Factors
         >>> factors = Factors(jnp.array([[-6.0], [0.0]]), jnp.array([[0.0, -1.5]]))
         >>> found = canonical_factors(factors)  # of the matrix with a 9 and zeros
-        >>> found.left.round(4).tolist(), abs(found.right).round(4).tolist()
-        ([[3.0], [0.0]], [[0.0, 3.0]])
+        >>> print(abs(found.left).ravel(), abs(found.right).ravel())
+        [3. 0.] [0. 3.]
     """
     left, right = _checked(factors)
     q_left, r_left = jnp.linalg.qr(left)
