@@ -70,7 +70,7 @@ _MAKE = {
 
 
 @pytest.mark.parametrize(
-    "name", nightly(_MAKE, {"released", "statistics", "transformer"})
+    "name", nightly(_MAKE, {"released", "statistics", "transformer", "graph"})
 )
 def test_encoders_see_no_permutation(name):
     model, space = _critic()
