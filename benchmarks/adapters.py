@@ -1,4 +1,4 @@
-"""A zoo of low-rank adapters: which task was it trained for, in whatever gauge it comes?
+"""A zoo of low-rank adapters: what was each trained for, in whatever gauge it comes?
 
 A perceptron for scikit-learn's digits is trained once. Adapters of ranks 2 to 8 then
 teach it to call one digit by the next one's name; which digit, is what encoders read
@@ -120,7 +120,7 @@ def _gauge(adapter: Any, random: np.random.Generator) -> Any:
     moved = {}
     for name, (left, right) in adapter.items():
         turn, _ = np.linalg.qr(random.standard_normal((_WIDEST, _WIDEST)))
-        gauge = turn * np.exp(random.uniform(-1.5, 1.5, _WIDEST))
+        gauge = turn * np.exp(random.uniform(-3.0, 3.0, _WIDEST))
         moved[name] = (
             jnp.asarray(np.asarray(left, float) @ gauge, jnp.float32),
             jnp.asarray(np.linalg.solve(gauge, np.asarray(right, float)), jnp.float32),

@@ -31,6 +31,7 @@ _SLOW = [
     "symmetries.md",
     "prediction.md",
     "merging.md",
+    "lora.md",
     "generators.md",
     "encoders/weights.md",
     "encoders/graphs.md",

@@ -26,7 +26,8 @@ def infer_weight_space(fn_or_module: Any, *example_inputs: PyTree) -> WeightSpac
     The function is traced, not run, and every axis of every weight is followed through
     it. The group found never changes the function: inputs and outputs are fixed, and so
     is all that cannot be followed, which `reasons` and `unknown_primitives` of the
-    space name.
+    space name. Axes that are put together, cut or stacked are sums of index sets, and
+    what may move apart in them is told apart; where it is not, `ties` says why.
 
     Args:
         fn_or_module: A callable with floating-point arrays in it (an Equinox module),

@@ -383,3 +383,71 @@ def test_what_cannot_be_written_anew_has_the_group_of_the_whole(monkeypatch):
     assert list(space.groups.values()) == [3]
     assert "NotImplementedError" in space.ties[-1]
     assert_preserved(space, fn, weights, [x])
+
+
+def _packed(p, xs):
+    """An LSTM that carries both of its states as one array."""
+
+    def cell(state, x):
+        h, c = state[:3], state[3:]
+        gates = jnp.concatenate([x, h]) @ p["w"]
+        i, f, o, u = jnp.split(gates, 4)
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(u)
+        return jnp.concatenate([jax.nn.sigmoid(o) * jnp.tanh(c), c]), None
+
+    state, _ = jax.lax.scan(cell, jnp.zeros(6), xs)
+    return state[:3] @ p["out"]
+
+
+def _branched(p, x):
+    hidden = jnp.concatenate([jnp.tanh(x @ p["a"]), x])
+    branches = [lambda h: h @ p["b"], lambda h: jnp.tanh(2.0 * (h @ p["b"]))]
+    return jax.lax.cond(x.sum() > 0, *branches, hidden) @ p["out"]
+
+
+def _stacked_blocks(p, x):
+    """Transformer blocks under scan, with fused projections and a residual stream."""
+
+    def block(x, w):
+        parts = jnp.split(x @ w["qkv"], 3, axis=1)
+        y = _attend(*(part.reshape(len(x), 2, 2) for part in parts))
+        x = x + y @ w["o"]
+        return x + jnp.tanh(x @ w["up"]) @ w["down"], None
+
+    x, _ = jax.lax.scan(block, x @ p["in"], p["blocks"])
+    return x @ p["out"]
+
+
+@pytest.mark.parametrize(
+    ("fn", "shapes", "given", "groups"),
+    [
+        (_packed, {"w": (5, 12), "out": (3, 2)}, (4, 2), [3]),
+        (_branched, {"a": (3, 4), "b": (7, 5), "out": (5, 1)}, (3,), [4, 5]),
+        pytest.param(
+            _stacked_blocks,
+            {
+                "in": (3, 4),
+                "blocks": {
+                    "qkv": (2, 4, 12),
+                    "o": (2, 4, 4),
+                    "up": (2, 4, 5),
+                    "down": (2, 5, 4),
+                },
+                "out": (4, 2),
+            },
+            (6, 3),
+            # Of each of two blocks heads, units of both kinds, hidden; the stream.
+            [2, 2, 2, 2, 2, 2, 4, 5, 5],
+            id="blocks",
+        ),
+    ],
+)
+def test_sums_in_loops_and_branches(fn, shapes, given, groups):
+    weights = jax.tree.map(
+        lambda shape: numbers(*shape), shapes, is_leaf=lambda x: isinstance(x, tuple)
+    )
+    weights, x = draw(weights), numbers(*given, seed=3)
+    space = infer_weight_space(fn, weights, x)
+    assert sorted(space.groups.values()) == groups, space
+    assert space.ties == () and space.unknown_primitives == ()
+    assert_preserved(space, fn, weights, [x])

@@ -1,5 +1,6 @@
 """Factors of one product in different gauges."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -68,6 +69,24 @@ def test_copies_in_another_gauge_are_matched_back():
     for orthogonal in (False, True):
         assert call(match_factors, a, turned, orthogonal=orthogonal).distance < 1e-4
     assert call(match_factors, a, b, orthogonal=True).distance > 0.1
+
+
+def test_queries_and_keys_of_heads_are_factors():
+    random = np.random.default_rng(0)
+    q, k = (array(random.standard_normal((3, 6, 2))) for _ in range(2))
+    gauge = array(random.standard_normal((3, 2, 2)) + 2 * np.eye(2))
+    inverse = array(np.linalg.inv(np.asarray(gauge, float)))
+    a = Factors(q, k.swapaxes(1, 2))
+    b = Factors(q @ gauge, inverse @ a.right)
+    x = array(random.standard_normal((5, 6)))
+
+    def scores(f):
+        return jnp.einsum("td,hdr,hre,se->hts", x, f.left, f.right, x)
+
+    np.testing.assert_allclose(scores(b), scores(a), atol=1e-3)
+    match = call(jax.vmap(match_factors), a, b)
+    assert match.distance_before.min() > 0.5
+    assert match.distance.max() < 1e-3
 
 
 def test_factors_that_do_not_fit():
