@@ -84,6 +84,11 @@ def _find(problem: Problem, uncut: list[Grid]) -> Found:
         # As large as before, unless a cut was needed after all.
         if log_order(again.analysis) >= log_order(found.analysis) - 1e-6:
             found = again
+    if ties:
+        # Pieces that had to be put together again may be less than the whole.
+        whole_leaves = _analysed(problem, uncut)
+        if log_order(whole_leaves.analysis) > log_order(found.analysis) + 1e-6:
+            found = whole_leaves
     return found._replace(ties=ties)
 
 

@@ -47,8 +47,9 @@ class EquivariantLinear(eqx.Module):
 
     Attributes:
         space: The weight space.
-        in_channels: For each leaf, the channels that go in.
-        out_channels: For each leaf, the channels that come out.
+        in_channels: For each leaf, and each piece of one with sums, the channels that
+            go in.
+        out_channels: The same, the channels that come out.
         basis: Which terms.
         coefficients: The matrices: for each set of indices that terms carry one, for
             all of their inputs and outputs; in a tied layer one stack for each shape.
