@@ -30,6 +30,8 @@ _QUICK = ["tasks.md", "whole_episodes.md", "export.md"]
 _SLOW = [
     "symmetries.md",
     "prediction.md",
+    "merging.md",
+    "lora.md",
     "generators.md",
     "encoders/weights.md",
     "encoders/graphs.md",

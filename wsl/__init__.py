@@ -3,10 +3,10 @@
 A `WeightSpace` says which permutations of a model's weights leave its function alone.
 `infer_weight_space` derives it from the model, `verify_symmetry` checks it on real
 numbers, `match_weights` undoes it between two networks; `wsl.matching` does so by
-gradients too. `wsl.nn` holds layers that commute with it, `wsl.encoders` turn a network
-into a vector and `wsl.generators` a vector into a network. Not imported here:
-`wsl.testing`, which checks layers of your own, and `wsl.zoo`, which makes trained
-networks to learn from.
+gradients too. `stack`, `unstack` and `take` make one of several networks. `wsl.nn`
+holds layers that commute with the symmetry, `wsl.encoders` turn a network into a vector
+and `wsl.generators` a vector into a network. Not imported here: `wsl.testing`, which
+checks layers of your own, and `wsl.zoo`, which makes trained networks to learn from.
 """
 
 from wsl import (
@@ -21,7 +21,14 @@ from wsl._space import (
     GroupElement as GroupElement,
     Leaf as Leaf,
     Slot as Slot,
+    Stacked as Stacked,
+    Sum as Sum,
     WeightSpace as WeightSpace,
+)
+from wsl._space._stacks import (
+    stack as stack,
+    take as take,
+    unstack as unstack,
 )
 from wsl._verify import (
     SymmetryReport as SymmetryReport,

@@ -79,17 +79,26 @@ def act(space: WeightSpace, leaves, element):
     leaves = [np.asarray(leaf) for leaf in leaves]
     element = {group: np.asarray(indices) for group, indices in element.items()}
     for leaf, described in zip(leaves, space.leaves, strict=True):
-        sizes = [factor.size for factors in described.axes for factor in factors]
-        grid = np.indices(sizes, sparse=True)
-        source = list(grid)
-        for slot in described.slots:
-            index, above = [grid[slot.dimension]], slot.parent
-            while above is not None:
-                index.insert(0, grid[described.slots[above].dimension])
-                above = described.slots[above].parent
-            source[slot.dimension] = element[slot.group][tuple(index)]
-        moved.append(leaf.reshape(sizes)[tuple(source)].reshape(leaf.shape))
+        result = np.array(leaf)
+        for piece in described.pieces or (described,):
+            # A piece is moved within itself.
+            place = np.ix_(*piece.index) if described.pieces else ...
+            result[place] = _act_on_piece(leaf[place], piece, element)
+        moved.append(result)
     return moved
+
+
+def _act_on_piece(leaf, described, element):
+    sizes = [factor.size for factors in described.axes for factor in factors]
+    grid = np.indices(sizes, sparse=True)
+    source = list(grid)
+    for slot in described.slots:
+        index, above = [grid[slot.dimension]], slot.parent
+        while above is not None:
+            index.insert(0, grid[described.slots[above].dimension])
+            above = described.slots[above].parent
+        source[slot.dimension] = element[slot.group][tuple(index)]
+    return leaf.reshape(sizes)[tuple(source)].reshape(leaf.shape)
 
 
 def act_on_tree(space: WeightSpace, weights, element):

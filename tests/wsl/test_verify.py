@@ -1,6 +1,7 @@
 """`verify_symmetry`: right specs hold, wrong ones are broken, and where."""
 
 import dataclasses
+import os
 
 import equinox as eqx
 import hypothesis.strategies as st
@@ -13,11 +14,23 @@ from hypothesis import assume, given
 import wsl
 from tests.helpers import examples
 from tests.wsl.helpers import chain_spec, draw_weights
+from tests.wsl.nn.helpers import without_type_checks
 from wsl import Factor, WeightSpace
 from wsl.testing import architectures
 
 
 _KEY = jax.random.key(0)
+
+# All cases in both modes, where there is time.
+_BOTH = os.environ.get("WSL_TEST_PROFILE", "fast") != "fast"
+
+
+def _verify(*arguments, **options):
+    report = wsl.verify_symmetry(*arguments, **options)
+    if _BOTH:
+        quick = wsl.verify_symmetry(*arguments, **options, mode="quick")
+        assert quick.verdict == report.verdict
+    return report
 
 
 @examples(20)
@@ -47,7 +60,7 @@ def test_one_wrong_leaf_is_found(architecture, data):
     changed = list(space.leaves)
     changed[i] = dataclasses.replace(leaf, axes=axes)
     wrong = dataclasses.replace(space, leaves=tuple(changed))
-    report = wsl.verify_symmetry(wrong, model, *inputs, key=_KEY)
+    report = _verify(wrong, model, *inputs, key=_KEY)
     assert report.verdict == f"broken: group {group}, leaf {leaf.path}", report
     assert report.blamed == (group, leaf.path) and not report.holds
     # The other groups are innocent.
@@ -107,7 +120,7 @@ _X = jnp.array([0.5, -1.0, 2.0])
 def test_wrong_specs_are_broken(change, blamed):
     model, spec = _mlp()
     space = WeightSpace.from_spec(model, {**spec, **change})
-    report = wsl.verify_symmetry(space, model, _X, key=_KEY)
+    report = _verify(space, model, _X, key=_KEY)
     group, leaf = blamed
     assert report.blamed is not None and report.blamed[1] == leaf, report
     assert group is None or report.blamed[0] == group
@@ -117,7 +130,43 @@ def test_wrong_specs_are_broken(change, blamed):
 def test_the_right_spec_holds():
     model, spec = _mlp()
     space = WeightSpace.from_spec(model, spec)
-    assert wsl.verify_symmetry(space, model, _X, key=_KEY).holds
+    assert _verify(space, model, _X, key=_KEY).holds
+
+
+def test_quick_verdicts_are_the_same_and_say_what_they_are():
+    model, spec = _mlp()
+    runs = []
+
+    def counted(model, x):
+        jax.debug.callback(lambda: runs.append(1))
+        return model(x)
+
+    right = WeightSpace.from_spec(model, spec)
+    full = wsl.verify_symmetry(right, counted, model, _X, key=_KEY)
+    jax.effects_barrier()
+    many = len(runs)
+    quick = wsl.verify_symmetry(right, counted, model, _X, key=_KEY, mode="quick")
+    jax.effects_barrier()
+    assert full.verdict == quick.verdict == "holds"
+    assert len(runs) - many < many / 2
+    assert quick.mode == "quick" and quick.residuals == {}
+    assert len(quick.sensitivities) == len(right.groups)
+    assert "verdict: holds (quick: one leaf of each group" in str(quick)
+    wrong = WeightSpace.from_spec(model, {**spec, ".layers[1].weight": ("h0", "h1")})
+    found = [
+        wsl.verify_symmetry(wrong, model, _X, key=_KEY, mode=mode).verdict
+        for mode in ("full", "quick")
+    ]
+    assert found[0] == found[1] and found[0].startswith("broken")
+    ignored = [
+        wsl.verify_symmetry(
+            right, lambda m, x: x, model, _X, key=_KEY, num_samples=1, mode=mode
+        ).verdict
+        for mode in ("full", "quick")
+    ]
+    assert ignored[0] == ignored[1] and ignored[0].startswith("inconclusive: group")
+    with without_type_checks(), pytest.raises(ValueError, match='"full" or "quick"'):
+        wsl.verify_symmetry(right, model, _X, key=_KEY, mode="slow")  # pyright: ignore
 
 
 def test_what_is_missing_is_blamed_before_what_is_there():
@@ -130,7 +179,7 @@ def test_what_is_missing_is_blamed_before_what_is_there():
         spec,
     )
     space = WeightSpace.from_spec(model, spec)
-    report = wsl.verify_symmetry(space, model, _X, key=_KEY)
+    report = _verify(space, model, _X, key=_KEY)
     assert report.verdict == "broken: group h, leaf .layers[1].weight"
 
 
@@ -151,10 +200,10 @@ def test_wrong_order_of_factors():
 
     image = jax.random.normal(jax.random.key(2), (1, 3, 3))
     space = WeightSpace.from_spec(model, spec)
-    assert wsl.verify_symmetry(space, apply, model, image, key=_KEY).holds
+    assert _verify(space, apply, model, image, key=_KEY).holds
     for axes in ((None, (4, "c")), (None, None)):
         wrong = WeightSpace.from_spec(model, {**spec, "['readout'].weight": axes})
-        report = wsl.verify_symmetry(wrong, apply, model, image, key=_KEY)
+        report = _verify(wrong, apply, model, image, key=_KEY)
         assert report.verdict == "broken: group c, leaf ['readout'].weight"
 
 
@@ -173,10 +222,10 @@ def test_gates_and_units_in_the_wrong_order():
 
     xs = jax.random.normal(_KEY, (4, 2))
     space = WeightSpace.from_spec(cell, spec)
-    assert wsl.verify_symmetry(space, total, cell, xs, key=_KEY).holds
+    assert _verify(space, total, cell, xs, key=_KEY).holds
     for wrong in (("units", 3), None):
         space = WeightSpace.from_spec(cell, spec | {".bias": (wrong,)})
-        report = wsl.verify_symmetry(space, total, cell, xs, key=_KEY)
+        report = _verify(space, total, cell, xs, key=_KEY)
         assert report.verdict == "broken: group units, leaf .bias"
 
 
@@ -205,7 +254,7 @@ def test_nested_groups_are_sampled_inside_blocks():
     weights = _head_weights(np.random.default_rng(0))
     x = jnp.array([1.0, -0.5])
     nested = WeightSpace.from_spec(weights, _HEAD_SPEC, nested={"units": "heads"})
-    report = wsl.verify_symmetry(nested, _heads, weights, x, key=_KEY)
+    report = _verify(nested, _heads, weights, x, key=_KEY)
     assert report.holds
     assert min(report.sensitivities.values()) > 1e-3
 
@@ -213,7 +262,7 @@ def test_nested_groups_are_sampled_inside_blocks():
         scale = jnp.arange(4.0).reshape(1, 4, 1)
         return _heads({**weights, "b": weights["b"] * scale}, x)
 
-    report = wsl.verify_symmetry(nested, scaled, weights, x, key=_KEY)
+    report = _verify(nested, scaled, weights, x, key=_KEY)
     assert report.blamed is not None and report.blamed[0] == "units"
 
     def coupled(weights, x):  # Unit i of every head sees unit i of all others.
@@ -222,8 +271,8 @@ def test_nested_groups_are_sampled_inside_blocks():
         return jnp.einsum("ohu,hu->o", weights["out"], both)
 
     plain = WeightSpace.from_spec(weights, _HEAD_SPEC)
-    assert wsl.verify_symmetry(plain, coupled, weights, x, key=_KEY).holds
-    report = wsl.verify_symmetry(nested, coupled, weights, x, key=_KEY)
+    assert _verify(plain, coupled, weights, x, key=_KEY).holds
+    report = _verify(nested, coupled, weights, x, key=_KEY)
     assert report.blamed is not None and report.blamed[0] == "units"
     assert report.residuals["heads"] <= report.tolerance
 
@@ -234,9 +283,9 @@ def test_nested_groups_are_sampled_inside_blocks():
     weights["d"] = jnp.asarray(np.random.default_rng(1).standard_normal((3, 4)), "f4")
     spec = _HEAD_SPEC | {"['d']": ("heads", "units")}
     plain = WeightSpace.from_spec(weights, spec)
-    assert wsl.verify_symmetry(plain, meeting, weights, x, key=_KEY).holds
+    assert _verify(plain, meeting, weights, x, key=_KEY).holds
     nested = WeightSpace.from_spec(weights, spec, nested={"units": "heads"})
-    report = wsl.verify_symmetry(nested, meeting, weights, x, key=_KEY)
+    report = _verify(nested, meeting, weights, x, key=_KEY)
     assert report.verdict == "broken: group units, leaf ['d']"
 
 
@@ -256,12 +305,12 @@ def test_repeated_axes():
     xs = jnp.asarray(random.standard_normal((3, 2)), jnp.float32)
     spec = {"['w']": ("h", "h"), "['u']": ("h", None), "['v']": (None, "h")}
     space = WeightSpace.from_spec(weights, spec)
-    report = wsl.verify_symmetry(space, run, weights, xs, key=_KEY)
+    report = _verify(space, run, weights, xs, key=_KEY)
     assert report.holds
     assert report.sensitivities["h", "['w']"] > 1e-2
     for axes in (("h", None), (None, "h")):
         space = WeightSpace.from_spec(weights, {**spec, "['w']": axes})
-        report = wsl.verify_symmetry(space, run, weights, xs, key=_KEY)
+        report = _verify(space, run, weights, xs, key=_KEY)
         assert report.verdict == "broken: group h, leaf ['w']"
 
 
@@ -276,11 +325,11 @@ def test_functions_that_ignore_weights_are_inconclusive():
     }
     for message, fn in cases.items():
         this = WeightSpace.from_spec(model) if fn is None else space
-        report = wsl.verify_symmetry(this, fn or _call, model, _X, key=_KEY)
+        report = _verify(this, fn or _call, model, _X, key=_KEY)
         assert report.verdict.startswith("inconclusive: ") and not report.holds
         assert message in report.verdict
     # Nothing of the first layers gets through to an input of zeros, times zero.
-    report = wsl.verify_symmetry(
+    report = _verify(
         space,
         lambda m, x: m.layers[2](m.layers[1](m.layers[0](x) * 0)),
         model,
@@ -291,7 +340,7 @@ def test_functions_that_ignore_weights_are_inconclusive():
     # Groups of one element move nothing.
     single, _ = _mlp(width=1)
     space = WeightSpace.from_spec(single, spec)
-    report = wsl.verify_symmetry(space, single, _X, key=_KEY)
+    report = _verify(space, single, _X, key=_KEY)
     assert report.verdict == (
         "inconclusive: the space has no groups that move anything"
     )
@@ -324,10 +373,10 @@ def test_noise_uncovers_what_initialisation_hides():
         ".fall.bias": (None,),
     }
     space = WeightSpace.from_spec(model, spec)
-    report = wsl.verify_symmetry(space, model, _X, key=_KEY)
+    report = _verify(space, model, _X, key=_KEY)
     assert report.verdict == "broken: group h, leaf .norm.weight"
     # Control: with all scales at one, the mistake does not show.
-    report = wsl.verify_symmetry(space, model, _X, key=_KEY, noise=0.0)
+    report = _verify(space, model, _X, key=_KEY, noise=0.0)
     assert report.holds
     assert report.remarks == {("h", ".norm.bias"): "the leaf is uniform"}
 
@@ -336,13 +385,11 @@ def test_larger_groups_than_the_space_says():
     # A sum over rows: they move on their own, and the symmetry is real.
     weights = {"w": jnp.arange(6.0).reshape(3, 2)}
     space = WeightSpace.from_spec(weights, {"['w']": ("g", None)})
-    report = wsl.verify_symmetry(space, lambda w: w["w"].sum(0), weights, key=_KEY)
+    report = _verify(space, lambda w: w["w"].sum(0), weights, key=_KEY)
     assert report.holds and report.remarks == {("g", "['w']"): "moves on its own"}
     # Control: weighted, it is broken.
     scale = jnp.array([[1.0], [2.0], [3.0]])
-    report = wsl.verify_symmetry(
-        space, lambda w: (w["w"] * scale).sum(0), weights, key=_KEY
-    )
+    report = _verify(space, lambda w: (w["w"] * scale).sum(0), weights, key=_KEY)
     assert report.verdict == "broken: group g, leaf ['w']"
 
 
@@ -360,17 +407,17 @@ def test_outputs_of_many_kinds():
         }
 
     space = WeightSpace.from_spec(model, spec)
-    assert wsl.verify_symmetry(space, apply, model, _X, key=_KEY).holds
+    assert _verify(space, apply, model, _X, key=_KEY).holds
     wrong = WeightSpace.from_spec(model, {**spec, ".layers[0].bias": (None,)})
-    report = wsl.verify_symmetry(wrong, apply, model, _X, key=_KEY)
+    report = _verify(wrong, apply, model, _X, key=_KEY)
     assert report.verdict == "broken: group h0, leaf .layers[0].bias"
 
     # Integers alone.
     def codes(model, x):
         return jnp.round(100 * model(x)).astype(jnp.int32)
 
-    assert wsl.verify_symmetry(space, codes, model, _X, key=_KEY).holds
-    report = wsl.verify_symmetry(wrong, codes, model, _X, key=_KEY)
+    assert _verify(space, codes, model, _X, key=_KEY).holds
+    report = _verify(wrong, codes, model, _X, key=_KEY)
     assert report.verdict == "broken: group h0, leaf .layers[0].bias"
 
 
@@ -378,12 +425,12 @@ def test_outputs_of_many_kinds():
 def test_tolerance_follows_the_dtype(dtype):
     model, spec = _mlp(dtype=dtype)
     space = WeightSpace.from_spec(model, spec)
-    report = wsl.verify_symmetry(space, model, _X.astype(dtype), key=_KEY)
+    report = _verify(space, model, _X.astype(dtype), key=_KEY)
     assert report.holds
     eps = float(jnp.finfo(dtype).eps)
     assert 8 * eps < report.tolerance < 1000 * eps
     wrong = WeightSpace.from_spec(model, {**spec, ".layers[1].weight": ("h0", "h1")})
-    report = wsl.verify_symmetry(wrong, model, _X.astype(dtype), key=_KEY)
+    report = _verify(wrong, model, _X.astype(dtype), key=_KEY)
     assert report.blamed is not None and report.blamed[1] == ".layers[1].weight"
 
 
@@ -392,7 +439,7 @@ def test_wide_sums_are_within_tolerance():
     model = _drawn(lambda key: eqx.nn.MLP(300, 2, 1000, 1, key=key), spec)
     space = WeightSpace.from_spec(model, spec)
     x = jax.random.normal(jax.random.key(1), (300,))
-    report = wsl.verify_symmetry(space, model, x, key=_KEY)
+    report = _verify(space, model, x, key=_KEY)
     assert report.holds and report.joint > 0  # The order of the sums did matter.
     assert report.tolerance < 1e-3
 
@@ -409,7 +456,7 @@ def test_models_with_other_arrays():
     weights = eqx.filter(model, eqx.is_inexact_array)
     spec = {".linear.weight": ("h", None), ".linear.bias": ("h",)}
     space = WeightSpace.from_spec(weights, spec)
-    report = wsl.verify_symmetry(space, model, _X, jax.random.key(1), key=_KEY)
+    report = _verify(space, model, _X, jax.random.key(1), key=_KEY)
     assert report.holds
 
 
@@ -438,8 +485,8 @@ verdict: broken: group h0, leaf .layers[1].weight"""
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(report, "verdict", "holds")  # noqa: B010
     # The model may be called as it is, or by a function.
-    one = wsl.verify_symmetry(space, model, _X, key=_KEY)
-    two = wsl.verify_symmetry(space, _call, model, _X, key=_KEY)
+    one = _verify(space, model, _X, key=_KEY)
+    two = _verify(space, _call, model, _X, key=_KEY)
     assert one == two and one.holds
 
 
@@ -447,11 +494,11 @@ def test_errors():
     model, spec = _mlp()
     space = WeightSpace.from_spec(model, spec)
     with pytest.raises(ValueError, match="one sample or more"):
-        wsl.verify_symmetry(space, model, _X, key=_KEY, num_samples=0)
+        _verify(space, model, _X, key=_KEY, num_samples=0)
     with pytest.raises(ValueError, match="noise of 0 or more"):
-        wsl.verify_symmetry(space, model, _X, key=_KEY, noise=-1.0)
+        _verify(space, model, _X, key=_KEY, noise=-1.0)
     with pytest.raises(ValueError, match="Nothing to check"):
-        wsl.verify_symmetry(space, lambda: 0, key=_KEY)
+        _verify(space, lambda: 0, key=_KEY)
     other, _ = _mlp(use_bias=False)
     with pytest.raises(ValueError, match="missing: .*bias"):
-        wsl.verify_symmetry(space, _call, other, _X, key=_KEY)
+        _verify(space, _call, other, _X, key=_KEY)

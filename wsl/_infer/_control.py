@@ -23,6 +23,10 @@ Control: TypeAlias = Callable[
     ["Interpreter", Any, Sequence[Value], Wanted], list[Value] | None
 ]
 _CONTROL: dict[str, Control] = {}
+_CALLS = (
+    "call checkpoint closed_call composite core_call custom_jvp_call custom_vjp_call "
+    "custom_vjp_call_jaxpr jit pjit remat remat2"
+).split()
 
 
 class Interpreter:
@@ -30,13 +34,17 @@ class Interpreter:
 
     Attributes:
         tracker: What learns from it.
+        watch: Told of every equation of the outermost jaxpr and its results.
     """
 
     tracker: Tracker
+    watch: Callable[[Any, list[Value]], None] | None
 
     def __init__(self, tracker: Tracker):
         """Keeps nothing but the tracker and what does not depend on parts."""
         self.tracker = tracker
+        self.watch = None
+        self._depth = 0
         self._constants: dict[int, tuple[Any, tuple]] = {}
         self._needed: dict[tuple[int, Wanted], tuple[Any, list[tuple[Any, Wanted]]]]
         self._needed = {}
@@ -57,9 +65,13 @@ class Interpreter:
             return known[variable]
 
         wanted = wanted or (True,) * len(inner.outvars)
+        self._depth += 1
         for eqn, used in self._equations(inner, wanted):
             results = self._equation(eqn, [read(v) for v in eqn.invars], used)
+            if self.watch is not None and self._depth == 1:
+                self.watch(eqn, results)
             known.update(zip(eqn.outvars, results, strict=True))
+        self._depth -= 1
         return [
             read(v) if want else Value(())
             for v, want in zip(inner.outvars, wanted, strict=True)
@@ -110,6 +122,35 @@ class Interpreter:
         return self._needed[id(jaxpr), wanted][1]
 
 
+def used_inputs(jaxpr: Any, wanted: Wanted | None = None) -> set[int]:
+    """Positions of the inputs that an output, or one of those wanted, depends on."""
+    inner = getattr(jaxpr, "jaxpr", jaxpr)
+    wanted = wanted or (True,) * len(inner.outvars)
+    outputs = zip(inner.outvars, wanted, strict=True)
+    live = {v for v, want in outputs if want and not isinstance(v, Literal)}
+    for eqn in reversed(inner.eqns):
+        used = tuple(v in live for v in eqn.outvars)
+        if not any(used) and not (eqn.effects and eqn.primitive.name not in _PRINTS):
+            continue
+        reached = range(len(eqn.invars))
+        if eqn.primitive.name in _CALLS:
+            function = _function_of(eqn, len(eqn.invars))
+            reached = reached if function is None else used_inputs(function, used)
+        given = [eqn.invars[i] for i in reached]
+        live.update(v for v in given if not isinstance(v, Literal))
+    return {i for i, v in enumerate(inner.invars) if v in live}
+
+
+def _function_of(eqn: Any, number: int) -> Any:
+    """The function that a call calls, if it has as many inputs."""
+    for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
+        jaxpr = eqn.params.get(name)
+        inner = getattr(jaxpr, "jaxpr", jaxpr)
+        if inner is not None and len(inner.invars) == number:
+            return jaxpr
+    return None
+
+
 def _fit(variables: Sequence[Any], values: Sequence[Value]) -> bool:
     """Whether axes have the lengths that they must have; empty ones have no parts."""
     return [tuple(n or 1 for n in shape_of(v)) for v in variables] == [
@@ -145,18 +186,11 @@ def _control(*names: str) -> Callable[[Control], Control]:
     return register
 
 
-@_control(
-    *"call checkpoint closed_call composite core_call custom_jvp_call custom_vjp_call "
-    "custom_vjp_call_jaxpr jit pjit remat remat2".split()
-)
+@_control(*_CALLS)
 def _call(interpreter: Interpreter, eqn: Any, inputs: Sequence[Value], used: Wanted):
     """A function within the function."""
-    for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
-        jaxpr = eqn.params.get(name)
-        inner = getattr(jaxpr, "jaxpr", jaxpr)
-        if inner is not None and len(inner.invars) == len(inputs):
-            return interpreter.run(jaxpr, inputs, used)
-    return None
+    function = _function_of(eqn, len(inputs))
+    return None if function is None else interpreter.run(function, inputs, used)
 
 
 @_control("cond")
@@ -188,18 +222,25 @@ def _while(interpreter: Interpreter, eqn: Any, inputs: Sequence[Value], used: Wa
     return carry
 
 
+def scan_counts(params: Any) -> tuple[int, int]:
+    """How many inputs of a scan are constants, and how many are carried."""
+    if "ft_in" in params:
+        consts, carried = (len(part) for part in params["ft_in"].unpack()[:2])
+        return consts, carried
+    return params["num_consts"], params["num_carry"]
+
+
 @_control("scan")
 def _scan(interpreter: Interpreter, eqn: Any, inputs: Sequence[Value], used: Wanted):
     """Rounds over the leading axis of some inputs, which stays in order."""
     del used
     params, tracker, reason = eqn.params, interpreter.tracker, Reason("scan")
-    if "ft_in" in params:
-        consts, carried = (len(part) for part in params["ft_in"].unpack()[:2])
-    else:
-        consts, carried = params["num_consts"], params["num_carry"]
+    consts, carried = scan_counts(params)
     rows = []
     for value in inputs[consts + carried :]:
-        tracker.freeze(value.axes[0], reason)
+        spans = [(i, i + 1) for i in range(int(params["length"]))]
+        if tracker.explore(value.axes[0], spans, id(eqn)) is None:
+            tracker.freeze(value.axes[0], reason)
         rows.append(Value(value.axes[1:]))
 
     def body(carry: list[Value]) -> list[Value]:

@@ -1,9 +1,9 @@
 """The inference as a whole."""
 
-import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -13,11 +13,11 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from wsl._infer._control import Interpreter
-from wsl._infer._nesting import find_nesting
-from wsl._infer._parts import Tracker, Value
-from wsl._infer._store import IndexSets, Reason
-from wsl._space import Factor, is_weight, Leaf, read, WeightSpace
+from wsl._infer._analyse import Problem
+from wsl._infer._naming import describe, Names
+from wsl._infer._store import Reason
+from wsl._infer._sums import find_sums, Found
+from wsl._space import is_weight, read, WeightSpace
 
 
 def infer_weight_space(fn_or_module: Any, *example_inputs: PyTree) -> WeightSpace:
@@ -26,7 +26,8 @@ def infer_weight_space(fn_or_module: Any, *example_inputs: PyTree) -> WeightSpac
     The function is traced, not run, and every axis of every weight is followed through
     it. The group found never changes the function: inputs and outputs are fixed, and so
     is all that cannot be followed, which `reasons` and `unknown_primitives` of the
-    space name.
+    space name. Axes that are put together, cut or stacked are sums of index sets, and
+    what may move apart in them is told apart; where it is not, `ties` says why.
 
     Args:
         fn_or_module: A callable with floating-point arrays in it (an Equinox module),
@@ -44,7 +45,8 @@ def infer_weight_space(fn_or_module: Any, *example_inputs: PyTree) -> WeightSpac
         fixed names `f0, f1, ...`, in order of appearance.
 
     Raises:
-        ValueError: If what is given cannot be called, or has no weights.
+        ValueError: If what is given cannot be called on the inputs, has no weights, or
+            returns no arrays.
 
     Examples:
         >>> import equinox as eqx, jax, jax.numpy as jnp, wsl
@@ -59,38 +61,26 @@ def infer_weight_space(fn_or_module: Any, *example_inputs: PyTree) -> WeightSpac
         groups: g0 (8)
         fixed: f0 (3: input 0), f1 (2: output)
     """
+    problem, free, _ = pose(fn_or_module, example_inputs)
+    return name_all(free, find_sums(problem))
+
+
+def pose(
+    fn_or_module: Any, example_inputs: tuple[Any, ...]
+) -> tuple[Problem, PyTree, PyTree]:
+    """What there is to follow, the weights, and what else goes in."""
     fn, weights, inputs = _arguments(fn_or_module, example_inputs)
     free = eqx.filter(weights, is_weight)
     given = eqx.filter(
         (eqx.filter(weights, is_weight, inverse=True), inputs), _is_array
     )
     jaxpr = _trace(fn, weights, inputs, free, given)
-
-    sets = IndexSets()
-    tracker = Tracker(sets)
-    leaves = [_value(sets, leaf.shape, None) for leaf in jax.tree.leaves(free)]
-    constants = [
-        _value(sets, jnp.shape(leaf), _given_reason(path))
+    shapes = tuple(tuple(leaf.shape) for leaf in jax.tree.leaves(free))
+    constants = tuple(
+        (tuple(jnp.shape(leaf)), _given_reason(path))
         for path, leaf in jtu.tree_leaves_with_path(given)
-    ]
-    interpreter = Interpreter(tracker)
-
-    def run(leaves: Sequence[Value]) -> None:
-        outputs = interpreter.run(jaxpr, [*leaves, *constants])
-        for i, value in enumerate(outputs):
-            name = "output" if len(outputs) == 1 else f"output {i}"
-            tracker.freeze(value.parts(), Reason(name))
-
-    # What a run that learns nothing has used is true.
-    known = -1
-    while known != sets.changes:
-        known = sets.changes
-        run(leaves)
-    leaves = [tracker.operand(leaf) for leaf in leaves]
-    nested = find_nesting(tracker, leaves, run)
-    if known != sets.changes:
-        raise AssertionError("The search for nested groups has found other groups.")
-    return _space(free, sets, leaves, nested)
+    )
+    return Problem(jaxpr, shapes, constants), free, given
 
 
 def _arguments(
@@ -103,6 +93,11 @@ def _arguments(
             f"{type(fn_or_module).__name__}. If it is only weights, give the function "
             "that uses them, and them as its first input."
         )
+    if isinstance(fn_or_module, type):
+        raise ValueError(
+            f"{fn_or_module.__name__} is a class; give a model that was made of it, or "
+            "a function and the weights as its first input."
+        )
     if _has_weights(fn_or_module):
         return (lambda module, *inputs: module(*inputs)), fn_or_module, example_inputs
     hidden = [inspect.unwrap(fn_or_module)]
@@ -114,6 +109,17 @@ def _arguments(
             "Use `eqx.filter_vmap(model)` and its like in place of `jax.vmap(model)`, "
             "`eqx.Partial` in place of `functools.partial`, or make the weights the "
             "first input of a function."
+        )
+    held = {
+        str(leaf.dtype)
+        for leaf in jax.tree.leaves(fn_or_module)
+        if _is_array(leaf) and not isinstance(fn_or_module, eqx.Partial)
+    }
+    if held and isinstance(fn_or_module, eqx.Module):
+        raise ValueError(
+            f"The arrays of this {type(fn_or_module).__name__} have dtype "
+            f"{', '.join(sorted(held))}; weights are real floating-point numbers. Cast "
+            "them, or wrap the module in a function whose first input is the weights."
         )
     if not example_inputs or not _has_weights(example_inputs[0]):
         raise ValueError(
@@ -145,7 +151,44 @@ def _trace(
         outputs = fn(weights, *eqx.combine(dynamic, static[1]))
         return jax.tree.leaves(eqx.filter(outputs, eqx.is_array))
 
-    return jax.make_jaxpr(flat)(*arrays)
+    try:
+        jaxpr = jax.make_jaxpr(flat)(*arrays)
+    except (TypeError, ValueError) as error:
+        raise ValueError(_failure(error, free, given)) from error
+    if not jaxpr.jaxpr.outvars:
+        raise ValueError(
+            "The function returns no arrays, so that every permutation would leave it "
+            "unchanged. Return what is to stay the same."
+        )
+    return jaxpr
+
+
+# A shape in an error of JAX: `(8, 3)`, or `[8,3]` after a dtype.
+_SHAPE = re.compile(r"\([\d, ]*\)|(?<=\d)\[[\d,]*\]")
+
+
+def _failure(error: Exception, free: PyTree, given: PyTree) -> str:
+    """What went wrong in tracing, and which leaves and inputs have the shapes named."""
+    weights = [
+        (f"weights{jtu.keystr(path)}", jnp.shape(leaf))
+        for path, leaf in jtu.tree_leaves_with_path(free)
+    ]
+    inputs = [
+        (_given_reason(path).text, jnp.shape(leaf))
+        for path, leaf in jtu.tree_leaves_with_path(given)
+    ]
+    shapes = [
+        tuple(map(int, re.findall(r"\d+", text))) for text in _SHAPE.findall(str(error))
+    ]
+    found = [pair for pair in inputs if pair[1] in shapes] or inputs
+    # An error about a product names the lengths of the axes that do not fit, no more.
+    lengths = {n for shape in shapes for n in shape}
+    found += [pair for pair in weights if pair[1] in shapes] or [
+        pair for pair in weights if len(pair[1]) > 1 and lengths & set(pair[1])
+    ][:2]
+    text = f"The function cannot be run on these weights and inputs: {error}"
+    listed = ", ".join(f"{name} has shape {shape}" for name, shape in found)
+    return f"{text}\nOf what was given, {listed}." if found else text
 
 
 def _given_reason(path: tuple[Any, ...]) -> Reason:
@@ -155,56 +198,21 @@ def _given_reason(path: tuple[Any, ...]) -> Reason:
     return Reason(f"input {path[1].idx}{jtu.keystr(path[2:])}")
 
 
-def _value(sets: IndexSets, shape: Sequence[int], reason: Reason | None) -> Value:
-    tracker = Tracker(sets)
-    axes = [tracker.uniform(n) for n in shape]
-    for axis in axes:
-        for part in axis:
-            part.index_set = sets.new(part.size, reason)
-    return Value(tuple(axes))
-
-
-def _space(
-    free: PyTree, sets: IndexSets, leaves: Sequence[Value], nested: dict[int, int]
-) -> WeightSpace:
+def name_all(free: PyTree, found: Found, names: Names | None = None) -> WeightSpace:
     """Names everything."""
-    names: dict[int, str] = {}
-    reasons: dict[str, str] = {}
-    for leaf in leaves:
-        for part in leaf.parts():
-            index_set = part.index_set
-            if index_set is None or index_set in names:
-                continue
-            reason = sets.reason(index_set)
-            if reason is None:
-                name = f"g{len(names) - len(reasons)}"
-            else:
-                name = f"f{len(reasons)}"
-                reasons[name] = reason.text
-            names[index_set] = name
     bare, treedef = read(free)
+    names = names or Names(found.analysis.sets)
+    leaves = [
+        describe(leaf, cut, found.analysis, names)
+        for leaf, cut in zip(bare, found.cuts, strict=True)
+    ]
+    nested = found.analysis.nested.items()
     return WeightSpace(
         treedef,
-        tuple(
-            dataclasses.replace(leaf, axes=_named(leaf, value, names))
-            for leaf, value in zip(bare, leaves, strict=True)
-        ),
-        frozenset(reasons),
-        tuple((names[inner], names[block]) for inner, block in nested.items()),
-        tuple(reasons.items()),
-        tuple(sets.blamed),
-        tuple(sets.ties),
+        tuple(leaves),
+        frozenset(names.reasons),
+        tuple((names.of[inner], names.of[block]) for inner, block in nested),
+        tuple(names.reasons.items()),
+        tuple(found.analysis.sets.blamed),
+        found.ties,
     )
-
-
-def _named(
-    leaf: Leaf, value: Value, names: Mapping[int, str]
-) -> tuple[tuple[Factor, ...], ...]:
-    """The parts of a leaf's axes; an axis of length 0 or 1 has none to name."""
-    axes = [
-        tuple(
-            Factor(f.size, names[f.index_set]) for f in axis if f.index_set is not None
-        )
-        for axis in value.axes
-    ]
-    return tuple(new or old for old, new in zip(leaf.axes, axes, strict=True))

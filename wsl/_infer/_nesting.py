@@ -10,7 +10,11 @@ Leaves: TypeAlias = Sequence[Value]
 
 
 def find_nesting(
-    tracker: Tracker, leaves: Leaves, run: Callable[[Leaves], object]
+    tracker: Tracker,
+    leaves: Leaves,
+    run: Callable[[Leaves], object],
+    *,
+    fixed: bool = False,
 ) -> dict[int, int]:
     """Nests free index sets in others wherever the function allows it.
 
@@ -22,11 +26,16 @@ def find_nesting(
         tracker: What the runs report to.
         leaves: The weights.
         run: Runs the function on the parts of its weights.
+        fixed: Whether to nest in fixed sets, not in free ones: what is free in each
+            member of an ensemble is.
 
     Returns:
         For each nested index set that in whose blocks it lies.
     """
-    untested = _hypotheses(tracker, leaves)
+    untested = _hypotheses(tracker, leaves, fixed)
+    tracker.nested = {}
+    if not any(untested.values()):
+        return {}
     while True:
         nested = tracker.nested
         for inner, blocks in untested.items():
@@ -42,20 +51,18 @@ def find_nesting(
             return tested
 
 
-def _hypotheses(tracker: Tracker, leaves: Leaves) -> dict[int, list[int]]:
+def _hypotheses(tracker: Tracker, leaves: Leaves, fixed: bool) -> dict[int, list[int]]:
     """For each free index set those that may hold it, the likeliest first."""
-    free = {
-        part.index_set: None
-        for leaf in leaves
-        for part in leaf.parts()
-        if part.index_set is not None and tracker.sets.reason(part.index_set) is None
-    }
+    parts = [part for leaf in leaves for part in leaf.parts()]
+    sets = {part.index_set: None for part in parts if part.index_set is not None}
+    free = {s: None for s in sets if tracker.sets.reason(s) is None}
+    others = [s for s in sets if s not in free] if fixed else free
     found: dict[int, list[int]] = {}
     for inner in free:
         holders = [leaf for leaf in leaves if _count(leaf.axes, inner)]
         blocks = [
             block
-            for block in free
+            for block in others
             if block != inner and all(_holds(leaf, inner, block) for leaf in holders)
         ]
         found[inner] = sorted(blocks, key=lambda b: _distance(holders[0], inner, b))

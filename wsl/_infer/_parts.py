@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from wsl._infer._store import IndexSets, Reason
@@ -62,15 +62,20 @@ class Tracker:
         sets: The index sets.
         nested: Hypotheses: index sets, and those in whose blocks they are nested.
             What an operation contradicts is taken out.
+        exploring: Whether cuts are noted, as `demands` of the sets, and what is cut is
+            followed no further. Nothing that is learnt then is relied upon.
     """
 
     sets: IndexSets
     nested: dict[int, int]
+    exploring: bool
 
-    def __init__(self, sets: IndexSets):
+    def __init__(self, sets: IndexSets, *, exploring: bool = False):
         """Starts without hypotheses."""
         self.sets = sets
         self.nested = {}
+        self.exploring = exploring
+        self._stretches: dict[Hashable, int] = {}
 
     # Axes.
 
@@ -91,6 +96,14 @@ class Tracker:
         for part in axis:
             if part.index_set is not None:
                 self.sets.freeze(part.index_set, reason)
+
+    def why_fixed(self, axis: Axis) -> Reason | None:
+        """The first reason, if all of an axis is fixed already."""
+        reasons = [
+            s.reason if s.index_set is None else self.sets.reason(s.index_set)
+            for s in axis
+        ]
+        return reasons[0] if reasons and all(reasons) else None
 
     def fix(self, axis: Axis, size: int, reason: Reason) -> Axis:
         """Fixes an axis, and gives what an operation that mixes its indices leaves."""
@@ -224,6 +237,40 @@ class Tracker:
         if part.index_set is None:
             return [Part(size, None, part.reason) for size in sizes]
         return list(map(Part, sizes, self.sets.split(part.index_set, outer)))
+
+    # Cuts.
+
+    def explore(
+        self, axis: Axis, spans: Sequence[tuple[int, int]], place: Hashable
+    ) -> list[Axis] | None:
+        """Notes where an axis is cut; None where that is not a cut of one part.
+
+        Args:
+            axis: The axis.
+            spans: The stretches that are taken of it.
+            place: What tells this cut from others.
+
+        Returns:
+            The stretches, as sets of their own.
+        """
+        first, *rest = axis or [Part(1)]
+        inner = math.prod(part.size for part in rest)
+        points = {point for span in spans for point in span}
+        if not self.exploring or first.index_set is None:
+            return None
+        if any(point % inner for point in points):
+            return None
+        self.sets.demand(first.index_set, (point // inner for point in points))
+        axes = []
+        for span in spans:
+            size = (span[1] - span[0]) // inner
+            made = self._stretches.get((place, span))
+            if made is None:
+                made = self.sets.new(size, self.sets.reason(first.index_set))
+                self._stretches[place, span] = made
+            copies = [Part(p.size, p.index_set, p.reason) for p in rest]
+            axes.append([Part(size, made), *copies] if size > 1 else copies)
+        return axes
 
     # Operations.
 

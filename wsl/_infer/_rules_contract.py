@@ -80,3 +80,44 @@ def window_reduction(tracker: Tracker, eqn: Any, operands: Sequence[Value]):
             length = shape_of(eqn.outvars[0])[d]
             axes[d] = tracker.fix(axes[d], length, Reason("pooling"))
     return [Value(tuple(axes))]
+
+
+def _along_batch(tracker: Tracker, eqn: Any, operands: Sequence[Value], last: int):
+    """What works on the last axes, and on each of the others by itself."""
+    ranks = [len(value.axes) for value in operands]
+    batch = max(ranks, default=0) - last
+    if batch < 0 or any(rank != batch + last for rank in ranks):
+        return None
+    reason = Reason(eqn.primitive.name)
+    aligned = []
+    for d in range(batch):
+        lengths = {shape_of(v)[d] for v in eqn.invars}
+        if len(lengths) > 1:
+            return None
+        aligned.append(tracker.align(*(value.axes[d] for value in operands)))
+    for value in operands:
+        for axis in value.axes[batch:]:
+            tracker.freeze(axis, reason)
+    results = []
+    for variable in eqn.outvars:
+        shape = shape_of(variable)
+        if shape[:batch] != shape_of(eqn.invars[0])[:batch]:
+            return None
+        rest = [tracker.fixed(n, reason) for n in shape[batch:]]
+        results.append(Value((*aligned, *rest)))
+    return results
+
+
+@rule("fft")
+def fft(tracker: Tracker, eqn: Any, operands: Sequence[Value]):
+    """Mixes the last axes."""
+    return _along_batch(tracker, eqn, operands, len(eqn.params["fft_lengths"]))
+
+
+@rule(
+    *"cholesky eigh eig geqrf hessenberg lu qr schur svd triangular_solve "
+    "tridiagonal".split()
+)
+def linear_algebra(tracker: Tracker, eqn: Any, operands: Sequence[Value]):
+    """Works on matrices, each by itself."""
+    return _along_batch(tracker, eqn, operands, 2)

@@ -1,7 +1,7 @@
 """Primitives that only move numbers: reshape, broadcast, cut, join."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from wsl._infer._parts import Axis, Tracker, Value
@@ -104,7 +104,7 @@ def slice_(tracker: Tracker, eqn: Any, operands: Sequence[Value]):
             axes.append(_part(tracker, axis, length, Reason("slice")))
         else:
             span = (int(start), int(limit))
-            (part,) = _cut(tracker, axis, n, [span], Reason("slice"))
+            (part,) = _cut(tracker, axis, n, [span], Reason("slice"), (id(eqn), d))
             axes.append(part)
     return [Value(tuple(axes))]
 
@@ -116,7 +116,7 @@ def split(tracker: Tracker, eqn: Any, operands: Sequence[Value]):
     stops = [sum(sizes[: i + 1]) for i in range(len(sizes))]
     spans = [(stop - size, stop) for stop, size in zip(stops, sizes, strict=True)]
     axes = operands[0].axes
-    parts = _cut(tracker, axes[d], stops[-1], spans, Reason("split"))
+    parts = _cut(tracker, axes[d], stops[-1], spans, Reason("split"), (id(eqn), d))
     return [Value((*axes[:d], part, *axes[d + 1 :])) for part in parts]
 
 
@@ -124,7 +124,9 @@ def split(tracker: Tracker, eqn: Any, operands: Sequence[Value]):
 def unstack(tracker: Tracker, eqn: Any, operands: Sequence[Value]):
     """Every index of an axis by itself."""
     d, axes = eqn.params["axis"], operands[0].axes
-    tracker.freeze(axes[d], Reason("slice"))
+    spans = [(i, i + 1) for i in range(len(eqn.outvars))]
+    if tracker.explore(axes[d], spans, (id(eqn), d)) is None:
+        tracker.freeze(axes[d], Reason("slice"))
     return [Value((*axes[:d], *axes[d + 1 :]))] * len(eqn.outvars)
 
 
@@ -179,10 +181,14 @@ def _cut(
     n: int,
     spans: Sequence[tuple[int, int]],
     reason: Reason,
+    place: Hashable,
 ) -> list[Axis]:
     """Stretches of an axis: of blocks as long as all the cuts allow."""
     if tracker.is_uniform(axis):
         return [tracker.uniform(stop - start) for start, stop in spans]
+    if (explored := tracker.explore(axis, spans, place)) is not None:
+        return explored
+    reason = tracker.why_fixed(axis) or reason
     size = math.gcd(n, *(cut for span in spans for cut in span))
     blocks, inner = tracker.regroup(axis, (n // size, size))
     tracker.freeze(blocks, reason)

@@ -1,5 +1,7 @@
 """The index sets that an inference tells apart."""
 
+import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -25,17 +27,20 @@ class IndexSets:
         changes: How often something was learnt.
         blamed: Primitives that fixed what was free, in order.
         ties: Operations that made free sets one that need not be, in order.
+        demands: Where operations would cut sets, which makes a sum of each.
     """
 
     changes: int
     blamed: list[str]
     ties: list[str]
+    demands: dict[int, set[int]]
 
     def __init__(self):
         """Starts without any set."""
         self.changes = 0
         self.blamed = []
         self.ties = []
+        self.demands = {}
         self._sizes: list[int] = []
         self._links: list[int] = []
         self._parts: dict[int, tuple[int, int]] = {}
@@ -65,6 +70,24 @@ class IndexSets:
     def reason(self, index_set: int) -> Reason | None:
         """Why a set that is no product is fixed; None if it is free."""
         return self._reasons.get(self._root(index_set))
+
+    def demand(self, index_set: int, points: Iterable[int]) -> None:
+        """Notes that an operation cuts a set into stretches."""
+        inside = {p for p in points if 0 < p < self.size(index_set)}
+        self.demands.setdefault(index_set, set()).update(inside)
+
+    def demanded(self) -> dict[int, set[int]]:
+        """Where sets that are no products are cut, by set.
+
+        A cut through a product is one of its first part, if it falls between blocks.
+        """
+        found: dict[int, set[int]] = {}
+        for index_set, points in self.demands.items():
+            roots = self.resolve(index_set)
+            inner = math.prod(map(self.size, roots[1:]))
+            if all(p % inner == 0 for p in points):
+                found.setdefault(roots[0], set()).update(p // inner for p in points)
+        return found
 
     def freeze(self, index_set: int, reason: Reason) -> None:
         """Fixes a set; the first reason stays."""

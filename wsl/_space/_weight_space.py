@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, overload, TypeVar
 
 import equinox as eqx
 import jax
@@ -16,9 +16,14 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from wsl._space import _action
 from wsl._space._action import ancestors, GroupElement
-from wsl._space._axes import AxisSpec, find_slots, read_spec
+from wsl._space._axes import find_slots
 from wsl._space._leaf import is_weight, Leaf, read
-from wsl._space._table import columns
+from wsl._space._spec import AxisSpec, read_spec, Stacked
+from wsl._space._stacks import count_stacked
+from wsl._space._table import table
+
+
+Weights = TypeVar("Weights")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +40,9 @@ class WeightSpace:
     GRU times its units, the channels of a flattened feature map times its pixels, the
     heads of an attention layer times the units of a head. A name nested in another has
     a permutation of its own in every block: whole heads may change places, and the
-    units inside each head.
+    units inside each head. And it may be a sum, one index set after the other: units
+    beside the inputs that were appended to them, queries beside keys and values, the
+    layers of a stack. Such a leaf is looked at in `pieces`, whose axes are products.
 
     A space is immutable, hashable, equal to any other with the same leaves, axes, fixed
     and nested names, and holds no arrays: it can be closed over or kept in a static
@@ -83,19 +90,22 @@ class WeightSpace:
             raise ValueError(
                 f"`fixed` names {unknown}, which no axis has. Names: {list(names)}."
             )
-        leaves = tuple(
-            dataclasses.replace(
-                leaf, slots=find_slots(leaf.path, leaf.axes, self.fixed, nested)
+
+        def with_slots(leaf: Leaf) -> Leaf:
+            return dataclasses.replace(
+                leaf,
+                slots=find_slots(leaf.path, leaf.axes, self.fixed, nested),
+                pieces=tuple(map(with_slots, leaf.pieces)),
             )
-            for leaf in self.leaves
-        )
-        object.__setattr__(self, "leaves", leaves)
+
+        object.__setattr__(self, "leaves", tuple(map(with_slots, self.leaves)))
+        self.__dict__.pop("pieces", None)  # Cached, without slots.
 
     @classmethod
     def from_spec(
         cls,
         weights: PyTree,
-        spec: Mapping[str, Sequence[AxisSpec]] | None = None,
+        spec: Mapping[str, Sequence[AxisSpec] | Stacked] | None = None,
         *,
         fixed: Collection[str] = (),
         nested: Mapping[str, str] | None = None,
@@ -110,7 +120,10 @@ class WeightSpace:
             spec: For each leaf's path (as in `jax.tree_util.keystr`, for instance
                 `".layers[0].weight"`) one entry for each of its axes: a name; None
                 where nothing may move the axis; or for an axis that is a product of
-                parts a sequence of names and sizes, for instance `(3, "units")`.
+                parts a sequence of names and sizes, for instance `(3, "units")`; or
+                for one that is put together from stretches a [`Sum`][wsl.Sum], for
+                instance `Sum("units", 2)`, which may also be a part of a product. For a
+                leaf that is a stack of layers a [`Stacked`][wsl.Stacked].
                 Without a spec no axis may move.
             fixed: Names that nothing may move.
             nested: For each name that is nested, the name whose blocks it lives in:
@@ -144,11 +157,7 @@ class WeightSpace:
         """
         leaves, treedef = read(weights)
         if spec is not None:
-            shapes = {leaf.path: leaf.shape for leaf in leaves}
-            axes = read_spec(spec, shapes, sizes or {})
-            leaves = tuple(
-                dataclasses.replace(leaf, axes=axes[leaf.path]) for leaf in leaves
-            )
+            leaves = read_spec(spec, leaves, sizes or {})
         return cls(treedef, leaves, frozenset(fixed), tuple((nested or {}).items()))
 
     def unfix(self, *names: str) -> "WeightSpace":
@@ -179,13 +188,18 @@ class WeightSpace:
             reasons=tuple((n, why) for n, why in self.reasons if n not in names),
         )
 
+    @functools.cached_property
+    def pieces(self) -> tuple[Leaf, ...]:
+        """What the groups act on: the leaves, those with sums in pieces."""
+        return tuple(p for leaf in self.leaves for p in leaf.pieces or (leaf,))
+
     @property
     def index_sets(self) -> dict[str, int]:
         """Size of each name's set of indices, in order of appearance."""
         return {
             factor.name: factor.size
-            for leaf in self.leaves
-            for factor in leaf.factors
+            for piece in self.pieces
+            for factor in piece.factors
             if factor.name is not None
         }
 
@@ -251,7 +265,7 @@ class WeightSpace:
         """The element that undoes `element`."""
         return _inverse(self, self._own(element))
 
-    def permute(self, weights: PyTree, element: GroupElement) -> PyTree:
+    def permute(self, weights: Weights, element: GroupElement) -> Weights:
         """Acts on weights with a group element.
 
         Along every axis of group `g`, entry `i` of the result is entry `element[g][i]`
@@ -306,6 +320,7 @@ class WeightSpace:
             ValueError: If a leaf is missing or has another shape.
         """
         arrays, treedef = self._matched(weights)
+        self._check_no_stack(arrays, ())
         for leaf, array in zip(self.leaves, arrays, strict=True):
             if tuple(array.shape) != leaf.shape:
                 raise ValueError(
@@ -332,6 +347,7 @@ class WeightSpace:
             ValueError: If a leaf is missing or has another shape.
         """
         arrays, treedef = self._matched(features)
+        self._check_no_stack(arrays, (-1,))
         for i, (leaf, array) in enumerate(zip(self.leaves, arrays, strict=True)):
             found = tuple(array.shape)
             wanted = "channels" if channels is None else channels[i]
@@ -343,6 +359,69 @@ class WeightSpace:
                 )
         self._check_structure(treedef)
         return arrays
+
+    # Pieces.
+
+    def cut(self, arrays: Sequence[Any]) -> list[Any]:
+        """The arrays of the pieces, from those of the leaves.
+
+        Args:
+            arrays: One array for each leaf, which may have more axes, last.
+
+        Returns:
+            One array for each of [`pieces`][wsl.WeightSpace.pieces].
+        """
+        pairs = zip(self.leaves, arrays, strict=True)
+        return [piece for leaf, array in pairs for piece in leaf.cut(array)]
+
+    def join(self, pieces: Sequence[Any]) -> list[Any]:
+        """Undoes [`cut`][wsl.WeightSpace.cut].
+
+        Args:
+            pieces: One array for each piece.
+
+        Returns:
+            One array for each leaf.
+        """
+        rest = iter(pieces)
+        return [
+            leaf.join([next(rest) for _ in leaf.pieces or (leaf,)])
+            for leaf in self.leaves
+        ]
+
+    def cut_features(
+        self, features: PyTree, channels: Sequence[int] | None = None
+    ) -> list[Array]:
+        """Weight features in pieces, once they are seen to be of this space.
+
+        Args:
+            features: Leaves of this space, each with one more axis, last.
+            channels: How many channels each piece must have; None for any number.
+
+        Returns:
+            The features of each of [`pieces`][wsl.WeightSpace.pieces].
+
+        Raises:
+            ValueError: If a leaf is missing or has another shape.
+        """
+        if channels is not None:
+            rest = iter(channels)
+            # Pieces of one leaf have as many.
+            channels = [
+                [next(rest) for _ in leaf.pieces or (leaf,)][0] for leaf in self.leaves
+            ]
+        return self.cut(self.feature_leaves(features, channels))
+
+    def join_features(self, pieces: Sequence[Any]) -> PyTree:
+        """Undoes [`cut_features`][wsl.WeightSpace.cut_features].
+
+        Args:
+            pieces: The features of each piece.
+
+        Returns:
+            Weight features of the space.
+        """
+        return jax.tree.unflatten(self.treedef, self.join(pieces))
 
     # The flat view.
 
@@ -360,15 +439,23 @@ class WeightSpace:
         """
         return _flatten(self, self.weight_leaves(weights))
 
-    def unflatten(self, vector: Float[Array, " size"]) -> PyTree:
+    @overload
+    def unflatten(self, vector: Float[Array, " size"]) -> PyTree: ...
+
+    @overload
+    def unflatten(self, vector: Float[Array, " size"], like: Weights) -> Weights: ...
+
+    def unflatten(self, vector: Float[Array, " size"], like: Any = None) -> Any:
         """Inverse of [`flatten`][wsl.WeightSpace.flatten].
 
         Args:
             vector: As many numbers as the space has.
+            like: A model of the space. Given, the result is such a model, which can be
+                called: what it holds beside its weights is taken from this one.
 
         Returns:
-            The weights, each leaf in its own shape and dtype. Where the space was
-            built from a model, join them with its other parts by `eqx.combine`.
+            The weights, each leaf in its own shape and dtype. Without `like` they are
+            no more than arrays: a model's activation, for instance, is missing.
 
         Raises:
             ValueError: If the vector has another length.
@@ -377,34 +464,18 @@ class WeightSpace:
             raise ValueError(
                 f"Expected a vector of {self.size} weights; got shape {vector.shape}."
             )
-        return jax.tree.unflatten(self.treedef, _unflatten(self, vector))
+        weights = jax.tree.unflatten(self.treedef, _unflatten(self, vector))
+        return weights if like is None else eqx.combine(weights, like)
 
     # Showing itself.
 
     def table(self) -> str:
-        """The leaves with their shapes and the group on each axis, as text."""
-        nested, reasons = dict(self.nested), dict(self.reasons)
-        groups = [
-            f"{name} ({n}, in each of {nested[name]})"
-            if name in nested
-            else f"{name} ({n})"
-            for name, n in self.groups.items()
-        ]
-        fixed = [
-            f"{name} ({n}: {reasons[name]})" if name in reasons else f"{name} ({n})"
-            for name, n in self.index_sets.items()
-            if name in self.fixed
-        ]
-        rows = [(leaf.path, str(leaf.shape), _show_axes(leaf)) for leaf in self.leaves]
-        lines = columns([("leaf", "shape", "axes"), *rows])
-        lines.append(f"groups: {', '.join(groups) or 'none'}")
-        if fixed:
-            lines.append(f"fixed: {', '.join(fixed)}")
-        if self.unknown_primitives:
-            lines.append(f"not followed: {', '.join(self.unknown_primitives)}")
-        if self.ties:
-            lines.append(f"moved together by: {'; '.join(self.ties)}")
-        return "\n".join(lines)
+        """The leaves with their shapes and the group on each axis, as text.
+
+        A sum of index sets is written `g0 + g1`. Where the names on one axis depend on
+        the place on another, as in a stack of layers, every piece has a line.
+        """
+        return table(self)
 
     def __str__(self) -> str:
         return self.table()
@@ -439,12 +510,38 @@ class WeightSpace:
         given = {jtu.keystr(path): array for path, array in with_paths}
         paths = [leaf.path for leaf in self.leaves]
         if given.keys() != set(paths):
+            if isinstance(tree, list | tuple) and len(tree) and self._are_mine(tree):
+                raise ValueError(
+                    f"This is a {type(tree).__name__} of {len(tree)} networks of the "
+                    "space; one is expected. Stack them, and go over the stack: "
+                    "`equinox.filter_vmap(function)(wsl.stack(networks))`."
+                )
             raise ValueError(
                 "The weights are not of this space. Leaves too many: "
                 f"{[path for path in given if path not in paths]}; missing: "
                 f"{[path for path in paths if path not in given]}."
             )
         return list(given.values()), treedef
+
+    def _are_mine(self, networks: Sequence[PyTree]) -> bool:
+        """Whether each of several trees has the leaves of this space."""
+        paths = {leaf.path for leaf in self.leaves}
+        return all(
+            {jtu.keystr(path) for path, _ in jtu.tree_leaves_with_path(one)} == paths
+            for one in (eqx.filter(network, is_weight) for network in networks)
+        )
+
+    def _check_no_stack(self, arrays: Sequence[Any], more: tuple[int, ...]) -> None:
+        """Says what to do with many networks where one is expected."""
+        own = [(*leaf.shape, *more) for leaf in self.leaves]
+        shapes = [(*x.shape[: x.ndim - len(more)], *more) for x in arrays]
+        number = count_stacked(shapes, own)
+        if number is not None and number > 1:
+            raise ValueError(
+                f"These are {number} networks of the space, stacked leaf by leaf; one "
+                "is expected. Go over the stack by `jax.vmap` or, for whole models, "
+                "`equinox.filter_vmap(function)(networks)`."
+            )
 
     def _check_structure(self, treedef: Any) -> None:
         if treedef != self.treedef:
@@ -471,15 +568,6 @@ class WeightSpace:
 
 def _rebuild(tree: PyTree, *fields: Any) -> WeightSpace:
     return WeightSpace(jax.tree.structure(tree), *fields)
-
-
-def _show_axes(leaf: Leaf) -> str:
-    return ", ".join(
-        " x ".join(factor.name or str(factor.size) for factor in factors) or "-"
-        if len(factors) != 1
-        else factors[0].name or "-"
-        for factors in leaf.axes
-    )
 
 
 # What is computed, each one compilation for a space.
@@ -513,7 +601,8 @@ def _inverse(space: WeightSpace, element: GroupElement) -> GroupElement:
 def _permute(
     space: WeightSpace, arrays: list[Array], element: GroupElement
 ) -> list[Array]:
-    return _action.permute_leaves(space.leaves, arrays, element)
+    moved = _action.permute_leaves(space.pieces, space.cut(arrays), element)
+    return space.join(moved)
 
 
 @_of_space

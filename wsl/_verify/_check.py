@@ -34,7 +34,7 @@ FREE = "moves on its own"
 
 
 class Check(NamedTuple):
-    """A function of leaves, with what it returns on some, and the means to move them.
+    """A function of pieces, with what it returns on some, and the means to move them.
 
     Changes of outputs are in units of the tolerance.
     """
@@ -66,12 +66,12 @@ class Check(NamedTuple):
                 "Nothing to check: give a model with weights of this space, or a "
                 "function and its inputs, the weights first."
             )
-        leaves = [np.asarray(array) for array in space.weight_leaves(model)]
+        leaves = space.cut([np.asarray(x) for x in space.weight_leaves(model)])
         rest = eqx.filter(model, is_weight, inverse=True)
 
         def run(leaves: Sequence[Any], inputs: Sequence[PyTree] = inputs):
             weights = jax.tree.unflatten(
-                space.treedef, [jax.device_put(x) for x in leaves]
+                space.treedef, [jax.device_put(x) for x in space.join(leaves)]
             )
             with jax.default_matmul_precision("highest"):
                 outputs = compiled(function, eqx.combine(weights, rest), *inputs)
@@ -97,15 +97,15 @@ class Check(NamedTuple):
         element = identity(shapes)
         for group in groups:
             element[group] = _derangement(shapes[group], self.random)
-        return permute_leaves(self.space.leaves, self.leaves, element)
+        return permute_leaves(self.space.pieces, self.leaves, element)
 
-    def alone(self, i: int, slot: Slot) -> tuple[float, str]:
+    def alone(self, i: int, slot: Slot, samples: int) -> tuple[float, str]:
         """The largest change when one slot of one leaf moves; if small, why."""
-        leaf = self.space.leaves[i]
+        leaf = self.space.pieces[i]
         chain = enclosing(slot, leaf.slots)
         factors = self.leaves[i].reshape(leaf.layout.sizes)
         largest, uniform = 0.0, True
-        for _ in range(self.num_samples):
+        for _ in range(samples):
             permutation = _derangement(tuple(s.size for s in chain), self.random)
             moved = take(factors, [s.dimension for s in chain], permutation)
             moved = moved.reshape(self.leaves[i].shape)
@@ -129,19 +129,19 @@ class Check(NamedTuple):
         # Every block moves alike, so that any axis of the right length can follow.
         present = [
             frozenset(slot.dimension for slot in leaf.slots if slot.group == group)
-            for leaf in self.space.leaves
+            for leaf in self.space.pieces
         ]
         moved = [
             _move(array, leaf.layout.sizes, dimensions, permutation)
             for array, leaf, dimensions in zip(
-                self.leaves, self.space.leaves, present, strict=True
+                self.leaves, self.space.pieces, present, strict=True
             )
         ]
         if self.change(moved) <= 1:
             return self._blame_blocks(group)
         best: dict[int, tuple[bool, bool, float]] = {}
         for i, leaf in enumerate(self.leaves):
-            for sizes, dimensions in _choices(self.space.leaves[i], size):
+            for sizes, dimensions in _choices(self.space.pieces[i], size):
                 other = _move(leaf, sizes, dimensions, permutation)
                 change = self.change([*moved[:i], other, *moved[i + 1 :]])
                 rest = any(present[:i]) or any(present[i + 1 :]) or bool(dimensions)
@@ -155,7 +155,7 @@ class Check(NamedTuple):
         moved = self._moved([group])
         without = {
             i: self.change([*moved[:i], self.leaves[i], *moved[i + 1 :]])
-            for i, leaf in enumerate(self.space.leaves)
+            for i, leaf in enumerate(self.space.pieces)
             if any(slot.group == group for slot in leaf.slots)
         }
         return min(without, key=without.__getitem__)

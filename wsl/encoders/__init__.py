@@ -18,6 +18,7 @@ from wsl.encoders._interactive_probing import InteractiveProbing as InteractiveP
 from wsl.encoders._learned_validation_set import (
     LearnedValidationSet as LearnedValidationSet,
 )
+from wsl.encoders._low_rank import LowRank as LowRank
 from wsl.encoders._probing import Probing as Probing
 from wsl.encoders._scale_graph import ScaleEquivariantGraph as ScaleEquivariantGraph
 from wsl.encoders._statistics import Statistics as Statistics

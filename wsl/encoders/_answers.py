@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.tree_util as jtu
 from jaxtyping import Array, Float, PyTree
 
 from wsl.encoders._encoder import AbstractEncoder
@@ -48,6 +49,12 @@ def answers_to(
         ValueError: If there is no network that can be run, or another number of numbers
             to read.
     """
+    if isinstance(network, list | tuple) and network and callable(network[0]):
+        raise ValueError(
+            f"This is a {type(network).__name__} of {len(network)} networks; one is "
+            "expected. Stack them, and go over the stack: "
+            "`equinox.filter_vmap(encoder)(wsl.stack(networks))`."
+        )
     if not callable(network):
         raise ValueError(
             "Probing runs the network, so it needs a callable; got "
@@ -60,7 +67,9 @@ def answers_to(
         # What `eqx.filter(network, eqx.is_array)` leaves of an activation.
         if "'NoneType' object is not callable" in str(error):
             raise ValueError(f"The network is only its weights. {_ADVICE}") from error
-        raise
+        raise _cannot_answer(probes, network, error) from error
+    except ValueError as error:
+        raise _cannot_answer(probes, network, error) from error
     if not isinstance(answers, jax.Array):
         raise ValueError(
             f"The network answers with a {type(answers).__name__}, not one array. Say "
@@ -74,6 +83,20 @@ def answers_to(
             f"expects {output_size} numbers."
         )
     return jnp.ravel(answers)
+
+
+def _cannot_answer(probes: Array, network: PyTree, error: Exception) -> ValueError:
+    shapes = [
+        f"{jtu.keystr(path)} {leaf.shape}"
+        for path, leaf in jtu.tree_leaves_with_path(network)
+        if eqx.is_array(leaf)
+    ]
+    return ValueError(
+        f"The network cannot answer a probe of shape {probes.shape[1:]}: {error}\n"
+        f"Its leaves: {', '.join(shapes[:4])}{', ...' * (len(shapes) > 4)}. If these "
+        "are networks stacked leaf by leaf, go over the stack by "
+        "`equinox.filter_vmap(encoder)(networks)`."
+    )
 
 
 class AbstractFixedProbing(AbstractEncoder):

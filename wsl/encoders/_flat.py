@@ -3,7 +3,7 @@ from typing import ClassVar, final
 import equinox as eqx
 from jaxtyping import Array, Float, PyTree
 
-from wsl._space import WeightSpace
+from wsl._space import check_space, WeightSpace
 from wsl.encoders._encoder import AbstractEncoder
 
 
@@ -28,7 +28,11 @@ class Flat(AbstractEncoder):
 
         Args:
             space: The weight space of the networks to encode.
+
+        Raises:
+            ValueError: If `space` is no weight space.
         """
+        check_space(space)
         self.space = space
 
     @property

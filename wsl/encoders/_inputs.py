@@ -7,9 +7,8 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from wsl._space import WeightSpace
+from wsl._space import check_space, WeightSpace
 from wsl.nn import EquivariantLinear, IndexEncoding, lift, Pointwise
-from wsl.nn._channels import by_path
 from wsl.nn._draw import normal, split
 
 
@@ -25,6 +24,7 @@ def count_channels(
     space: WeightSpace, transform: Callable[[PyTree], PyTree] | None
 ) -> dict[str, int]:
     """Channels of each leaf's features, by its path."""
+    check_space(space)
     if transform is None:
         return {leaf.path: 1 for leaf in space.leaves}
     leaves = [
@@ -32,7 +32,8 @@ def count_channels(
     ]
     features = jax.tree.unflatten(space.treedef, leaves)
     leaves: Any = eqx.filter_eval_shape(_transformed_leaves, transform, space, features)
-    return by_path(space, [leaf.shape[-1] for leaf in leaves])
+    counts = [leaf.shape[-1] for leaf in leaves]
+    return dict(zip((leaf.path for leaf in space.leaves), counts, strict=True))
 
 
 def _transformed_leaves(

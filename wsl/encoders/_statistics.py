@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from wsl._space import WeightSpace
+from wsl._space import check_space, WeightSpace
 from wsl.encoders._encoder import AbstractEncoder
 from wsl.encoders._inputs import count_channels, features_of
 from wsl.nn._dtypes import wide
@@ -56,6 +56,7 @@ class Statistics(AbstractEncoder):
             ValueError: If `transform` does not return features of the space, or a leaf
                 has no entries.
         """
+        check_space(space)
         empty = [leaf.path for leaf in space.leaves if 0 in leaf.shape]
         if empty:
             raise ValueError(f"There are no statistics of no numbers; empty: {empty}.")

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from wsl._space import check_positive
-from wsl.generators._generator import MakeTarget
+from wsl.generators._generator import MakeTarget, Network
 from wsl.generators._shared_mlp import SharedMLP
 from wsl.generators._writer import (
     AbstractBody,
@@ -18,7 +18,7 @@ from wsl.nn._draw import normal, split
 
 
 @final
-class ChunkedHyperNetwork(AbstractWritingGenerator):
+class ChunkedHyperNetwork(AbstractWritingGenerator[Network]):
     """One MLP that writes the flat vector of weights chunk by chunk.
 
     Each chunk has a learned embedding; the MLP reads it with the context and writes
@@ -43,7 +43,7 @@ class ChunkedHyperNetwork(AbstractWritingGenerator):
 
     def __init__(
         self,
-        make_target: MakeTarget,
+        make_target: MakeTarget[Network],
         context_size: int,
         *,
         chunk_size: int = 256,

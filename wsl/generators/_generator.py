@@ -1,15 +1,16 @@
 import abc
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 import equinox as eqx
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray
 
 
-MakeTarget: TypeAlias = Callable[[PRNGKeyArray], Any]
+Network = TypeVar("Network")
+MakeTarget: TypeAlias = Callable[[PRNGKeyArray], Network]
 
 
-class AbstractGenerator(eqx.Module):
+class AbstractGenerator(eqx.Module, Generic[Network]):
     """Writes the weights of a network, given a context.
 
     The context is a vector: a command, a task's description, an embedding. What comes
@@ -26,7 +27,7 @@ class AbstractGenerator(eqx.Module):
     @abc.abstractmethod
     def __call__(
         self, context: Float[Array, " context"], *, key: PRNGKeyArray | None = None
-    ) -> PyTree:
+    ) -> Network:
         """Writes one network.
 
         Args:

@@ -8,7 +8,8 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from wsl._space import check_positive
 from wsl.encoders._encoder import AbstractEncoder
-from wsl.generators._generator import AbstractGenerator
+from wsl.generators._generator import AbstractGenerator, Network
+from wsl.generators._writer import check_context
 from wsl.nn._draw import mlp
 
 
@@ -49,7 +50,7 @@ class LatentNormal(eqx.Module):
 
 
 @final
-class LatentGenerator(AbstractGenerator):
+class LatentGenerator(AbstractGenerator[Network]):
     r"""Writes different networks for the same context.
 
     A variational autoencoder of weights, conditioned on the context \(c\): an encoder
@@ -76,12 +77,12 @@ class LatentGenerator(AbstractGenerator):
     latent_size: int = eqx.field(static=True)
     encoder: AbstractEncoder
     head: eqx.nn.MLP
-    decoder: AbstractGenerator
+    decoder: AbstractGenerator[Network]
 
     def __init__(
         self,
         encoder: AbstractEncoder,
-        decoder: AbstractGenerator,
+        decoder: AbstractGenerator[Network],
         latent_size: int,
         *,
         width: int = 64,
@@ -131,7 +132,7 @@ class LatentGenerator(AbstractGenerator):
 
     def __call__(
         self, context: Float[Array, " context"], *, key: PRNGKeyArray | None = None
-    ) -> Any:
+    ) -> Network:
         """Writes one network.
 
         Args:
@@ -153,7 +154,7 @@ class LatentGenerator(AbstractGenerator):
 
     def decode(
         self, context: Float[Array, " context"], latent: Float[Array, " latent"]
-    ) -> Any:
+    ) -> Network:
         """Writes the network of a latent.
 
         Args:
@@ -233,8 +234,4 @@ class LatentGenerator(AbstractGenerator):
         return distance(network, written) + beta * latents.kl_divergence()
 
     def _check(self, context: Float[Array, " context"]) -> None:
-        if context.shape != (self.context_size,):
-            raise ValueError(
-                f"The context has shape {context.shape}; this generator takes "
-                f"({self.context_size},). A batch goes through `eqx.filter_vmap`."
-            )
+        check_context(context, self.context_size)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from wsl._space import check_positive
-from wsl.generators._generator import MakeTarget
+from wsl.generators._generator import MakeTarget, Network
 from wsl.generators._shared_mlp import SharedMLP
 from wsl.generators._writer import (
     AbstractBody,
@@ -19,7 +19,7 @@ from wsl.nn._draw import split
 
 
 @final
-class MLPHyperNetwork(AbstractWritingGenerator):
+class MLPHyperNetwork(AbstractWritingGenerator[Network]):
     """An MLP that writes all weights at once.
 
     The plainest generator. Its last layer has `width` parameters for every weight of
@@ -42,7 +42,7 @@ class MLPHyperNetwork(AbstractWritingGenerator):
 
     def __init__(
         self,
-        make_target: MakeTarget,
+        make_target: MakeTarget[Network],
         context_size: int,
         *,
         width: int = 256,

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from wsl._space import check_positive, WeightSpace
-from wsl.generators._generator import MakeTarget
+from wsl.generators._generator import MakeTarget, Network
 from wsl.generators._shared_mlp import SharedMLP
 from wsl.generators._slices import LeafSlices, plan_slices
 from wsl.generators._writer import (
@@ -21,7 +21,7 @@ from wsl.nn._draw import split
 
 
 @final
-class SliceHyperNetwork(AbstractWritingGenerator):
+class SliceHyperNetwork(AbstractWritingGenerator[Network]):
     r"""Writes every leaf slice by slice, with an MLP that leaves of one kind share.
 
     A weight matrix is cut into slices of 16 x 16. Each slice has a learned embedding;
@@ -72,7 +72,7 @@ class SliceHyperNetwork(AbstractWritingGenerator):
 
     def __init__(
         self,
-        make_target: MakeTarget,
+        make_target: MakeTarget[Network],
         context_size: int,
         *,
         slice_size: int | tuple[int, int] = 16,

@@ -102,8 +102,11 @@ def plan_slices(
         roles = [""] * len(shape)
         if space is not None:
             axes = _axes(space, path, shape)
-            roles = [_role(space, factors) for factors in axes]
-            whole = [not any(f.name in space.groups for f in axis) for axis in axes]
+            roles = [" + ".join(_role(space, term) for term in axis) for axis in axes]
+            whole = [
+                not any(f.name in space.groups for term in axis for f in term)
+                for axis in axes
+            ]
             lengths = [
                 size if stays else n
                 for size, stays, n in zip(shape, whole, lengths, strict=True)
@@ -130,14 +133,18 @@ def plan_slices(
 
 def _axes(
     space: WeightSpace, path: str, shape: tuple[int, ...]
-) -> tuple[tuple[Factor, ...], ...]:
+) -> list[list[tuple[Factor, ...]]]:
+    """For each axis its factors, or those of the terms of a sum."""
     found = [leaf for leaf in space.leaves if (leaf.path, leaf.shape) == (path, shape)]
     if not found:
         raise ValueError(
             f"`space` has no leaf {path!r} of shape {shape}, which the target has: it "
             "must be the space of the network that `make_target` returns."
         )
-    return found[0].axes
+    leaf = found[0]
+    pieces = leaf.pieces or (leaf,)
+    axes = [[piece.axes[axis] for piece in pieces] for axis in range(len(shape))]
+    return [list(dict.fromkeys(terms)) for terms in axes]
 
 
 def _role(space: WeightSpace, factors: tuple[Factor, ...]) -> str:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from wsl._space import is_weight, WeightSpace
 from wsl.generators._dependence import depends_on_key
-from wsl.generators._generator import AbstractGenerator, MakeTarget
+from wsl.generators._generator import AbstractGenerator, MakeTarget, Network
 from wsl.generators._moments import (
     initial_moments,
     Moments,
@@ -60,6 +60,7 @@ def measure_target(
     Raises:
         ValueError: If there is nothing to generate.
     """
+    _check_initialiser(make_target)
     arrays, depends = depends_on_key(eqx.Partial(_draw, make_target))
     shapes = eqx.filter(arrays, is_generated)
     space = WeightSpace.from_spec(shapes)
@@ -76,6 +77,20 @@ def measure_target(
     # No closure, so that what it compiles to is found again.
     draw = eqx.Partial(_draw_some, make_target, varies)
     return target, initial_moments(draw, target.sizes)
+
+
+def check_context(context: Any, size: int) -> None:
+    """Raises a ValueError if a context is not a vector of a size."""
+    if not isinstance(context, jax.Array | np.ndarray):
+        raise ValueError(
+            f"The context must be an array of shape ({size},); got "
+            f"{type(context).__name__}: {context!r}. Write `jnp.array([...])`."
+        )
+    if context.shape != (size,):
+        raise ValueError(
+            f"The context has shape {context.shape}; this generator takes ({size},). A "
+            "batch goes through `eqx.filter_vmap`."
+        )
 
 
 class AbstractBody(eqx.Module):
@@ -174,11 +189,7 @@ class Writer(eqx.Module):
         Raises:
             ValueError: If the context is of another size.
         """
-        if context.shape != self.context_mean.shape:
-            raise ValueError(
-                f"The context has shape {context.shape}; this generator takes "
-                f"{self.context_mean.shape}. A batch goes through `eqx.filter_vmap`."
-            )
+        check_context(context, self.context_mean.shape[0])
         mean = jax.lax.stop_gradient(self.context_mean)
         deviation = jax.lax.stop_gradient(self.context_deviation)
         return (context.astype(mean.dtype) - mean) / deviation
@@ -212,7 +223,7 @@ class Writer(eqx.Module):
         return eqx.combine(weights, self.target.rest)
 
 
-class AbstractWritingGenerator(AbstractGenerator):
+class AbstractWritingGenerator(AbstractGenerator[Network]):
     """A body that answers to a context, and a writer that makes weights of it.
 
     Attributes:
@@ -225,7 +236,7 @@ class AbstractWritingGenerator(AbstractGenerator):
 
     def __call__(
         self, context: Float[Array, " context"], *, key: PRNGKeyArray | None = None
-    ) -> Any:
+    ) -> Network:
         """Writes one network.
 
         Args:
@@ -248,6 +259,19 @@ def _map_moments(raw: Moments, wanted: Moments) -> tuple[Array, Array]:
     deviation = jnp.sqrt(jnp.where(raw.variance > 0, raw.variance, 1.0))
     gains = jnp.sqrt(wanted.variance) / deviation
     return gains, wanted.mean - gains * raw.mean
+
+
+def _check_initialiser(make_target: Any) -> None:
+    """Raises a ValueError if there is a network in the place of its initialiser."""
+    is_partial = isinstance(make_target, eqx.Partial)
+    arrays = [leaf for leaf in jax.tree.leaves(make_target) if is_weight(leaf)]
+    if callable(make_target) and (is_partial or not arrays):
+        return
+    raise ValueError(
+        "`make_target` is the target's initialiser, a function from a key to a "
+        f"network; got {type(make_target).__name__}. For instance "
+        "`lambda key: eqx.nn.MLP(2, 1, 8, 1, key=key)`."
+    )
 
 
 def _draw(make_target: MakeTarget, key: PRNGKeyArray) -> PyTree:

@@ -1,11 +1,33 @@
-"""Alignment of two sets of weights up to the permutations of their space.
+"""Alignment of networks up to the permutations of their space, and what comes after.
 
-`match_weights` finds permutations by linear assignment, on the host. `soft_match` goes
-down the gradient of the distance on doubly stochastic matrices, which can be compiled;
-`sinkhorn`, `soft_permute` and `harden` are its parts.
+`match_weights` finds permutations by linear assignment, on the host;
+`match_activations` by what units answer on data, `match_many` for several networks.
+`average`, `interpolate`, `barrier` and `reset_statistics` make one of them.
+`soft_match` goes down the gradient of the distance on doubly stochastic matrices, which
+can be compiled; `sinkhorn`, `soft_permute` and `harden` are its parts. Low-rank factors
+have a continuous group, GL(r): `canonical_factors`, `match_factors`.
 """
 
+from wsl.matching._activations import match_activations as match_activations
 from wsl.matching._descent import Match as Match, match_weights as match_weights
+from wsl.matching._factors import (
+    canonical_factors as canonical_factors,
+    FactorMatch as FactorMatch,
+    Factors as Factors,
+    match_factors as match_factors,
+    singular_values as singular_values,
+)
+from wsl.matching._many import (
+    average as average,
+    ManyMatch as ManyMatch,
+    match_many as match_many,
+)
+from wsl.matching._merge import (
+    Barrier as Barrier,
+    barrier as barrier,
+    interpolate as interpolate,
+    reset_statistics as reset_statistics,
+)
 from wsl.matching._sinkhorn import (
     harden as harden,
     one_hot as one_hot,

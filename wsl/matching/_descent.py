@@ -1,13 +1,15 @@
 """Alignment of two sets of weights up to the permutations of their space."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Generic, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
 from wsl._space import (
+    check_space,
     GroupElement,
     numpy_generator,
     permute_leaves,
@@ -23,8 +25,11 @@ from wsl.matching._problem import (
 from wsl.matching._start import informed_start
 
 
+Weights = TypeVar("Weights")
+
+
 @dataclasses.dataclass(frozen=True)
-class Match:
+class Match(Generic[Weights]):
     """How [`match_weights`][wsl.match_weights] aligned `b` to `a`.
 
     Attributes:
@@ -38,7 +43,7 @@ class Match:
     """
 
     element: GroupElement
-    aligned: PyTree
+    aligned: Weights
     distance: float
     distance_before: float
     distances: tuple[float, ...]
@@ -47,14 +52,15 @@ class Match:
 def match_weights(
     space: WeightSpace,
     a: PyTree,
-    b: PyTree,
+    b: Weights,
     *,
     key: PRNGKeyArray,
     num_restarts: int = 4,
     informed: bool = True,
     initial: GroupElement | None = None,
     max_sweeps: int = 100,
-) -> Match:
+    leaf_weights: Mapping[str, float] | None = None,
+) -> Match[Weights]:
     """Aligns `b` to `a`: the group element that brings it closest.
 
     Minimises the Euclidean distance of `a` and `space.permute(b, element)`, which is to
@@ -88,13 +94,18 @@ def match_weights(
         informed: Whether to begin with the two starts that are not random.
         initial: One more start, tried first: an element for `b`.
         max_sweeps: How often to go over all groups at most, from each start.
+        leaf_weights: By path, what a leaf's squared distance is multiplied by; 1 for
+            those that are not named, 0 leaves one out. Running means and variances of a
+            batch norm are on another scale than weights, and best left out.
 
     Returns:
-        The element, the aligned weights and their distance.
+        The element, the aligned weights and their distance, in which leaves count as
+        `leaf_weights` says.
 
     Raises:
         ValueError: If weights are not of the space or not finite, `initial` lacks a
-            group, or there is no start.
+            group, there is no start, or `leaf_weights` names leaves that there are not
+            or has negative numbers.
 
     Examples:
         >>> import jax, wsl
@@ -105,13 +116,18 @@ def match_weights(
         >>> match.element["g"].tolist(), match.distance
         ([2, 0, 1], 0.0)
     """
+    check_space(space)
     if num_restarts + informed + (initial is not None) < 1 or num_restarts < 0:
         raise ValueError(
             f"No start: num_restarts={num_restarts}, informed={informed}, no `initial`."
         )
     if initial is not None:
         space.inverse(initial)  # Says which group is missing.
-    arrays = finite_arrays(space, a, "a"), finite_arrays(space, b, "b")
+    scales = _scales(space, leaf_weights or {})
+    arrays = [
+        [scale * x for scale, x in zip(scales, pieces, strict=True)]
+        for pieces in (finite_arrays(space, a, "a"), finite_arrays(space, b, "b"))
+    ]
     problem = make_problem(space, *arrays)
     flat_a, flat_b = map(_flat, arrays)
     total = float(flat_a @ flat_a + flat_b @ flat_b)
@@ -133,7 +149,7 @@ def match_weights(
         if total - 2 * (best_value + still) <= 1e-12 * total:
             break
     element = {group: jnp.asarray(best[group], jnp.int32) for group in space.groups}
-    gap = flat_a - _flat(permute_leaves(space.leaves, arrays[1], best))
+    gap = flat_a - _flat(permute_leaves(space.pieces, arrays[1], best))
     return Match(
         element,
         space.permute(b, element),
@@ -141,6 +157,23 @@ def match_weights(
         float(np.linalg.norm(flat_a - flat_b)),
         tuple(distances),
     )
+
+
+def _scales(space: WeightSpace, leaf_weights: Mapping[str, float]) -> list[float]:
+    """For each piece what its numbers are multiplied by."""
+    paths = [leaf.path for leaf in space.leaves]
+    unknown = [path for path in leaf_weights if path not in paths]
+    wrong = {p: w for p, w in leaf_weights.items() if not 0 <= w < float("inf")}
+    if unknown or wrong:
+        raise ValueError(
+            "`leaf_weights` has for paths of leaves a number that is not negative. "
+            f"Unknown: {unknown}; wrong: {wrong}. Leaves: {paths}."
+        )
+    return [
+        float(np.sqrt(leaf_weights.get(leaf.path, 1.0)))
+        for leaf in space.leaves
+        for _ in leaf.pieces or (leaf,)
+    ]
 
 
 def _flat(arrays: Sequence[np.ndarray]) -> np.ndarray:

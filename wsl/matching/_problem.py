@@ -12,6 +12,7 @@ from wsl._space import (
     compose,
     enclosing,
     identity,
+    Layout,
     permute_factors,
     sample,
     Slot,
@@ -122,7 +123,7 @@ class Problem(NamedTuple):
 
 
 def finite_arrays(space: WeightSpace, weights: PyTree, name: str) -> list[np.ndarray]:
-    """The leaves of weights in double precision.
+    """The pieces of weights in double precision.
 
     Raises:
         ValueError: If the weights are not of the space, or not finite.
@@ -134,26 +135,17 @@ def finite_arrays(space: WeightSpace, weights: PyTree, name: str) -> list[np.nda
     for leaf, array in zip(space.leaves, arrays, strict=True):
         if not np.isfinite(array).all():
             raise ValueError(f"Not all of leaf {leaf.path!r} of `{name}` are finite.")
-    return arrays
+    return space.cut(arrays)
 
 
 def make_problem(
     space: WeightSpace, a: Sequence[np.ndarray], b: Sequence[np.ndarray]
 ) -> Problem:
-    """Folds the leaves of two sets of weights."""
+    """Folds the pieces of two sets of weights."""
     pairs = []
-    for leaf, *arrays in zip(space.leaves, a, b, strict=True):
-        if not leaf.slots:
-            continue
-        layout = leaf.layout
-        folded = [
-            array.reshape(layout.sizes)
-            .transpose(layout.order)
-            .reshape((*layout.slot_sizes, layout.fixed))
-            for array in arrays
-        ]
-        slots = [slot._replace(dimension=i) for i, slot in enumerate(leaf.slots)]
-        pairs.append(Pair(folded[0], folded[1], tuple(slots)))
+    for leaf, mine, other in zip(space.pieces, a, b, strict=True):
+        if leaf.slots:
+            pairs.append(fold_pair(mine, other, leaf.slots, leaf.layout.sizes))
     nested, blocks = dict(space.nested), space.blocks
     by_depth = sorted(space.groups, key=lambda group: len(blocks[group]))
     families = {
@@ -167,6 +159,21 @@ def make_problem(
     }
     sizes, shapes = space.groups, space.element_shapes()
     return Problem(tuple(pairs), sizes, shapes, families, children, blocks)
+
+
+def fold_pair(
+    a: np.ndarray, b: np.ndarray, slots: Sequence[Slot], sizes: Sequence[int]
+) -> Pair:
+    """Two arrays of one form, with what moves first and all the rest in one axis."""
+    layout = Layout(tuple(slots), tuple(sizes), a.shape)
+    folded = [
+        array.reshape(layout.sizes)
+        .transpose(layout.order)
+        .reshape((*layout.slot_sizes, layout.fixed))
+        for array in (a, b)
+    ]
+    places = [slot._replace(dimension=i) for i, slot in enumerate(slots)]
+    return Pair(folded[0], folded[1], tuple(places))
 
 
 def gram(a: np.ndarray, b: np.ndarray, dimensions: Sequence[int]) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from scipy.optimize import linear_sum_assignment
 
-from wsl._space import enclosing, GroupElement, Leaf, WeightSpace
+from wsl._space import check_space, enclosing, GroupElement, Leaf, WeightSpace
 
 
 SoftElement: TypeAlias = dict[str, Float[Array, "..."]]
@@ -127,12 +127,12 @@ def soft_permute(
             matrices of another shape.
     """
     _check(space, soft_element)
-    arrays = space.weight_leaves(weights)
+    arrays = space.cut(list(map(jnp.asarray, space.weight_leaves(weights))))
     mixed = [
-        _mix(leaf, jnp.asarray(array), soft_element)
-        for leaf, array in zip(space.leaves, arrays, strict=True)
+        _mix(leaf, array, soft_element)
+        for leaf, array in zip(space.pieces, arrays, strict=True)
     ]
-    return eqx.combine(jax.tree.unflatten(space.treedef, mixed), weights)
+    return eqx.combine(space.join_features(mixed), weights)
 
 
 def _mix(leaf: Leaf, array: Array, soft_element: SoftElement) -> Array:
@@ -218,6 +218,7 @@ def soft_match(
     Raises:
         ValueError: If weights are not of the space.
     """
+    check_space(space)
     target = space.flatten(a)
     # Scores and their gradients need more digits than 16-bit weights have.
     dtype = jnp.float32 if jnp.finfo(target.dtype).bits <= 16 else target.dtype

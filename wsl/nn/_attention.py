@@ -132,7 +132,7 @@ class WeightSpaceAttention(eqx.Module):
         inputs, summaries, outputs, biases = [], [], [], []
         keys = split(key, len(self.channels))
         for leaf_key, leaf, count in zip(
-            keys, space.leaves, self.channels, strict=True
+            keys, space.pieces, self.channels, strict=True
         ):
             input_key, summary_key, output_key = split(leaf_key, 3)
             folded, terms = leaf.layout.fixed * count, len(leaf.slots) + 1
@@ -157,12 +157,12 @@ class WeightSpaceAttention(eqx.Module):
         Raises:
             ValueError: If the features do not fit the space or the channels.
         """
-        leaves = self.space.feature_leaves(features, self.channels)
+        leaves = self.space.cut_features(features, self.channels)
         if not leaves:
             return features
         with jax.numpy_dtype_promotion("standard"):
             dtype = jnp.result_type(*leaves)
-        all_layouts = tuple(leaf.layout for leaf in self.space.leaves)
+        all_layouts = tuple(leaf.layout for leaf in self.space.pieces)
         folded = [
             layout.fold(leaf.astype(dtype))
             for leaf, layout in zip(leaves, all_layouts, strict=True)
@@ -187,7 +187,7 @@ class WeightSpaceAttention(eqx.Module):
             mixed = mixed @ self.outputs[i].astype(dtype)
             mixed = mixed + like(self.biases[i], mixed)
             results.append(layout.unfold(mixed).astype(leaf.dtype))
-        return jax.tree.unflatten(self.space.treedef, results)
+        return self.space.join_features(results)
 
     def _between_slots(
         self, projected: list[Array], all_layouts: tuple[Layout, ...]

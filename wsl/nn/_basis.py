@@ -219,7 +219,7 @@ def find_basis(space: WeightSpace, *, near: bool = False) -> Basis:
     Returns:
         The basis.
     """
-    leaf_layouts = tuple(leaf.layout for leaf in space.leaves)
+    leaf_layouts = tuple(leaf.layout for leaf in space.pieces)
     orders = CommonOrders()
     signatures = _signatures(leaf_layouts, orders)
     inputs: dict[Form, list[tuple[int, Pattern]]] = {}

@@ -1,10 +1,19 @@
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from wsl._space import WeightSpace
+from wsl._space import check_space, WeightSpace
 
 
 def per_leaf(space: WeightSpace, channels: int | Mapping[str, int]) -> tuple[int, ...]:
-    """How many channels each leaf has, from one number or one for each path."""
+    """How many channels each leaf has, or each piece, from one number or many."""
+    check_space(space)
+    if not _is_count(channels) and not (
+        isinstance(channels, Mapping) and all(map(_is_count, channels.values()))
+    ):
+        raise ValueError(
+            "Channels are a whole number, the same for all leaves, or one for each "
+            f"leaf by its path; got {channels!r}."
+        )
     paths = [leaf.path for leaf in space.leaves]
     if isinstance(channels, int):
         counts = dict.fromkeys(paths, channels)
@@ -20,11 +29,19 @@ def per_leaf(space: WeightSpace, channels: int | Mapping[str, int]) -> tuple[int
     wrong = {path: count for path, count in counts.items() if count < 1}
     if wrong:
         raise ValueError(f"Every leaf needs a channel or more; got {wrong}.")
-    return tuple(counts[path] for path in paths)
+    return tuple(
+        counts[leaf.path] for leaf in space.leaves for _ in leaf.pieces or (leaf,)
+    )
+
+
+def _is_count(number: Any) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool)
 
 
 def by_path(space: WeightSpace, channels: Sequence[int]) -> dict[str, int]:
-    """The number of channels of each leaf, by its path."""
+    """The number of channels of each leaf, by its path, from those of the pieces."""
+    rest = iter(channels)
     return {
-        leaf.path: count for leaf, count in zip(space.leaves, channels, strict=True)
+        leaf.path: [next(rest) for _ in leaf.pieces or (leaf,)][0]
+        for leaf in space.leaves
     }

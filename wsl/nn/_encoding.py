@@ -2,7 +2,6 @@ from collections.abc import Mapping, Sequence
 from typing import final, Literal
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
@@ -138,7 +137,7 @@ class IndexEncoding(eqx.Module):
         Raises:
             ValueError: If the features do not fit the space or the channels.
         """
-        leaves = self.space.feature_leaves(features, self.channels)
+        leaves = self.space.cut_features(features, self.channels)
         encoded = []
         for i, leaf in enumerate(leaves):
             laid = [
@@ -154,11 +153,11 @@ class IndexEncoding(eqx.Module):
             empty = jnp.zeros((*leaf.shape[:-1], 2 * self.num_bands + 1), leaf.dtype)
             parts = [along.get(block, empty) for block in self._blocks()]
             encoded.append(jnp.concatenate([leaf, *parts], axis=-1))
-        return jax.tree.unflatten(self.space.treedef, encoded)
+        return self.space.join_features(encoded)
 
     def _encoded(self, i: int) -> list[tuple[int, str]]:
         """Positions and names of the encoded factors of one leaf."""
-        factors = self.space.leaves[i].factors
+        factors = self.space.pieces[i].factors
         return [
             (dimension, factor.name)
             for dimension, factor in enumerate(factors)
@@ -188,7 +187,7 @@ class IndexEncoding(eqx.Module):
 
     def _along(self, i: int, dimension: int, table: Array, leaf: Array) -> Array:
         """A table laid along one factor of a leaf, the same at all other indices."""
-        sizes = self.space.leaves[i].layout.sizes
+        sizes = self.space.pieces[i].layout.sizes
         width = table.shape[-1]
         shape = [1] * len(sizes)
         shape[dimension] = sizes[dimension]

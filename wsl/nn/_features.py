@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from wsl._space import WeightSpace
+from wsl._space import check_space, WeightSpace
 
 
 def lift(space: WeightSpace, *weights: PyTree) -> PyTree:
@@ -33,6 +33,7 @@ def lift(space: WeightSpace, *weights: PyTree) -> PyTree:
         >>> wsl.nn.lift(space, weights, weights)["w"].shape
         (2, 3, 2)
     """
+    check_space(space)
     if not weights:
         raise ValueError("There is nothing to lift: give one weight set or more.")
     columns = [

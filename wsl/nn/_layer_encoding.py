@@ -2,7 +2,6 @@ from collections.abc import Mapping
 from typing import final, Literal
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
@@ -81,7 +80,11 @@ class LayerEncoding(eqx.Module):
                 f"Give every leaf its position, by path: {paths}; got "
                 f"{list(positions)}."
             )
-        self.positions = tuple(float(positions[path]) for path in paths)
+        self.positions = tuple(
+            float(positions[leaf.path])
+            for leaf in space.leaves
+            for _ in leaf.pieces or (leaf,)
+        )
         self.num_bands = num_bands
         self.max_frequency = max_frequency
         self.tables = None
@@ -110,7 +113,7 @@ class LayerEncoding(eqx.Module):
         Raises:
             ValueError: If the features do not fit the space or the channels.
         """
-        leaves = self.space.feature_leaves(features, self.channels)
+        leaves = self.space.cut_features(features, self.channels)
         tables = self.tables
         if tables is None:
             at = np.asarray(self.positions)
@@ -124,4 +127,4 @@ class LayerEncoding(eqx.Module):
                 if self.tables is None
                 else leaf + laid
             )
-        return jax.tree.unflatten(self.space.treedef, encoded)
+        return self.space.join_features(encoded)

@@ -47,8 +47,9 @@ class EquivariantLinear(eqx.Module):
 
     Attributes:
         space: The weight space.
-        in_channels: For each leaf, the channels that go in.
-        out_channels: For each leaf, the channels that come out.
+        in_channels: For each leaf, and each piece of one with sums, the channels that
+            go in.
+        out_channels: The same, the channels that come out.
         basis: Which terms.
         coefficients: The matrices: for each set of indices that terms carry one, for
             all of their inputs and outputs; in a tied layer one stack for each shape.
@@ -92,7 +93,8 @@ class EquivariantLinear(eqx.Module):
             key: Source of randomness.
 
         Raises:
-            ValueError: If there is no such basis, or the channels do not fit the space.
+            ValueError: If there is no such basis, the channels do not fit the space, or
+                there would be more coefficients than memory holds.
         """
         if basis not in ("full", "near-neighbour", "layer-tied"):
             raise ValueError(
@@ -104,12 +106,15 @@ class EquivariantLinear(eqx.Module):
         self.out_channels = per_leaf(space, out_channels)
         self.basis = basis
         plan = self._plan
-        if basis == "layer-tied":
+        pairs = list(zip(plan.rows, plan.columns, strict=True))
+        widths = [(_width(rows), _width(columns)) for rows, columns in pairs]
+        tied = basis == "layer-tied"
+        _check_size(space, plan.tied_shapes if tied else widths)
+        if tied:
             shapes, deviations = plan.tied_shapes, plan.tied_deviations
             spreads = [scale[:, None, None] for scale in deviations]
         else:
-            pairs = list(zip(plan.rows, plan.columns, strict=True))
-            shapes = [(_width(rows), _width(columns)) for rows, columns in pairs]
+            shapes = widths
             spreads = [
                 _spread(deviations, *pair)
                 for deviations, pair in zip(plan.deviations, pairs, strict=True)
@@ -153,7 +158,7 @@ class EquivariantLinear(eqx.Module):
         Raises:
             ValueError: If the features are not of this space or have other channels.
         """
-        leaves = self.space.feature_leaves(features, self.in_channels)
+        leaves = self.space.cut_features(features, self.in_channels)
         if not leaves:
             return features
         basis = self._plan.basis
@@ -172,8 +177,7 @@ class EquivariantLinear(eqx.Module):
         ]
         bias = None if self.bias is None else self.bias.astype(dtype)
         outputs = broadcast_to_leaves(basis, self.out_channels, mixed, bias)
-        return jax.tree.unflatten(
-            self.space.treedef,
+        return self.space.join_features(
             [
                 layout.unfold(output).astype(leaf.dtype)
                 for layout, output, leaf in zip(
@@ -201,6 +205,37 @@ class EquivariantLinear(eqx.Module):
     @property
     def _plan(self) -> Plan:
         return make_plan(self.space, self.basis, self.in_channels, self.out_channels)
+
+
+# More than a machine is likely to have memory for, with gradients and an optimiser.
+_MOST_COEFFICIENTS = 400_000_000
+
+
+def _check_size(space: WeightSpace, shapes: Sequence[tuple[int, ...]]) -> None:
+    """Raises a ValueError before memory is asked for, naming what takes it."""
+    number = sum(math.prod(shape) for shape in shapes)
+    if number <= _MOST_COEFFICIENTS:
+        return
+    reasons, sizes = dict(space.reasons), space.index_sets
+    fixed = sorted(space.fixed, key=lambda name: -sizes[name])[:3]
+    named = [
+        f"{name!r} ({sizes[name]}{f': {reasons[name]}' if name in reasons else ''})"
+        for name in fixed
+    ]
+    widest = max(space.pieces, key=lambda leaf: leaf.layout.fixed)
+    advice = (
+        f"The largest sets are {', '.join(named)}. Treat their indices alike: "
+        "`space.unfix(name)`, or `release=space.fixed` of an encoder"
+        if named
+        else f"Leaf {widest.path!r} has {widest.layout.fixed} of them. Give its axes "
+        "names that may move"
+    )
+    memory = f"{number * 4 / 2**30:,.0f} GiB"
+    raise ValueError(
+        f"This layer would have {number:,} coefficients, {memory}: every value of an "
+        f"index that nothing may move has its own. {advice}; or take "
+        "message passing (`wsl.encoders.Graph`), whose size does not depend on them."
+    )
 
 
 def _width(patterns: Sequence[LeafPattern]) -> int:

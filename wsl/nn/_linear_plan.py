@@ -104,7 +104,7 @@ def make_plan(
             [[(m, r, c) for c in range(len(columns[m]))] for r in range(len(rows[m]))]
             for m in range(len(rows))
         ]
-    deviations = _deviations(rows, columns, kinds, len(space.leaves))
+    deviations = _deviations(rows, columns, kinds, len(space.pieces))
     tyings, shapes, tied_deviations = (), (), ()
     if name == "layer-tied":
         tyings, shapes, tied_deviations = _tie(rows, columns, kinds, deviations)
@@ -131,6 +131,8 @@ def _leaf_patterns(
 
 def _is_own(row: LeafPattern, column: LeafPattern) -> bool:
     """Whether a term reads the very entry of the leaf that it writes."""
+    if row.leaf != column.leaf:
+        return False
     every = len(row.merged) == len(row.kept) and all(len(b) == 1 for b in row.merged)
     return every and row == column._replace(width=row.width)
 
@@ -178,37 +180,54 @@ def _kinds(
     only in numbers), are in the same relation (the same leaf, the same numbers, the
     slots they share), and the terms match and merge the same slots.
     """
-    leaves = space.leaves
+    leaves = space.pieces
     numbers = [re.findall(r"\d+", leaf.path) for leaf in leaves]
     names = [re.sub(r"\d+", "#", leaf.path) for leaf in leaves]
     structure = []
+    known: dict[Any, int] = {}
     for leaf in leaves:
         groups = [slot.group for slot in leaf.slots]
         structure.append(
             tuple((groups.index(slot.group), slot.parent) for slot in leaf.slots)
         )
 
-    def relation(into: int, out_of: int) -> tuple:
+    # Each of these is the same for many pairs of patterns, of which there are hundreds
+    # of thousands in deep networks.
+    @functools.cache
+    def relation(into: int, out_of: int) -> int:
         shared = tuple(
             (i, j)
             for i, slot in enumerate(leaves[into].slots)
             for j, other in enumerate(leaves[out_of].slots)
             if slot.group == other.group
         )
-        return into == out_of, numbers[into] == numbers[out_of], shared
+        found = into == out_of, numbers[into] == numbers[out_of], shared
+        return known.setdefault(found, len(known))
 
-    def role(pattern: LeafPattern) -> tuple:
+    def role(pattern: LeafPattern) -> int:
         shape = structure[pattern.leaf], pattern.fixed, pattern.width
-        return names[pattern.leaf], shape, pattern.merged
+        found = names[pattern.leaf], shape, pattern.merged
+        return known.setdefault(found, len(known))
 
-    def kind(row: LeafPattern, column: LeafPattern) -> tuple:
-        match = frozenset(zip(row.kept, column.kept, strict=True))
-        return role(row), role(column), relation(column.leaf, row.leaf), match
+    @functools.cache
+    def match(kept: tuple, other: tuple) -> int:
+        found = frozenset(zip(kept, other, strict=True))
+        return known.setdefault(found, len(known))
 
-    return [
-        [[kind(row, column) for column in outs] for row in ins]
-        for ins, outs in zip(rows, columns, strict=True)
-    ]
+    kinds = []
+    for ins, outs in zip(rows, columns, strict=True):
+        sources = [(role(row), row.leaf, row.kept) for row in ins]
+        goals = [(role(column), column.leaf, column.kept) for column in outs]
+        kinds.append(
+            [
+                [
+                    (source, goal, relation(to, leaf), match(kept, other))
+                    for goal, to, other in goals
+                ]
+                for source, leaf, kept in sources
+            ]
+        )
+    return kinds
 
 
 def _tie(

@@ -73,14 +73,14 @@ class ChannelNorm(eqx.Module):
         Raises:
             ValueError: If the features do not fit the space or the channels.
         """
-        leaves = self.space.feature_leaves(features, self.channels)
+        leaves = self.space.cut_features(features, self.channels)
         normed = [
             _normalise(leaf, (-1,), scale, offset, self.epsilon)
             for leaf, scale, offset in zip(
                 leaves, self.scales, self.offsets, strict=True
             )
         ]
-        return jax.tree.unflatten(self.space.treedef, normed)
+        return self.space.join_features(normed)
 
 
 @final
@@ -153,9 +153,9 @@ class LeafNorm(eqx.Module):
         Raises:
             ValueError: If the features do not fit the space or the channels.
         """
-        arrays = self.space.feature_leaves(features, self.channels)
+        arrays = self.space.cut_features(features, self.channels)
         normed = []
-        for i, (leaf, array) in enumerate(zip(self.space.leaves, arrays, strict=True)):
+        for i, (leaf, array) in enumerate(zip(self.space.pieces, arrays, strict=True)):
             layout = leaf.layout
             whole = self.over == "leaf"
             folded = array if whole else layout.fold(array)
@@ -169,7 +169,7 @@ class LeafNorm(eqx.Module):
                 self.epsilon,
             )
             normed.append(folded if whole else layout.unfold(folded))
-        return jax.tree.unflatten(self.space.treedef, normed)
+        return self.space.join_features(normed)
 
 
 def _affine(

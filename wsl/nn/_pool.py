@@ -122,9 +122,9 @@ class InvariantPool(eqx.Module):
         Raises:
             ValueError: If the features do not fit the space or the channels.
         """
-        arrays = self.space.feature_leaves(features, self.channels)
+        arrays = self.space.cut_features(features, self.channels)
         pooled = []
-        for i, (leaf, array) in enumerate(zip(self.space.leaves, arrays, strict=True)):
+        for i, (leaf, array) in enumerate(zip(self.space.pieces, arrays, strict=True)):
             folded = leaf.layout.fold(array)
             for j, blocks in enumerate(_diagonals(leaf.layout)):
                 entries = diagonal(folded, blocks)
@@ -138,7 +138,7 @@ class InvariantPool(eqx.Module):
         """For each leaf, how many diagonals, and how many numbers at each entry."""
         return [
             (len(_diagonals(leaf.layout)), leaf.layout.fixed * count)
-            for leaf, count in zip(self.space.leaves, self.channels, strict=True)
+            for leaf, count in zip(self.space.pieces, self.channels, strict=True)
         ]
 
 

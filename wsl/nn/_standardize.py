@@ -59,10 +59,10 @@ class Standardize(eqx.Module):
                 "`features` must be those of many weight sets, with one leading axis "
                 f"of the same length on all leaves; found lengths {sorted(batch)}."
             )
-        space.feature_leaves(jax.tree.map(lambda leaf: leaf[0], features))
+        space.cut_features(jax.tree.map(lambda leaf: leaf[0], features))
         means, deviations = [], []
         arrays = jax.tree.leaves(features)
-        for leaf, array in zip(space.leaves, arrays, strict=True):
+        for leaf, array in zip(space.pieces, arrays, strict=True):
             folded = wide(jax.vmap(leaf.layout.fold)(array))
             axes = tuple(range(folded.ndim - 1))
             mean, deviation = jnp.mean(folded, axes), jnp.std(folded, axes)
@@ -106,9 +106,9 @@ class Standardize(eqx.Module):
     def _apply(
         self, features: PyTree, fn: Callable[[Array, Array, Array], Array]
     ) -> PyTree:
-        arrays = self.space.feature_leaves(features, self.channels)
+        arrays = self.space.cut_features(features, self.channels)
         results = []
-        for i, (leaf, array) in enumerate(zip(self.space.leaves, arrays, strict=True)):
+        for i, (leaf, array) in enumerate(zip(self.space.pieces, arrays, strict=True)):
             folded = wide(leaf.layout.fold(array))
             mean, deviation = (
                 jax.lax.stop_gradient(like(x[i], folded))
@@ -117,4 +117,4 @@ class Standardize(eqx.Module):
             results.append(
                 leaf.layout.unfold(fn(folded, mean, deviation).astype(array.dtype))
             )
-        return jax.tree.unflatten(self.space.treedef, results)
+        return self.space.join_features(results)

@@ -104,11 +104,10 @@ class WeightSpaceTransformerBlock(eqx.Module):
         """
         attended = self.attention(self.norms[0](features))
         features = jax.tree.map(jnp.add, features, attended)
-        leaves = self.space.feature_leaves(self.norms[1](features))
-        treedef = self.space.treedef
-        hidden = jax.tree.unflatten(treedef, _dense(leaves, self.hidden))
-        leaves = self.space.feature_leaves(self.activation(hidden))
-        result = jax.tree.unflatten(treedef, _dense(leaves, self.readout))
+        leaves = self.space.cut_features(self.norms[1](features))
+        hidden = self.space.join_features(_dense(leaves, self.hidden))
+        leaves = self.space.cut_features(self.activation(hidden))
+        result = self.space.join_features(_dense(leaves, self.readout))
         return jax.tree.map(jnp.add, features, result)
 
 

@@ -23,7 +23,7 @@ from wsl._verify._rounding import (
     Ruler,
     with_noise,
 )
-from wsl.nn._channels import per_leaf
+from wsl.nn._channels import by_path, per_leaf
 
 
 def check_equivariance(
@@ -102,7 +102,7 @@ def check_equivariance(
         with jax.default_matmul_precision("highest"):
             return compiled(layer, features)
 
-    counts = per_leaf(space, in_channels)
+    counts = tuple(by_path(space, per_leaf(space, in_channels)).values())
     constant, largest = True, (0.0, "", "", 0.0, 0.0)
     previous = None
     for _ in range(num_samples):
@@ -217,8 +217,8 @@ def _permute(
 ) -> PyTree:
     """The action in NumPy, of which nothing has to be compiled."""
     arrays = [np.asarray(array) for array in space.feature_leaves(features)]
-    moved = permute_leaves(space.leaves, arrays, element)
-    return jax.tree.unflatten(space.treedef, moved)
+    moved = permute_leaves(space.pieces, space.cut(arrays), element)
+    return space.join_features(moved)
 
 
 def _labels(space: WeightSpace, outputs: PyTree, invariant: bool) -> list[str]:

@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from typing import Any
 
 import hypothesis.strategies as st
 import jax
@@ -6,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from wsl._space import AxisSpec, GroupElement, WeightSpace
-from wsl.nn._channels import per_leaf
+from wsl._space import AxisSpec, GroupElement, Stacked, Sum, WeightSpace
+from wsl.nn._channels import by_path, per_leaf
 from wsl.testing._composite import composite, Draw
 
 
@@ -20,30 +21,33 @@ def weight_spaces(
     max_axes: int = 3,
     fixed: bool = True,
     nested: bool = True,
+    sums: bool = True,
 ) -> st.SearchStrategy[WeightSpace]:
     """Random weight spaces, of no particular network.
 
     Leaves are those of a dict, scalars among them. Axes have names that may move (`a`,
-    `b`, `c`) or are fixed (`f`), no name, or factors; a name may stand several times on
-    one leaf; `inner` is nested in `outer`, `innermost` in `inner`.
+    `b`, `c`) or are fixed (`f`), no name, factors, or are sums of such; a name may
+    stand several times on one leaf; `inner` is nested in `outer`, `innermost` in
+    `inner`. Now and then a leaf is a stack, whose members have names of their own.
 
     Args:
         max_leaves: The largest number of leaves; at least one is drawn.
         max_axes: The largest number of axes of a leaf.
         fixed: Whether to draw fixed names.
         nested: Whether to draw nested names.
+        sums: Whether to draw sums and stacks.
 
     Returns:
         A strategy for spaces.
     """
-    return _weight_spaces(max_leaves, max_axes, fixed, nested)
+    return _weight_spaces(max_leaves, max_axes, fixed, nested, sums)
 
 
 @composite
 def _weight_spaces(
-    draw: Draw, max_leaves: int, max_axes: int, fixed: bool, nested: bool
+    draw: Draw, max_leaves: int, max_axes: int, fixed: bool, nested: bool, sums: bool
 ) -> WeightSpace:
-    sizes = {**_GROUPS, "f": 2, "outer": 2, "inner": 3, "innermost": 2}
+    sizes = {**_GROUPS, "f": 2, "outer": 2, "inner": 3, "innermost": 2, "d": 2}
     plain = [*_GROUPS, "f"] if fixed else list(_GROUPS)
     one = st.sampled_from(plain)
     axis = st.one_of(
@@ -54,6 +58,11 @@ def _weight_spaces(
         st.tuples(one, st.sampled_from([2, 3])),
         st.tuples(one, one),
     )
+    if sums:
+        part = st.one_of(one, one, st.just(2), st.tuples(one, st.just(2)))
+        total = st.builds(Sum, part, part)
+        within = st.tuples(st.sampled_from([2, "a"]), total)
+        axis = st.one_of(axis, axis, axis, total, within)
     blocks: list[tuple[AxisSpec, ...]] = [
         ("outer",),
         (("outer", "inner"),),
@@ -62,19 +71,27 @@ def _weight_spaces(
         (("outer", "inner"), "outer"),
     ]
     blocks = [axes for axes in blocks if len(axes) <= max_axes]
-    spec: dict[str, tuple[AxisSpec, ...]] = {}
+    if sums:
+        blocks.append((Sum(("outer", "inner"), "outer", ("outer", "inner")),))
+    spec: dict[str, Any] = {}
     for i in range(draw(st.integers(1, max_leaves))):
         axes = tuple(draw(st.lists(axis, max_size=max_axes)))
         if nested and blocks and draw(st.integers(0, 2)) == 0:
             axes = (*draw(st.sampled_from(blocks)), *axes)[:max_axes]
-        spec[f"['{i}']"] = axes
-    shapes = {
-        path.strip("[']"): jax.ShapeDtypeStruct(
-            tuple(_length(entry, sizes) for entry in axes), jnp.float32
-        )
-        for path, axes in spec.items()
-    }
-    names = {name for axes in spec.values() for entry in axes for name in _names(entry)}
+        if sums and 0 < len(axes) < max_axes and draw(st.integers(0, 4)) == 0:
+            alike = st.sampled_from(["a", "d", *(["f"] if fixed else [])])
+            members = [draw(alike) for _ in range(2)]
+            spec[f"['{i}']"] = Stacked(*((name, *axes[1:]) for name in members))
+        else:
+            spec[f"['{i}']"] = axes
+    shapes, names = {}, set()
+    for path, axes in spec.items():
+        stacked = isinstance(axes, Stacked)
+        members = axes.specs if stacked else [axes]
+        shape = tuple(_length(entry, sizes) for entry in members[0])
+        shape = (len(members), *shape) if stacked else shape
+        shapes[path.strip("[']")] = jax.ShapeDtypeStruct(shape, jnp.float32)
+        names |= {n for one in members for entry in one for n in _names(entry)}
     return WeightSpace.from_spec(
         shapes,
         spec,
@@ -88,16 +105,21 @@ def _weight_spaces(
     )
 
 
-def _names(entry: AxisSpec) -> list[str]:
-    parts = [entry] if entry is None or isinstance(entry, str | int) else entry
-    return [part for part in parts if isinstance(part, str)]
+def _names(entry: Any) -> list[str]:
+    if entry is None or isinstance(entry, str | int):
+        return [entry] if isinstance(entry, str) else []
+    parts = entry.terms if isinstance(entry, Sum) else entry
+    return [name for part in parts for name in _names(part)]
 
 
-def _length(entry: AxisSpec, sizes: Mapping[str, int]) -> int:
+def _length(entry: Any, sizes: Mapping[str, int]) -> int:
     if entry is None:
         return 2
-    parts = [entry] if isinstance(entry, str | int) else entry
-    return int(np.prod([p if isinstance(p, int) else sizes[p] for p in parts]))
+    if isinstance(entry, str | int):
+        return sizes[entry] if isinstance(entry, str) else entry
+    if isinstance(entry, Sum):
+        return sum(_length(term, sizes) for term in entry.terms)
+    return int(np.prod([_length(part, sizes) for part in entry]))
 
 
 def group_elements(space: WeightSpace) -> st.SearchStrategy[GroupElement]:
@@ -136,8 +158,8 @@ def features(
     Returns:
         A strategy for features.
     """
-    counts = per_leaf(space, channels)
-    shapes = [(*x.shape, c) for x, c in zip(space.leaves, counts, strict=True)]
+    counts = by_path(space, per_leaf(space, channels))
+    shapes = [(*leaf.shape, counts[leaf.path]) for leaf in space.leaves]
     return _numbers(space, shapes)
 
 

@@ -2,7 +2,7 @@
 
 Needs Optax and scikit-learn, the extra `zoo`: from a checkout,
 `pip install -c constraints.txt -e '.[zoo]'`. The pictures are those that scikit-learn
-bundles: nothing is downloaded.
+bundles: nothing is downloaded. `from_files` makes a zoo of networks of one's own.
 """
 
 try:
@@ -18,6 +18,7 @@ except ModuleNotFoundError as error:
 
 from wsl.zoo._digits_inrs import digits_inrs as digits_inrs
 from wsl.zoo._digits_mlps import digits_mlps as digits_mlps
+from wsl.zoo._files import FileZoo as FileZoo, from_files as from_files
 from wsl.zoo._images import dilate as dilate, render as render
 from wsl.zoo._sine_inrs import sine_inrs as sine_inrs
 from wsl.zoo._siren import Siren as Siren

@@ -39,7 +39,7 @@ def canonical(space: WeightSpace):
     """Everything that the group is, in names that only depend on where they stand."""
     names: dict[str, int] = {}
     leaves = []
-    for one in space.leaves:
+    for one in space.pieces:
         leaf = []
         for factors in one.axes:
             axis: list[Any] = []
@@ -53,7 +53,7 @@ def canonical(space: WeightSpace):
             leaf.append(tuple(axis))
         leaves.append(tuple(leaf))
     nested = {(names[inner], names[block]) for inner, block in space.nested}
-    return dict(zip((x.path for x in space.leaves), leaves, strict=True)), nested
+    return dict(zip((x.path for x in space.pieces), leaves, strict=True)), nested
 
 
 def assert_group(space: WeightSpace, spec, *, nested=None, sizes=None):
@@ -101,7 +101,11 @@ def assert_preserved(space: WeightSpace, fn, weights, inputs, *, samples=2):
         alone = [
             [*leaves[:i], moved[i], *leaves[i + 1 :]]
             for i, leaf in enumerate(space.leaves)
-            if any(slot.group == group for slot in leaf.slots)
+            if any(
+                slot.group == group
+                for piece in leaf.pieces or (leaf,)
+                for slot in piece.slots
+            )
         ]
         assert len(alone) == 1 or any(
             np.abs(apply(jax.tree.unflatten(treedef, one)) - before).max()

@@ -288,6 +288,11 @@ GENTLE = tuple(
     if name not in ("reshape", "slice", "order", "constant", "take", "join")
 )
 
+# Operations that put axes together and cut them, and what mixes the parts again.
+JOINING = tuple(
+    "linear bias unary halves slice join recur contract binary transpose".split()
+) + ("split axis", "merge axes")
+
 
 def leaf_shapes(program):
     """Shapes of the weights that a program uses, in order of use."""

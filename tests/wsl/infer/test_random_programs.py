@@ -8,7 +8,14 @@ from hypothesis import given
 
 from tests.helpers import examples
 from tests.wsl.infer.helpers import act, draw_element
-from tests.wsl.infer.programs import evaluated, GENTLE, leaf_shapes, OPERATIONS, traced
+from tests.wsl.infer.programs import (
+    evaluated,
+    GENTLE,
+    JOINING,
+    leaf_shapes,
+    OPERATIONS,
+    traced,
+)
 from wsl import infer_weight_space, WeightSpace
 
 
@@ -53,3 +60,23 @@ def test_group_of_a_gentle_program_preserves_it(program, seed):
     space = infer(program)
     assert space.unknown_primitives == ()
     assert residual(program, space, seed) < 1e-6
+
+
+@examples(20)
+@given(_programs(JOINING), st.integers(0, 2**31))
+def test_group_of_a_program_that_joins_and_cuts_preserves_it(program, seed):
+    space = infer(program)
+    assert not any("kept from following" in tie for tie in space.ties)
+    assert residual(program, space, seed) < 1e-6
+
+
+def test_programs_that_join_and_cut_have_sums():
+    random = np.random.default_rng(0)
+    found = 0
+    for _ in range(8):
+        names = random.choice(JOINING, 6)
+        program = [(str(name), *random.integers(0, 12, 4).tolist()) for name in names]
+        space = infer(program)
+        cut = [leaf for leaf in space.leaves if leaf.pieces]
+        found += any(piece.slots for leaf in cut for piece in leaf.pieces)
+    assert found > 1

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.wsl.infer.helpers import assert_preserved, check, draw, numbers
-from wsl import infer_weight_space, WeightSpace
+from wsl import infer_weight_space, Sum, WeightSpace
 
 
 _LENGTH = 8
@@ -34,8 +34,9 @@ _BROKEN = {
     "largest two": (lambda h: h * jax.lax.top_k(h, 2)[1].sum().astype(h.dtype), []),
     "cumulative sum": (jnp.cumsum, []),
     "differences": (jnp.diff, []),
-    "one unit": (lambda h: h * h[3], []),
-    "all but one": (lambda h: h[1:], []),
+    # Stretches of units are told apart, not units that are scattered.
+    "one unit": (lambda h: h * h[3], [3, 4]),
+    "all but one": (lambda h: h[1:], [7]),
     "every third": (lambda h: h[::3], []),
     "reversed": (lambda h: h + h[::-1], []),
     "rolled": (lambda h: h + jnp.roll(h, 1), []),
@@ -67,17 +68,24 @@ _BROKEN = {
         [],
     ),
     "halves added": (lambda h: h[:4] + h[4:], [4]),
-    "halves swapped": (lambda h: jnp.concatenate([h[4:], h[:4]]), [4]),
-    "halves apart": (lambda h: jnp.concatenate([jnp.tanh(h[:4]), h[4:]]), [4]),
-    "unequal parts": (lambda h: jnp.concatenate([h[:6] * 2.0, h[6:]]), [2]),
+    "halves swapped": (lambda h: jnp.concatenate([h[4:], h[:4]]), [4, 4]),
+    "halves apart": (lambda h: jnp.concatenate([jnp.tanh(h[:4]), h[4:]]), [4, 4]),
+    "halves each other's": (
+        lambda h: jnp.concatenate([h[4:], h[:4]]) * jnp.concatenate([h[:4], h[4:]]),
+        [4],
+    ),
+    "unequal parts": (lambda h: jnp.concatenate([h[:6] * 2.0, h[6:]]), [2, 6]),
+    "overlapping parts": (lambda h: jnp.concatenate([h[:6], h[4:]]), [2, 2, 4]),
     "gates": (lambda h: jax.nn.glu(h), [4]),
     "pairs rotated": (
         lambda h: jnp.stack([-h.reshape(4, 2)[:, 1], h.reshape(4, 2)[:, 0]], 1).ravel(),
-        [4],
+        # The first of all pairs, and the second, as each has its own way out.
+        [4, 4],
     ),
     "blocks with a ramp": (
         lambda h: (h.reshape(2, 4) * _RAMP[None, :4]).ravel(),
-        [2],
+        # The two units with one factor, four times.
+        [2, 2, 2, 2],
     ),
     "scored by one unit": (_attention_pool, [2]),
     "transposed units": (lambda h: h.reshape(2, 4).T.ravel(), [2, 4]),
@@ -199,7 +207,7 @@ _MATRICES = {
     "concatenated with the input": (
         lambda w, x: w["out"] @ jnp.concatenate([jnp.tanh(w["a"] @ x), x]),
         {"a": (4, 3), "out": (2, 7)},
-        {"['a']": (None, None), "['out']": (None, None)},
+        {"['a']": ("h", None), "['out']": (None, Sum("h", 3))},
         {},
     ),
     "concatenated layers of one width": (
@@ -207,7 +215,7 @@ _MATRICES = {
             w["out"] @ jnp.concatenate([jnp.tanh(w["a"] @ x), jnp.tanh(w["b"] @ x)])
         ),
         {"a": (4, 3), "b": (4, 3), "out": (2, 8)},
-        {"['a']": ("h", None), "['b']": ("h", None), "['out']": (None, (2, "h"))},
+        {"['a']": ("h", None), "['b']": ("k", None), "['out']": (None, Sum("h", "k"))},
         {},
     ),
     # Blocks of two units and blocks of three have no common factors.
@@ -224,8 +232,8 @@ _MATRICES = {
     ),
     "hidden units that come out": (
         lambda w, x: (w["out"] @ jnp.tanh(w["a"] @ x), (w["a"] @ x)[:2]),
-        {"a": (4, 3), "out": (2, 4)},
-        {"['a']": (None, None), "['out']": (None, None)},
+        {"a": (5, 3), "out": (2, 5)},
+        {"['a']": (Sum(2, "h"), None), "['out']": (None, Sum(2, "h"))},
         {},
     ),
 }

@@ -12,7 +12,7 @@ import jaxtyping
 import numpy as np
 
 from tests.wsl.helpers import array, call, draw_element
-from wsl import WeightSpace
+from wsl import Stacked, Sum, WeightSpace
 
 
 # Features are of order 1, and so are the layers' results: rounding moves them by 1e-6,
@@ -20,7 +20,7 @@ from wsl import WeightSpace
 SAME, MOVED = 2e-5, 1e-3
 
 
-def _space(shapes: dict[str, tuple], spec: dict[str, tuple], **kwargs) -> WeightSpace:
+def _space(shapes: dict[str, tuple], spec: dict[str, Any], **kwargs) -> WeightSpace:
     weights = {k: jax.ShapeDtypeStruct(v, jnp.float32) for k, v in shapes.items()}
     return WeightSpace.from_spec(
         weights, {f"['{k}']": v for k, v in spec.items()}, **kwargs
@@ -101,6 +101,17 @@ BLOCKS = _space(
     {"o": ("model", ("heads", "units")), "scale": ("heads",)},
     nested={"units": "heads"},
 )
+# Units beside inputs, two layers as one axis, heads with several parts, and a stack.
+SUMS = _space(
+    {"b": (2, 3), "fused": (10, 3), "joined": (5, 6)},
+    {
+        "b": Stacked(("h",), ("k",)),
+        "fused": (("heads", Sum("units", "units", 1)), "h"),
+        "joined": (Sum("h", 2), Sum("h", "k")),
+    },
+    nested={"units": "heads"},
+    sizes={"heads": 2},
+)
 FROZEN = _space({"a": (2, 3), "s": ()}, {"a": (None, None), "s": ()})
 
 SPACES = {
@@ -110,6 +121,7 @@ SPACES = {
     "factored": FACTORED,
     "nested": NESTED,
     "deep": DEEP,
+    "sums": SUMS,
     "frozen": FROZEN,
 }
 

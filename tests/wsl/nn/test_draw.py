@@ -113,7 +113,7 @@ def _compilations(make):
 
 def test_constructors_compile_a_handful_of_programs():
     # Of sizes that nothing else has, so that no program of their own is there yet.
-    shapes = eqx.filter_eval_shape(eqx.nn.MLP, 3, 2, 11, 2, key=jr.key(0))
+    shapes = eqx.filter_eval_shape(eqx.nn.MLP, 3, 13, 11, 2, key=jr.key(0))
     model = draw_network(shapes)
     space = wsl.infer_weight_space(model, array(np.zeros(3)))
     symmetry = wsl.nn.ScaleSymmetry.from_space(space, "sign")

@@ -15,7 +15,7 @@ from hypothesis import given
 from tests.helpers import examples, nightly
 from tests.wsl.helpers import array, call, draw_element
 from tests.wsl.nn.helpers import without_type_checks
-from wsl import WeightSpace
+from wsl import Stacked, Sum, WeightSpace
 from wsl.nn import EquivariantLinear
 from wsl.nn._linear_matmul import times_matrix
 
@@ -79,6 +79,19 @@ _SPACES = {
     ),
     "nested and repeated": _space(
         {"m": ((4, 4), (("a", "b"), ("a", "b"))), "v": ((4,), (("a", "b"),))},
+        nested={"b": "a"},
+        sizes={"a": 2},
+    ),
+    # Units beside an input, on one axis and on both; a stack of two layers.
+    "sums": _space(
+        {
+            "m": ((3, 3), (Sum("g", 1), Sum("g", 1))),
+            "v": ((4,), (Sum("g", "h"),)),
+            "s": ((2, 2), Stacked(("g",), ("h",))),
+        }
+    ),
+    "sums in blocks": _space(
+        {"m": ((8,), (("a", Sum("b", "b")),)), "v": ((4,), (("a", "b"),))},
         nested={"b": "a"},
         sizes={"a": 2},
     ),
@@ -271,9 +284,11 @@ def _dimension(space, in_channels, out_channels):
 def _maps(layer):
     """The matrix of the map that each coefficient stands for, one in each row."""
     space = layer.space
-    shapes = [
-        (*x.shape, c) for x, c in zip(space.leaves, layer.in_channels, strict=True)
-    ]
+    # Of one channel for each piece, or as many as there are leaves.
+    counts = layer.in_channels
+    if len(counts) > len(space.leaves):
+        counts = (1,) * len(space.leaves)
+    shapes = [(*x.shape, c) for x, c in zip(space.leaves, counts, strict=True)]
     flat, unravel = jax.flatten_util.ravel_pytree(layer.coefficients)
     _, unravel_features = jax.flatten_util.ravel_pytree(
         jax.tree.unflatten(space.treedef, [array(np.zeros(shape)) for shape in shapes])
@@ -617,3 +632,19 @@ def test_gradients_inside_shard_map():
     expected = jax.jit(jax.grad(loss, argnums=(0, 1)))(coefficients, population)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_a_layer_that_no_memory_holds_is_refused_before_it_is_asked_for():
+    space = _space(
+        {"embedding": ((50257, 64), ("tokens", "h")), "head": ((64, 4), ("h", None))},
+        fixed=["tokens"],
+    )
+    with pytest.raises(ValueError, match=r"coefficients, .* GiB.*'tokens' \(50257\)"):
+        EquivariantLinear(space, 4, 4, key=jax.random.key(0))
+    with pytest.raises(ValueError, match="unfix"):
+        EquivariantLinear(space, 4, 4, basis="near-neighbour", key=jax.random.key(0))
+    layer = EquivariantLinear(space.unfix("tokens"), 4, 4, key=jax.random.key(0))
+    assert layer.num_terms < 2000
+    nameless = _space({"e": ((50257, 8), (None, "h"))})
+    with pytest.raises(ValueError, match=r"Leaf \"\['e'\]\" has 50257"):
+        EquivariantLinear(nameless, 4, 4, key=jax.random.key(0))

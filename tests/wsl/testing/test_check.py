@@ -209,15 +209,24 @@ def test_any_space(space, wrong):
         with pytest.raises(ValueError, match="No group of this space can move"):
             check_equivariance(lambda x: x, space, key=_KEY)
         return
-    leaf, slot = next(
-        (leaf, slot) for leaf in space.leaves for slot in leaf.slots if slot.size > 1
+    whole, leaf, slot = next(
+        (leaf, piece, slot)
+        for leaf in space.leaves
+        for piece in leaf.pieces or (leaf,)
+        for slot in piece.slots
+        if slot.size > 1
     )
-    path = leaf.path.strip("[']")
+    path = whole.path.strip("[']")
     sizes = leaf.layout.sizes
     ramp = np.arange(slot.size).reshape(
         [-1 if d == slot.dimension else 1 for d in range(len(sizes))]
     )
-    ramp = jnp.asarray(np.broadcast_to(ramp, sizes).reshape(leaf.shape), float)
+    ramp = np.broadcast_to(ramp, sizes).reshape(leaf.shape)
+    if whole.pieces:
+        placed = np.zeros(whole.shape)
+        placed[np.ix_(*leaf.index)] = ramp
+        ramp = placed
+    ramp = jnp.asarray(ramp, float)
 
     def layer(x):
         total = sum(leaf.sum() for leaf in jax.tree.leaves(x))
@@ -228,7 +237,7 @@ def test_any_space(space, wrong):
         return check_equivariance(layer, space, key=_KEY)
     with pytest.raises(AssertionError) as caught:
         check_equivariance(layer, space, key=_KEY)
-    assert repr(leaf.path) in str(caught.value)
+    assert repr(whole.path) in str(caught.value)
 
 
 def test_arguments():

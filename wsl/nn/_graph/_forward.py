@@ -201,7 +201,7 @@ class ForwardSweep(eqx.Module):
             ValueError: If the features do not fit the space or the channels.
         """
         incidences = {one.path: one for one in self.symmetry.graph.incidences}
-        leaves = self.symmetry.space.feature_leaves(features, self.in_channels)
+        leaves = self.symmetry.space.cut_features(features, self.in_channels)
         weights = {
             path: one.fold(leaf)
             for (path, one), leaf in zip(incidences.items(), leaves, strict=True)

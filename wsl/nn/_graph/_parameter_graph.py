@@ -188,7 +188,7 @@ class ParameterGraph:
         Raises:
             ValueError: If `transposed` names a path that the space does not have.
         """
-        paths = [leaf.path for leaf in space.leaves]
+        paths = [leaf.path for leaf in (*space.leaves, *space.pieces)]
         unknown = [path for path in transposed if path not in paths]
         if unknown:
             raise ValueError(
@@ -197,8 +197,10 @@ class ParameterGraph:
             )
         found = {}
         incidences = []
-        for leaf in space.leaves:
-            sets, incidence = _incidence(space, leaf, leaf.path in transposed)
+        pairs = [(w, leaf) for w in space.leaves for leaf in w.pieces or (w,)]
+        for whole, leaf in pairs:
+            reverse = whole.path in transposed or leaf.path in transposed
+            sets, incidence = _incidence(space, leaf, reverse)
             found.update({one.label: one for one in sets})
             incidences.append(incidence)
         containments = []
@@ -237,7 +239,7 @@ class ParameterGraph:
         Raises:
             ValueError: If the features are not of the space.
         """
-        leaves = self.space.feature_leaves(features)
+        leaves = self.space.cut_features(features)
         # The casts are explicit, so strict promotion need not forbid them.
         with jax.numpy_dtype_promotion("standard"):
             dtype = jnp.result_type(*leaves) if leaves else jnp.result_type(float)
@@ -264,8 +266,10 @@ class ParameterGraph:
             Weight features of the space.
         """
         taken = dict.fromkeys([*(one.label for one in self.node_sets), ""], 0)
+        pairs = zip(self.space.leaves, channels, strict=True)
+        counts = [count for leaf, count in pairs for _ in leaf.pieces or (leaf,)]
         leaves = []
-        for incidence, count in zip(self.incidences, channels, strict=True):
+        for incidence, count in zip(self.incidences, counts, strict=True):
             if len(incidence.ends) > 1:
                 folded = graph.edges[incidence.path]
             else:
@@ -277,7 +281,7 @@ class ParameterGraph:
                 held = graph.nodes[label] if incidence.ends else graph.globals
                 folded = held[..., start : taken[label]]
             leaves.append(incidence.unfold(folded))
-        return jax.tree.unflatten(self.space.treedef, leaves)
+        return self.space.join_features(leaves)
 
     def permute(self, graph: GraphFeatures, element: GroupElement) -> GraphFeatures:
         """Acts on the nodes with a group element, and on the edges with them.

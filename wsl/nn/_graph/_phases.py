@@ -3,7 +3,6 @@ from collections.abc import Mapping
 from typing import final
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
@@ -79,7 +78,7 @@ class SinePhases(eqx.Module):
         Raises:
             ValueError: If the features are not of the space.
         """
-        leaves = self.graph.space.feature_leaves(features)
+        leaves = self.graph.space.cut_features(features)
         incidences = self.graph.incidences
         folded = [one.fold(leaf) for one, leaf in zip(incidences, leaves, strict=True)]
         for name, frequency in self.frequencies:
@@ -97,8 +96,7 @@ class SinePhases(eqx.Module):
                     folded[i] = folded[i] * _per_weight(flips, folded[i])[None]
                 elif one.ends == (name,) and not one.target:
                     folded[i] = folded[i] * _per_weight(flips, folded[i])
-        return jax.tree.unflatten(
-            self.graph.space.treedef,
+        return self.graph.space.join_features(
             [one.unfold(x) for one, x in zip(incidences, folded, strict=True)],
         )
 

@@ -159,7 +159,7 @@ class ScaleGraphInput(eqx.Module):
             ValueError: If the features do not fit the space or the channels.
         """
         graph = self.symmetry.graph
-        leaves = self.symmetry.space.feature_leaves(features, self.in_channels)
+        leaves = self.symmetry.space.cut_features(features, self.in_channels)
         channels = self.weights[0].shape[-1] if self.weights else 1
         nodes, duals = (
             {
@@ -265,7 +265,7 @@ class ScaleGraphOutput(eqx.Module):
             else:
                 state = add(graph.globals @ weight, self.offsets[incidence.path])
             leaves.append(incidence.unfold(state))
-        return jax.tree.unflatten(self.symmetry.space.treedef, leaves)
+        return self.symmetry.space.join_features(leaves)
 
 
 @final
@@ -312,7 +312,7 @@ class ScaleEncoding(eqx.Module):
             normal(k, (leaf.layout.fixed * count,), 0.1, mean=1.0)
             for k, leaf, count in zip(
                 split(key, len(self.channels)),
-                space.leaves,
+                space.pieces,
                 self.channels,
                 strict=True,
             )
@@ -331,14 +331,14 @@ class ScaleEncoding(eqx.Module):
         Raises:
             ValueError: If the features do not fit the space or the channels.
         """
-        arrays = self.space.feature_leaves(features, self.channels)
+        arrays = self.space.cut_features(features, self.channels)
         encoded = []
         for leaf, encoding, array in zip(
-            self.space.leaves, self.encodings, arrays, strict=True
+            self.space.pieces, self.encodings, arrays, strict=True
         ):
             folded = leaf.layout.fold(array)
             factor = jnp.expand_dims(
                 encoding.astype(array.dtype), range(folded.ndim - 1)
             )
             encoded.append(leaf.layout.unfold(folded * factor))
-        return jax.tree.unflatten(self.space.treedef, encoded)
+        return self.space.join_features(encoded)

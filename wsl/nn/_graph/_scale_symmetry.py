@@ -201,7 +201,7 @@ class ScaleSymmetry:
         if missing:
             raise ValueError(f"There are no multipliers for {missing}.")
         rescaled = []
-        leaves = self.space.feature_leaves(features)
+        leaves = self.space.cut_features(features)
         for leaf, incidence in zip(leaves, self.graph.incidences, strict=True):
             folded = incidence.fold(leaf)
             for axis, end in enumerate(incidence.ends):
@@ -211,7 +211,7 @@ class ScaleSymmetry:
                     other = [d for d in range(folded.ndim) if d != axis]
                     folded = folded * jnp.expand_dims(q, other)
             rescaled.append(incidence.unfold(folded))
-        return jax.tree.unflatten(self.space.treedef, rescaled)
+        return self.space.join_features(rescaled)
 
 
 def is_target(incidence: Incidence, end: int) -> bool:

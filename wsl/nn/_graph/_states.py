@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import final
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
@@ -101,7 +100,7 @@ class GraphInput(eqx.Module):
         Raises:
             ValueError: If the features do not fit the space or the channels.
         """
-        leaves = self.graph.space.feature_leaves(features, self.in_channels)
+        leaves = self.graph.space.cut_features(features, self.in_channels)
         nodes = {
             one.label: [spread(self.embeddings[one.label], one.sizes)]
             for one in self.graph.node_sets
@@ -198,4 +197,4 @@ class GraphOutput(eqx.Module):
                 state = graph.globals
             state = add(rms_norm(state) @ self.weights[i], self.offsets[i])
             leaves.append(incidence.unfold(state))
-        return jax.tree.unflatten(self.graph.space.treedef, leaves)
+        return self.graph.space.join_features(leaves)

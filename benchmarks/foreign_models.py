@@ -1,0 +1,123 @@
+"""Models that nobody here wrote: the whole group, the group found, and a verdict.
+
+Models of PyTorch and transformers are taken in where torch, torchax and transformers
+are installed.
+
+python -m benchmarks.foreign_models
+"""
+
+import argparse
+import importlib.util
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from matplotlib.figure import Figure
+
+import wsl
+from benchmarks._common import fill, write
+from benchmarks._foreign_jax import JAX_CASES
+
+
+def _measure(
+    fn: Callable[..., Any], weights: Any, inputs: Any, expected: Any, space: Any = None
+) -> dict[str, Any]:
+    began = time.process_time()
+    if space is None:
+        space = wsl.infer_weight_space(fn, weights, *inputs)
+    seconds = time.process_time() - began
+    began = time.process_time()
+    report = wsl.verify_symmetry(
+        space, fn, weights, *inputs, key=jax.random.key(0), num_samples=2, mode="quick"
+    )
+    checked = time.process_time() - began
+    moved = space.permute(weights, space.sample(key=jax.random.key(1)))
+    match = wsl.match_weights(space, weights, moved, key=jax.random.key(2))
+    return {
+        "whole": sorted(expected),
+        "found": sorted(space.groups.values()),
+        "ties": list(space.ties),
+        "not_followed": list(space.unknown_primitives),
+        "infer_seconds": round(seconds, 2),
+        "verify_seconds": round(checked, 2),
+        "verdict": report.verdict,
+        "distance": [float(f"{match.distance_before:.3g}"), float(match.distance)],
+    }
+
+
+def _torch_rows(names: list[str]) -> list[dict[str, Any]]:
+    from benchmarks._foreign_torch import TORCH_CASES
+    from wsl.interop.torch import from_torch
+
+    rows = []
+    for name, case in TORCH_CASES.items():
+        if names and name not in names:
+            continue
+        module, inputs, output = case.make()
+        began = time.process_time()
+        imported = from_torch(module, *inputs, output=output)
+        seconds = time.process_time() - began
+        given = [jnp.asarray(x.numpy()) for x in inputs]
+        row = _measure(
+            imported.fn, imported.weights, given, case.groups, imported.space
+        )
+        rows.append({"model": name, **row, "infer_seconds": round(seconds, 2)})
+        print(rows[-1], flush=True)
+    return rows
+
+
+def main() -> None:
+    """Infers all models, and writes table and picture."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--models", nargs="*", default=[])
+    names, rows = parser.parse_args().models, []
+    for name, case in JAX_CASES.items():
+        if not names or name in names:
+            fn, weights, inputs = case.make()
+            row = _measure(fn, weights, inputs, case.groups)
+            rows.append({"model": name, **row})
+            print(rows[-1], flush=True)
+    needed = ("torch", "torchax", "transformers")
+    if all(importlib.util.find_spec(package) for package in needed):
+        rows += _torch_rows(names)
+    command = "python -m benchmarks.foreign_models"
+    write("foreign_models", command, {"rows": rows}, _draw(rows))
+    fill("foreign.md", "models", _table(rows))
+
+
+def _table(rows: list[dict]) -> str:
+    lines = [
+        "| model | sizes of the groups, by hand | found | infer, CPU s | quick "
+        "verification, CPU s | verdict | a permuted copy, distance before and after |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        whole, found = row["whole"], row["found"]
+        shown = "the same" if whole == found else ", ".join(map(str, found))
+        before, after = row["distance"]
+        lines.append(
+            f"| {row['model']} | {', '.join(map(str, whole))} | {shown} | "
+            f"{row['infer_seconds']} | {row['verify_seconds']} | {row['verdict']} | "
+            f"{before:.1f} → {after:.1g} |"
+        )
+    return "\n".join(lines)
+
+
+def _draw(rows: list[dict]) -> Figure:
+    figure = Figure(figsize=(8.0, 0.3 * len(rows) + 1.0), layout="constrained")
+    axes = figure.subplots()
+    places = range(len(rows))
+    axes.barh(places, [row["infer_seconds"] for row in rows], 0.4, label="infer")
+    checks = [row["verify_seconds"] for row in rows]
+    axes.barh([p + 0.4 for p in places], checks, 0.4, label="verify, quick")
+    axes.set_yticks([p + 0.2 for p in places], [row["model"] for row in rows])
+    axes.invert_yaxis()
+    axes.set(xlabel="CPU seconds", xscale="log")
+    axes.legend()
+    return figure
+
+
+if __name__ == "__main__":
+    main()

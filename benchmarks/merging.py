@@ -1,0 +1,199 @@
+"""Two networks made one: the loss along the line between them, before and after.
+
+Classifiers of scikit-learn's digits are trained from two seeds, aligned by weights and
+by activations, and the training loss is taken at eleven places between them; batch
+norms also with their statistics measured anew.
+
+python -m benchmarks.merging
+"""
+
+import argparse
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+from matplotlib.figure import Figure
+
+import wsl
+from benchmarks._common import fill, write
+from benchmarks._merging_models import Model, MODELS
+from wsl.matching import barrier, interpolate, match_activations, reset_statistics
+
+
+_STEPS, _BATCH, _POINTS = 300, 256, 11
+_METHODS = ("naive", "weights", "activations")
+
+
+def _data() -> tuple[Any, Any, Any, Any]:
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(images))
+    images = jnp.asarray(images[order].reshape(-1, 8, 8) / 8.0 - 1.0, jnp.float32)
+    labels = jnp.asarray(labels[order])
+    return images[:1400], labels[:1400], images[1400:], labels[1400:]
+
+
+def _cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+def _train(model: Model, images: Any, labels: Any, seed: int) -> Any:
+    init, order = jr.split(jr.key(seed))
+    weights = model.make(init)
+    optimiser = optax.adam(1e-3)
+
+    def loss(weights: Any, x: Any, y: Any) -> Any:
+        logits, new = model.run(weights, x, training=True)
+        return _cross_entropy(logits, y), new.get("stats")
+
+    @jax.jit
+    def run(weights: Any) -> Any:
+        def step(carry: Any, key: Any) -> Any:
+            weights, state = carry
+            chosen = jr.choice(key, len(images), (_BATCH,), replace=False)
+            gradients, stats = jax.grad(loss, has_aux=True)(
+                weights, images[chosen], labels[chosen]
+            )
+            updates, state = optimiser.update(gradients, state)
+            weights: Any = optax.apply_updates(weights, updates)
+            if stats is not None:
+                weights = {**weights, "stats": stats}
+            return (weights, state), None
+
+        keys = jr.split(order, _STEPS)
+        return jax.lax.scan(step, (weights, optimiser.init(weights)), keys)[0][0]
+
+    return run(weights)
+
+
+def _pair(name: str, seed: int, data: Any) -> dict[str, Any]:
+    model, (images, labels, held_images, held_labels) = MODELS[name], data
+
+    def answer(weights: Any, x: Any) -> Any:
+        return model.run(weights, x)[0]
+
+    def loss(weights: Any) -> Any:
+        return _cross_entropy(answer(weights, images), labels)
+
+    def accuracy(weights: Any) -> float:
+        guess = jnp.argmax(answer(weights, held_images), -1)
+        return float((guess == held_labels).mean())
+
+    def update(weights: Any, x: Any) -> Any:
+        return model.run(weights, x, training=True)[1]
+
+    a, b = (_train(model, images, labels, 2 * seed + i) for i in range(2))
+    batch = images[:500]
+    space = wsl.infer_weight_space(answer, a, batch)
+    stats = {leaf.path: 0.0 for leaf in space.leaves if "stats" in leaf.path}
+    aligned, seconds = {"naive": b}, {"naive": 0.0}
+    began = time.process_time()
+    match = wsl.match_weights(space, a, b, key=jr.key(0), leaf_weights=stats)
+    aligned["weights"], seconds["weights"] = match.aligned, time.process_time() - began
+    began = time.process_time()
+    match = match_activations(space, a, b, batch, fn=answer)
+    aligned["activations"] = match.aligned
+    seconds["activations"] = time.process_time() - began
+    row: dict[str, Any] = {"model": name, "seed": seed, "groups": len(space.groups)}
+    row["accuracy_ends"] = [accuracy(a), accuracy(b)]
+    reset = (lambda w: reset_statistics(w, update, images)) if stats else None
+    for method in _METHODS:
+        other = aligned[method]
+        for adjust, suffix in ((None, ""), (reset, ", statistics reset")):
+            if adjust is None and suffix:
+                continue
+            found = barrier(loss, a, other, num_points=_POINTS, adjust=adjust)
+            middle = interpolate(a, other, 0.5)
+            middle = middle if adjust is None else adjust(middle)
+            row[method + suffix] = {
+                "barrier": found.height,
+                "losses": found.losses,
+                "accuracy_middle": accuracy(middle),
+                "cpu_seconds": seconds[method],
+            }
+    return row
+
+
+def main() -> None:
+    """Trains, aligns, measures, and writes table and picture."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--models", nargs="*", default=list(MODELS))
+    arguments = parser.parse_args()
+    data, rows = _data(), []
+    for name in arguments.models:
+        for seed in range(arguments.seeds):
+            rows.append(_pair(name, seed, data))
+            row = rows[-1]
+            heights = {
+                m: round(v["barrier"], 4) for m, v in row.items() if isinstance(v, dict)
+            }
+            print(name, seed, heights, flush=True)
+    command = "python -m benchmarks.merging"
+    write("merging", command, {"rows": _rounded(rows)}, _draw(rows))
+    fill("merging.md", "merging", _table(rows))
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {name: _rounded(one) for name, one in value.items()}
+    return [_rounded(x) for x in value] if isinstance(value, list | tuple) else value
+
+
+def _mean(rows: list[dict], name: str, method: str, what: str) -> float | None:
+    found = [r[method][what] for r in rows if r["model"] == name and method in r]
+    return float(np.mean(found)) if found else None
+
+
+def _table(rows: list[dict]) -> str:
+    reset = ", statistics reset"
+    columns = [*_METHODS, "naive" + reset, "weights" + reset, "activations" + reset]
+    lines = [
+        "| network | as they are | by weights | by activations | reset: as they are | "
+        "by weights | by activations | accuracy of the mean, as they are → aligned (of "
+        "the two) |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name in dict.fromkeys(row["model"] for row in rows):
+        cells = [_mean(rows, name, method, "barrier") for method in columns]
+        shown = ["" if x is None else f"{x:.3f}" for x in cells]
+        last = "activations" + (reset if cells[-1] is not None else "")
+        before = _mean(rows, name, "naive", "accuracy_middle")
+        after = _mean(rows, name, last, "accuracy_middle")
+        ends = np.mean([r["accuracy_ends"] for r in rows if r["model"] == name])
+        accuracy = f"{before:.3f} → {after:.3f} ({ends:.3f})"
+        lines.append(f"| {name} | {' | '.join(shown)} | {accuracy} |")
+    return "\n".join(lines)
+
+
+def _draw(rows: list[dict]) -> Figure:
+    names = list(dict.fromkeys(row["model"] for row in rows))
+    figure = Figure(figsize=(11.0, 5.0), layout="constrained")
+    panels = figure.subplots(2, -(-len(names) // 2), squeeze=False).ravel()
+    ts = np.linspace(0, 1, _POINTS)
+    for axes, name in zip(panels, names, strict=False):
+        mine = [row for row in rows if row["model"] == name]
+        methods = [m for m, value in mine[0].items() if isinstance(value, dict)]
+        chosen = [m for m in methods if m in _METHODS or m.startswith("activations")]
+        for method, style in zip(chosen, ("C3-", "C0-", "C2-", "C2--"), strict=False):
+            losses = np.mean([row[method]["losses"] for row in mine], axis=0)
+            label = "as they are" if method == "naive" else f"by {method}"
+            axes.plot(ts, losses, style, label=label)
+        axes.set(title=name, ylim=(0, None))
+        axes.legend(fontsize=7)
+    for axes in panels[len(names) :]:
+        axes.set_visible(False)
+    figure.supxlabel("place on the line between two networks")
+    figure.supylabel("training loss")
+    return figure
+
+
+if __name__ == "__main__":
+    main()

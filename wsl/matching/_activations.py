@@ -1,0 +1,135 @@
+"""Alignment by what units answer on data."""
+
+from typing import Any, TypeVar
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from wsl._infer import record
+from wsl._space import check_space, find_slots, permute_leaves, WeightSpace
+from wsl.matching._assign import assign
+from wsl.matching._descent import Match
+from wsl.matching._problem import finite_arrays, fold_pair, make_problem, Pair, Term
+
+
+Weights = TypeVar("Weights")
+
+
+def match_activations(
+    space: WeightSpace,
+    a: PyTree,
+    b: Weights,
+    *inputs: PyTree,
+    fn: Any = None,
+) -> Match[Weights]:
+    """Aligns `b` to `a` by what their units answer on the same data.
+
+    Every array in the course of the function that depends on the data and has an axis
+    of a group is compared: before and after an activation, along a residual stream,
+    queries and keys. Each unit of `a` is matched to the one of `b` whose answers are
+    correlated with its own the most, in the mean over these arrays, by one linear
+    assignment for each group (hierarchical where groups are nested). Groups do not
+    depend on one another, so that there is nothing to descend and nothing to restart;
+    but there must be data, and units that never answer are told apart by nothing.
+
+    Where networks were trained on the same data, this often finds better places for
+    averages than [`match_weights`][wsl.match_weights], whose distance is then larger.
+
+    Source: Li et al. 2016 (convergent learning), correlations of activations; Ainsworth
+    et al. 2023 (Git Re-Basin), activation matching.
+
+    Args:
+        space: The space of both, as [`infer_weight_space`][wsl.infer_weight_space]
+            finds it for the function and these inputs.
+        a: Weights, or a model, to align to.
+        b: Weights, or a model, to align.
+        *inputs: Data: what the function takes beside its weights, a batch of it.
+        fn: The function, with the weights as its first input; unless given, the models
+            are called: `jax.vmap(model)(batch)` takes
+            `fn=lambda model, batch: jax.vmap(model)(batch)`.
+
+    Returns:
+        The element, the aligned weights, and their distance over all leaves.
+
+    Raises:
+        ValueError: If the space is not that of the function, or an answer or a weight
+            is not finite.
+    """
+    check_space(space)
+    function = fn if fn is not None else _call
+    seen = record(function, (a, *inputs))
+    if seen.space != space:
+        raise ValueError(
+            "The space is not the one that `infer_weight_space(fn, weights, *inputs)` "
+            "finds for this function and these inputs, whose arrays are compared.\n"
+            f"Given:\n{space}\nFound:\n{seen.space}"
+        )
+    arrays = finite_arrays(space, a, "a"), finite_arrays(space, b, "b")
+    answers = [
+        [
+            np.asarray(x, float)
+            for x in seen.run(seen.cut(space.weight_leaves(weights)), given)
+        ]
+        for weights, given in ((a, seen.given), (b, seen.given))
+    ]
+    problem = make_problem(space, *arrays)
+    pairs = _pairs(space, seen.axes, answers)
+    element: dict[str, np.ndarray] = dict(problem.identity())
+    for root, family in problem.families.items():
+        terms: list[Term] = []
+        for pair in pairs:
+            chains = pair.chains(family)
+            # Of arrays with units on two axes each would depend on the other.
+            if len(chains) == 1 and set(pair.groups) <= set(family):
+                names = tuple(pair.groups[slot] for slot in chains[0])
+                terms.append((names, _correlations(pair, chains[0])))
+        if terms:
+            _, found = assign(root, problem.sizes, problem.children, terms)
+            element |= found
+    moved = permute_leaves(space.pieces, arrays[1], element)
+    chosen = {group: jnp.asarray(element[group], jnp.int32) for group in space.groups}
+    distance = _distance(arrays[0], moved)
+    return Match(
+        chosen,
+        space.permute(b, chosen),
+        distance,
+        _distance(arrays[0], arrays[1]),
+        (distance,),
+    )
+
+
+def _call(model: Any, *inputs: Any) -> Any:
+    return model(*inputs)
+
+
+def _distance(a: Any, b: Any) -> float:
+    return float(np.sqrt(sum(((x - y) ** 2).sum() for x, y in zip(a, b, strict=True))))
+
+
+def _pairs(space: WeightSpace, axes: Any, answers: Any) -> list[Pair]:
+    pairs = []
+    nested = dict(space.nested)
+    for described, x, y in zip(axes, *answers, strict=True):
+        if not (np.isfinite(x).all() and np.isfinite(y).all()):
+            raise ValueError("Not all answers of the networks on the data are finite.")
+        try:
+            slots = find_slots("an activation", described, space.fixed, nested)
+        except ValueError:
+            continue  # Units without their block.
+        sizes = [factor.size for axis in described for factor in axis]
+        pairs.append(fold_pair(x, y, slots, sizes))
+    return pairs
+
+
+def _correlations(pair: Pair, chain: list[int]) -> np.ndarray:
+    """Of all units of `a` with all of `b`, over everything else."""
+    sizes = [pair.a.shape[d] for d in chain]
+    rows = []
+    for array in (pair.a, pair.b):
+        units = np.moveaxis(array, chain, range(len(chain)))
+        units = units.reshape(int(np.prod(sizes)), -1)
+        units = units - units.mean(axis=1, keepdims=True)
+        norms = np.linalg.norm(units, axis=1, keepdims=True)
+        rows.append(units / np.where(norms > 1e-6 * norms.max(initial=0), norms, 1.0))
+    return (rows[0] @ rows[1].T).reshape((*sizes, *sizes))
