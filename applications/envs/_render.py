@@ -74,7 +74,7 @@ def render(
     from PIL import Image
 
     first, *others = (Image.fromarray(picture) for picture in pictures)
-    options = {"quality": 70} if path.suffix == ".webp" else {}
+    options: dict[str, Any] = {"quality": 70} if path.suffix == ".webp" else {}
     first.save(
         path,
         save_all=True,
