@@ -118,8 +118,12 @@ OTHERS = {
     ),
     "applications.compare": (
         ["{run}", "--out", "{work}/out.png"],
-        ["--out", "--metric", "--last"],
+        [
+            *("--out", "--metric", "--last"),
+            *("--labels", "--title", "--panels", "--middle"),
+        ],
     ),
+    "applications.export": (["{run}", "{work}/out.npz"], ["--seed"]),
     "applications.sweep": (
         ["--directory", "{work}/sweep"],
         ["--algorithm", "--over", "--seeds", "--directory", "--last", "--critic-lr"],
