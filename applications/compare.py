@@ -89,6 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise UserError("Give the directory of a run, or of several.")
     check_picture(asked.out, "--out")
     check_output(asked.out, "--out")
+    for flag, texts in (("--labels", asked.labels), ("--title", (asked.title or "",))):
+        for text in texts:
+            _check_text(flag, text)
     if len(asked.runs) == 1 and asked.runs[0].suffix == ".json":
         return _redraw(asked)
     places = [path.resolve() for path in asked.runs]
@@ -113,6 +116,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         middle=asked.middle,
     )
     return 0
+
+
+def _check_text(flag: str, text: str) -> None:
+    """Refuses what cannot be drawn: bytes that are no text, and broken formulas."""
+    # Slow to import.
+    from matplotlib.mathtext import MathTextParser
+
+    try:
+        text.encode()
+        MathTextParser("path").parse(text)
+    except ValueError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(f"{flag} {text!a} cannot be drawn: {reason}") from error
 
 
 def _check_labels(labels: Sequence[str], groups: Sequence[str]) -> None:

@@ -102,6 +102,9 @@ def test_mean_labels_and_what_is_drawn_again(tmp_path, capsys):
     capsys.readouterr()
     assert main([*map(str, runs), "--labels", "a", "b"]) == 2
     assert "--labels must be 1 different names" in capsys.readouterr().err
+    for text in ("\udcff", "$\\frac{$"):
+        assert main([*map(str, runs), "--title", text]) == 2
+        assert "cannot be drawn" in capsys.readouterr().err
     (tmp_path / "c.json").write_text("{}")
     assert main([str(tmp_path / "c.json")]) == 2
     assert "c.json is not from this command" in capsys.readouterr().err
