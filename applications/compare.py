@@ -89,9 +89,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise UserError("Give the directory of a run, or of several.")
     check_picture(asked.out, "--out")
     check_output(asked.out, "--out")
-    for flag, texts in (("--labels", asked.labels), ("--title", (asked.title or "",))):
-        for text in texts:
-            _check_text(flag, text)
+    for label in asked.labels:
+        _check_text("--labels", label)
+    if asked.title is not None:
+        _check_text("--title", asked.title)
     if len(asked.runs) == 1 and asked.runs[0].suffix == ".json":
         return _redraw(asked)
     places = [path.resolve() for path in asked.runs]

@@ -25,6 +25,7 @@ from applications.values import (
     shown_by,
     value_function,
 )
+from applications.values._inputs import AbstractWrapper
 from wsl.encoders import AbstractEncoder, EncodedMLP
 
 
@@ -109,21 +110,13 @@ def explore(task: str, changes: dict[str, Any], seed: int) -> Explored:
 
 
 @final
-class Frozen(AbstractEncoder):
+class Frozen(AbstractWrapper):
     """An encoder that learns nothing: the control of learned probes."""
 
     encoder: AbstractEncoder
 
     def __init__(self, encoder: AbstractEncoder):
         self.encoder = encoder
-
-    @property
-    def num_features(self) -> int:
-        return self.encoder.num_features
-
-    @property
-    def num_reads(self) -> int:
-        return self.encoder.num_reads
 
     @property
     def is_invariant(self) -> bool:

@@ -49,9 +49,9 @@ def main() -> None:
     print(table)
     if arguments.dry:
         return
-    fill("experiments.md", "crucial-states", table)
     command = "python benchmarks/crucial_states.py"
     write("crucial_states", command, {"rows": rows}, draw(rows))
+    fill("experiments.md", "crucial-states", table)
 
 
 def _one_run(task: str, seed: int) -> list[dict[str, Any]]:

@@ -272,9 +272,9 @@ def main() -> None:
     print(table)
     if arguments.dry:
         return
-    fill("experiments.md", "digits", table)
     command = "python benchmarks/digits_value.py"
     write("digits_value", command, {"rows": rows}, draw(rows))
+    fill("experiments.md", "digits", table)
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

@@ -49,9 +49,9 @@ def main() -> None:
     print(table)
     if arguments.dry:
         return
-    fill("experiments.md", "fragments", table)
     command = "python benchmarks/offline_fragments.py"
     write("offline_fragments", command, {"rows": rows}, draw(rows))
+    fill("experiments.md", "fragments", table)
 
 
 def _one(arguments: Any, seed: int) -> list[dict[str, Any]]:

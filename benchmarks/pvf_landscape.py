@@ -55,7 +55,6 @@ def main() -> None:
     print(table)
     if arguments.dry:
         return
-    fill("experiments.md", "lqr", table)
     write(
         "pvf_landscape",
         "python benchmarks/pvf_landscape.py",
@@ -63,6 +62,7 @@ def main() -> None:
         _draw(runs[0], truth),
     )
     _animate(runs[0], truth)
+    fill("experiments.md", "lqr", table)
 
 
 def grid() -> Float[np.ndarray, "policies 2"]:

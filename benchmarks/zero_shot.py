@@ -44,8 +44,8 @@ def main() -> None:
     print(table)
     if arguments.dry:
         return
-    fill("experiments.md", "zero-shot", table)
     write("zero_shot", "python benchmarks/zero_shot.py", {"rows": rows}, draw(rows))
+    fill("experiments.md", "zero-shot", table)
 
 
 def _one_run(task: str, seed: int) -> list[dict[str, Any]]:

@@ -38,7 +38,7 @@ def check_film(task: AbstractEnvironment, path: Path) -> None:
             importlib.import_module("imageio_ffmpeg")
         except ImportError as error:
             raise ValueError(
-                f"{path} needs a video encoder: pip install imageio imageio-ffmpeg, or "
+                f"{path} needs a video encoder: pip install imageio-ffmpeg, or "
                 "let the name end in .webp or .gif."
             ) from error
     _drawer(task)

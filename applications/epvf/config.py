@@ -192,7 +192,7 @@ class Config:
     """Episodes of each perturbed policy in each iteration."""
 
     eval_episodes: Count = 8
-    """Extra rollouts of the averaged policy, to watch it; not learned from."""
+    """Extra rollouts of the run's policy, to watch it; not learned from."""
 
     chunk: OptionalCount = None
     """Policies simulated at once, to bound the memory. All of them unless given."""
