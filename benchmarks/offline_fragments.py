@@ -115,7 +115,7 @@ def _one(arguments: Any, seed: int) -> list[dict[str, Any]]:
             ),
         )
         critic = _fitted(
-            state.learned.actor, state.learned.critic, data, frame, arguments
+            state.learned.actor, state.learned.critic, data, frame, arguments.fits
         )
         said = _values(search, critic, data, frame, fresh)
         path, values = _climbed(search, critic, data, frame, starts)
