@@ -199,7 +199,9 @@ def _bytes_in_program() -> dict[str, int]:
     mesh = mesh_of()
     assert mesh is not None
     state = algorithm.init(key=jr.key(0))
-    step: Any = eqx.filter_jit(lambda step, state: on_all_devices(step, state, mesh))
+    step: Any = eqx.filter_jit(
+        on_all_devices(lambda step, state, axis: step(state, axis), mesh)
+    )
     program: Any = step.lower(algorithm.step, state).compile()
     text = program.compiled.as_text()
     kinds = {"f32": 4, "s32": 4, "u32": 4, "pred": 1}
@@ -242,7 +244,7 @@ def _gather(address: str, number: str) -> None:
         times = []
         for _ in range(_REPEATS):
             began = time.perf_counter()
-            jax.block_until_ready(gather_parts(part, policies))
+            jax.block_until_ready(gather_parts(part, 2, policies))
             times.append(time.perf_counter() - began)
         total = sum(2 * leaf.nbytes for leaf in jax.tree.leaves(part))
         rows.append(

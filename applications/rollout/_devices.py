@@ -10,7 +10,7 @@ import jax.random as jr
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, PyTree
+from jaxtyping import Array
 
 
 # The one axis of the mesh.
@@ -61,33 +61,32 @@ def share_out(run: Callable[[Rows], Tree], rows: Rows, axis: str) -> Tree:
     return jax.tree.map(lambda leaf: leaf[:size], gathered)
 
 
-def on_all_devices(
-    step: Callable[..., tuple[State, PyTree[Array]]], state: State, mesh: Mesh
-) -> tuple[State, PyTree[Array]]:
-    """Calls a step on every device, with the same state.
+def on_all_devices(run: Callable[..., Tree], mesh: Mesh) -> Callable[..., Tree]:
+    """Runs a function on every device, with the same arguments.
 
     Args:
-        step: From a state and the name of the mesh's axis to the next one and metrics.
-            May carry arrays of its own, if it is a pytree.
-        state: The state.
+        run: From arguments, the last of which is the name of the mesh's axis, to
+            arrays. What it calls with `share_out` is shared out.
         mesh: The devices.
 
     Returns:
-        The next state and the metrics, the same on every device.
+        From the arguments without the last to what `run` gives, the same on every
+        device.
     """
-    arrays, rest = eqx.partition((step, state), eqx.is_array)
 
-    def on_one(arrays: PyTree) -> PyTree:
-        own_step, own_state = eqx.combine(arrays, rest)
-        after, metrics = own_step(own_state, AXIS)
-        return eqx.filter(after, eqx.is_array), metrics
+    def on_mesh(*arguments: Any) -> Tree:
+        arrays, rest = eqx.partition(arguments, eqx.is_array)
+        every = PartitionSpec()
+        # Without check_vma: MJX's solvers loop over what varies among devices.
+        return jax.shard_map(
+            lambda arrays: run(*eqx.combine(arrays, rest), AXIS),
+            mesh=mesh,
+            in_specs=every,
+            out_specs=every,
+            check_vma=False,
+        )(arrays)
 
-    every = PartitionSpec()
-    # Without check_vma: MJX's solvers loop over what varies among devices.
-    after, metrics = jax.shard_map(
-        on_one, mesh=mesh, in_specs=every, out_specs=every, check_vma=False
-    )(arrays)
-    return eqx.combine(after, rest[1]), metrics
+    return on_mesh
 
 
 def replicate(tree: Tree, mesh: Mesh) -> Tree:
@@ -100,8 +99,8 @@ def replicate(tree: Tree, mesh: Mesh) -> Tree:
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             data = put(jr.key_data(leaf))
             return jr.wrap_key_data(data, impl=jr.key_impl(leaf))
-        host = np.asarray(leaf)
-        return jax.make_array_from_callback(host.shape, sharding, lambda at: host[at])
+        copies = [jax.device_put(leaf, device) for device in mesh.local_devices]
+        return jax.make_array_from_single_device_arrays(leaf.shape, sharding, copies)
 
     return jax.tree.map(put, tree)
 
@@ -121,15 +120,18 @@ def own_copy(tree: Tree) -> Tree:
     return jax.tree.map(take, tree)
 
 
-def gather_parts(part: Tree, size: int) -> Tree:
+def gather_parts(part: Tree, parts: int, size: int) -> Tree:
     """Joins what each process has, in the order of the processes.
 
     Args:
-        part: Arrays with equally many rows in every process.
+        part: Arrays with equally many rows in every part.
+        parts: How many parts there are, each of one process.
         size: How many rows to keep.
 
     Returns:
-        The rows of all processes, in each of them.
+        The rows of all parts, in each process.
     """
-    joined = multihost_utils.process_allgather(part, tiled=True)
+    joined = part
+    if parts > 1:
+        joined = multihost_utils.process_allgather(part, tiled=True)
     return jax.tree.map(lambda leaf: jnp.asarray(leaf[:size]), joined)

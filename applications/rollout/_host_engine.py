@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray, PyTree
 
 from applications.envs import AbstractOutcome
+from applications.rollout._devices import gather_parts
 from applications.rollout._host_unroll import HostUnroll, seeds_of, Simulations
-from applications.rollout._iteration import compile_on_host
+from applications.rollout._iteration import compile_in_parts
 from applications.rollout._policies import PolicyRows
 from applications.rollout._population import count_policies
 from applications.rollout.engine import (
@@ -96,7 +97,7 @@ class HostEngine(AbstractEngine):
             simulations=self._make,
             outcome=self._outcome,
         )
-        return compile_on_host(run, propose, learn, state)
+        return compile_in_parts(run, propose, learn, state)
 
     def compile_unroll(
         self, make_policy: MakePolicy, *, steps: int, record: bool = True
@@ -152,7 +153,7 @@ class HostRollout:
         self._next: Any = None
 
     def __call__(self, population: Population, *, key: PRNGKeyArray) -> Episode:
-        """Runs the part of a population."""
+        """Runs the part of a population, and is told how the others went."""
         self.compile(population)
         count = self._count(population)
         whole = count * self._options.episodes
@@ -171,7 +172,8 @@ class HostRollout:
             joined = jnp.concatenate(leaves)[:whole]
             return joined.reshape(count, self._options.episodes, *joined.shape[1:])
 
-        return jax.tree.map(join, *parts)
+        own = jax.tree.map(join, *parts)
+        return gather_parts(own, self._part[1], count_policies(population))
 
     def compile(self, population: Population) -> None:
         """Prepares what populations of this form need; compiles at the first call."""

@@ -2,18 +2,15 @@ from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
-import jax
 from jaxtyping import PRNGKeyArray
 
-from applications.rollout._devices import gather_parts
-from applications.rollout._population import count_policies
 from applications.rollout.engine import Metrics, Population, State
 from applications.rollout.episode import Episode
 
 
 @runtime_checkable
-class HostRollout(Protocol):
-    """Rollouts that are more than one compiled function."""
+class PopulationRollout(Protocol):
+    """Rollouts that are a program of their own, or more than one."""
 
     def compile(self, population: Population) -> None:
         """Compiles what populations of this form need."""
@@ -24,20 +21,21 @@ class HostRollout(Protocol):
         ...
 
     def __call__(self, population: Population, *, key: PRNGKeyArray) -> Episode:
-        """Runs this process's part of a population."""
+        """Runs a population, and tells every process how all of it went."""
         ...
 
 
-def compile_on_host(
-    run: HostRollout,
+def compile_in_parts(
+    run: PopulationRollout,
     propose: Callable[[State], Any],
     learn: Callable[[State, Any, Episode], tuple[State, Metrics]],
     state: State,
 ) -> Callable[[State], tuple[State, Metrics]]:
-    """Compiles an iteration whose rollouts are driven from Python.
+    """Compiles an iteration as three programs: to propose, to roll out and to learn.
 
-    Every process runs its part of the population on its cores, is told how the others'
-    went, and learns on its first device.
+    The first and the last run on the first device of each process. Compiled together
+    with rollouts, sums would be added up in an order that depends on how many devices
+    these are shared out over.
 
     Args:
         run: Runs a population.
@@ -48,21 +46,27 @@ def compile_on_host(
     Returns:
         One iteration. The state that it is given is used up.
     """
-    proposed: Any = eqx.filter_jit(lambda state: propose(state))
-    learned: Any = eqx.filter_jit(
-        lambda tried, state: learn(state, *tried), donate="all-except-first"
-    )
-    compiled_propose = proposed.lower(state).compile()
-    proposal = compiled_propose(state)
+    # What is called may hold arrays of its own, such as a physics model.
+    to_propose: Any = eqx.filter_jit(_call)
+    to_learn: Any = eqx.filter_jit(_learn, donate="all-except-first")
+    compiled_propose = to_propose.lower(propose, state).compile()
+    proposal = compiled_propose(propose, state)
     run.compile(proposal.acting)
-    tried = (proposal, run.shape(proposal.acting))
-    compiled_learn = learned.lower(tried, state).compile()
+    tried = (learn, proposal, run.shape(proposal.acting))
+    compiled_learn = to_learn.lower(tried, state).compile()
 
     def step(state: State) -> tuple[State, Metrics]:
-        proposal = compiled_propose(state)
+        proposal = compiled_propose(propose, state)
         episodes = run(proposal.acting, key=proposal.key)
-        if jax.process_count() > 1:
-            episodes = gather_parts(episodes, count_policies(proposal.acting))
-        return compiled_learn((proposal, episodes), state)
+        return compiled_learn((learn, proposal, episodes), state)
 
     return step
+
+
+def _call(propose: Callable[[State], Any], state: State) -> Any:
+    return propose(state)
+
+
+def _learn(tried: tuple[Callable[..., Any], Any, Episode], state: Any) -> Any:
+    learn, proposal, episodes = tried
+    return learn(state, proposal, episodes)

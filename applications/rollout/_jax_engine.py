@@ -1,19 +1,28 @@
-"""Tasks that JAX can step: one program for everything, on all devices."""
+"""Tasks that JAX can step: populations are shared out over all devices."""
 
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from applications.envs import AbstractOutcome, AbstractTask
-from applications.rollout._devices import mesh_of, on_all_devices, replicate
+from applications.rollout._devices import (
+    mesh_of,
+    on_all_devices,
+    own_copy,
+    replicate,
+)
+from applications.rollout._iteration import compile_in_parts
 from applications.rollout._jax_rollout import rollout
 from applications.rollout._jax_unroll import start, unroll, UnrollState
+from applications.rollout._population import count_policies
 from applications.rollout.engine import (
     AbstractEngine,
     AbstractUnroll,
@@ -22,7 +31,7 @@ from applications.rollout.engine import (
     Population,
     State,
 )
-from applications.rollout.episode import Episode
+from applications.rollout.episode import empty_episodes, Episode
 from applications.rollout.options import at_least_1, RolloutOptions
 from applications.rollout.transitions import Unrolled
 
@@ -73,27 +82,9 @@ class JAXEngine(AbstractEngine):
         state: State,
         options: RolloutOptions = RolloutOptions(),
     ) -> Callable[[State], tuple[State, Metrics]]:
-        """As of `AbstractEngine`; one program from a state to the next."""
-        step: Any = self.iteration(
-            propose,
-            learn,
-            make_policy,
-            options,
-        )
-        mesh = self._mesh
-        # The task may hold arrays of its own (a physics model); only the state's
-        # buffers are given away.
-        if mesh is None:
-            jitted: Any = eqx.filter_jit(_apply, donate="all-except-first")
-            compiled = jitted.lower(step, state).compile()
-            return lambda state: compiled(step, state)
-        jitted = eqx.filter_jit(
-            lambda step, state: on_all_devices(step, state, mesh),
-            donate="all-except-first",
-        )
-        step = replicate(step, mesh)
-        compiled = jitted.lower(step, replicate(state, mesh)).compile()
-        return lambda state: compiled(step, replicate(state, mesh))
+        """As of `AbstractEngine`; rollouts are shared out over the devices."""
+        run = _Rollout(self._task, make_policy, options, self._outcome, self._mesh)
+        return compile_in_parts(run, propose, learn, state)
 
     def iteration(
         self,
@@ -114,14 +105,8 @@ class JAXEngine(AbstractEngine):
             From a state, and inside `jax.shard_map` the name of the axis over which
             populations are shared out, to the next state and metrics.
         """
-        return _Iteration(
-            self._task,
-            propose,
-            learn,
-            make_policy,
-            options,
-            self._outcome,
-        )
+        run = _Episodes(self._task, make_policy, options, self._outcome)
+        return _Iteration(propose, learn, run)
 
     def compile_unroll(
         self, make_policy: MakePolicy, *, steps: int, record: bool = True
@@ -134,25 +119,76 @@ class JAXEngine(AbstractEngine):
 
 
 @final
-class _Iteration(eqx.Module):
+class _Rollout:
+    """Runs populations on all devices."""
+
+    def __init__(
+        self,
+        task: AbstractTask,
+        make_policy: MakePolicy,
+        options: RolloutOptions,
+        outcome: AbstractOutcome | None,
+        mesh: Mesh | None,
+    ):
+        self._episodes = _Episodes(task, make_policy, options, outcome)
+        self._mesh = mesh
+        self._form: Any = None
+        self._run: Any = None
+
+    def __call__(self, population: Population, *, key: PRNGKeyArray) -> Episode:
+        self.compile(population)
+        return own_copy(self._run(*self._placed(population, key)))
+
+    def compile(self, population: Population) -> None:
+        form = jax.tree.map(lambda leaf: leaf.shape, population)
+        if form == self._form:
+            return
+        run, mesh = _apply, self._mesh
+        jitted: Any = eqx.filter_jit(run if mesh is None else on_all_devices(run, mesh))
+        self._run = jitted.lower(*self._placed(population, jr.key(0))).compile()
+        self._form = form
+
+    def shape(self, population: Population) -> Episode:
+        options = self._episodes.options
+        batch = (count_policies(population), options.episodes)
+        size = self._episodes.task.observation_size
+        return empty_episodes(batch, size, options.visits)
+
+    def _placed(self, *arguments: Any) -> tuple[Any, ...]:
+        placed = (self._episodes, *arguments)
+        return placed if self._mesh is None else replicate(placed, self._mesh)
+
+
+@final
+class _Episodes(eqx.Module):
     task: AbstractTask
-    propose: Callable
-    learn: Callable
     make_policy: MakePolicy
     options: RolloutOptions = eqx.field(static=True)
     outcome: AbstractOutcome | None = eqx.field(static=True)
 
-    def __call__(self, state: Any, axis: str | None = None) -> tuple[Any, Metrics]:
-        proposal = self.propose(state)
-        episodes = rollout(
+    def __call__(
+        self, population: Population, key: PRNGKeyArray, axis: str | None = None
+    ) -> Episode:
+        return rollout(
             self.task,
             self.make_policy,
-            proposal.acting,
+            population,
             options=self.options,
             outcome=self.outcome,
             axis=axis,
-            key=proposal.key,
+            key=key,
         )
+
+
+@final
+class _Iteration(eqx.Module):
+    propose: Callable
+    learn: Callable
+    run: _Episodes
+
+    def __call__(self, state: Any, axis: str | None = None) -> tuple[Any, Metrics]:
+        proposal = self.propose(state)
+        episodes = self.run(proposal.acting, proposal.key, axis)
         return self.learn(state, proposal, episodes)
 
 
@@ -196,10 +232,9 @@ class _Unroll(AbstractUnroll):
         self._options = (steps, record)
         self._mesh = mesh
         self._start: Any = eqx.filter_jit(start)
+        run = _apply
         self._run: Any = eqx.filter_jit(
-            lambda steps, state: (
-                steps(state) if mesh is None else on_all_devices(steps, state, mesh)
-            )
+            run if mesh is None else on_all_devices(run, mesh)
         )
 
     @property
@@ -224,8 +259,9 @@ class _Unroll(AbstractUnroll):
         if self._mesh is not None:
             steps, state = replicate((steps, state), self._mesh)
         after, unrolled = self._run(steps, state)
-        return unrolled, after
+        # Environments stay on their devices.
+        return own_copy(unrolled), after
 
 
-def _apply(step: Callable[[Any], Any], state: Any) -> Any:
-    return step(state)
+def _apply(function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(*arguments)

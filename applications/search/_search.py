@@ -43,7 +43,7 @@ class AbstractPolicySearch(AbstractSearch[Learned], Generic[Learned, Keys]):
         episodes = ...  # of trial.acting, drawn with trial.key
         state, metrics = search.after_rollout(state, trial, episodes)
 
-    and `compile` makes one program of it where the task allows.
+    and `compile` compiles it for all devices.
 
     Attributes:
         task: What the policies act in.
@@ -178,9 +178,8 @@ class AbstractPolicySearch(AbstractSearch[Learned], Generic[Learned, Keys]):
     def compile(self, state: SearchState[Learned]) -> Iteration:
         """Compiles an iteration for all devices of all processes.
 
-        On a task in JAX that is the whole of it. On a task of the C engine it is all
-        but the physics: every process runs its part of the population on its cores, and
-        learns on its first device.
+        A task in JAX runs its part of the population on every device, a task of the C
+        engine on the cores of every process. Every process learns on its first device.
 
         Args:
             state: A state, for its form.

@@ -12,16 +12,13 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from applications.envs import AbstractEnvironment, AbstractTask, split_outcome
+from applications.envs import AbstractEnvironment
 from applications.policies import AbstractPolicy, FlatView, RunningStatistics
 from applications.rollout import (
     engine_for,
     Episode,
-    mesh_of,
     Metrics,
-    on_all_devices,
     own_copy,
-    replicate,
     RolloutOptions,
     Unrolled,
 )
@@ -245,15 +242,13 @@ class _StepIteration:
     def __init__(self, search: AbstractStepSearch, state: SearchState):
         self._search, self._config = search, search.config
         engine = engine_for(search.task)
-        task, _ = split_outcome(search.task)
-        self._mesh = mesh_of() if isinstance(task, AbstractTask) else None
         self._unroll = engine.compile_unroll(
             search.make_actor, steps=self._config.segment
         )
         self._propose: Any = eqx.filter_jit(
             lambda search, state: search.before_round(state)
         )
-        self._learn = self._compiled(_after)
+        self._learn: Any = eqx.filter_jit(_after, donate="all-except-first")
         self._policy: Any = eqx.filter_jit(lambda search, state: search.policy(state))
         self._fresh: Any = eqx.filter_jit(
             lambda search, state, key: search.fresh(state, key=key)
@@ -285,14 +280,13 @@ class _StepIteration:
         for _ in range(self._config.rounds):
             state, environments, metrics = self._round(state, environments)
             rows.append(metrics)
-        metrics = _means(rows) | self._watched(own_copy(state))
+        metrics = _means(rows) | self._watched(state)
         return _with_environments(state, environments), metrics
 
     def _round(
         self, state: SearchState, environments: Any
     ) -> tuple[SearchState, Any, Metrics]:
         """A round, of a state without environments."""
-        state = state if self._mesh is None else replicate(state, self._mesh)
         actors = self._propose(self._search, state)
         rows = np.arange(self._config.num_envs)
         unrolled, environments = self._unroll(actors.population, rows, environments)
@@ -316,35 +310,6 @@ class _StepIteration:
             episodes = self._try_fresh(population, key=key)
             metrics |= self._judge(search, state, population, episodes)
         return metrics
-
-    def _compiled(self, step: Callable[..., Any]) -> Any:
-        """A step from arguments and a state, whose buffers it may use up."""
-        mesh, donate = self._mesh, "all-except-first"
-        if mesh is None:
-            return eqx.filter_jit(step, donate=donate)
-
-        def on_mesh(arguments: Any, state: SearchState) -> Any:
-            arguments = replicate(arguments, mesh)
-            return spread(arguments, state)
-
-        spread: Any = eqx.filter_jit(
-            lambda arguments, state: on_all_devices(
-                _Spread(step, arguments), state, mesh
-            ),
-            donate=donate,
-        )
-        return on_mesh
-
-
-@final
-class _Spread(eqx.Module):
-    """A step as `on_all_devices` calls it."""
-
-    step: Callable[..., Any] = eqx.field(static=True)
-    arguments: Any
-
-    def __call__(self, state: Any, axis: str) -> Any:
-        return self.step(self.arguments, state)
 
 
 @final

@@ -11,7 +11,8 @@ from jaxtyping import Array, PRNGKeyArray
 from applications.envs import AbstractOutcome
 from applications.envs.native import NativeTask
 from applications.rollout._cores import count_cores
-from applications.rollout._iteration import compile_on_host
+from applications.rollout._devices import gather_parts
+from applications.rollout._iteration import compile_in_parts
 from applications.rollout._population import count_policies, take_policies
 from applications.rollout.engine import (
     AbstractEngine,
@@ -82,7 +83,7 @@ class NativeEngine(AbstractEngine):
         """
         part = (jax.process_index(), jax.process_count())
         run = self._rollout(make_policy, options, part=part)
-        return compile_on_host(run, propose, learn, state)
+        return compile_in_parts(run, propose, learn, state)
 
     def compile_unroll(
         self, make_policy: MakePolicy, *, steps: int, record: bool = True
@@ -176,7 +177,7 @@ class NativeRollout:
             key: Source of randomness.
 
         Returns:
-            Episodes of the part, with a batch shape `(policies, episodes)`.
+            Episodes of all parts, with a batch shape `(policies, episodes)`.
         """
         count = self._count(population)
         size = count * self._options.episodes
@@ -195,7 +196,8 @@ class NativeRollout:
             batch = (count, self._options.episodes)
             return jnp.asarray(whole.reshape(*batch, *whole.shape[1:]))
 
-        return jax.tree.map(join, *finished)
+        own = jax.tree.map(join, *finished)
+        return gather_parts(own, self._part[1], count_policies(population))
 
     def compile(self, population: Population) -> None:
         """Compiles what populations of this form need, unless it has been done.

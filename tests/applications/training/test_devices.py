@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 
@@ -83,7 +82,10 @@ def _outputs(*processes: subprocess.Popen) -> list[str]:
         "".join(
             line
             for line in text.splitlines(keepends=True)
-            if "[Gloo]" not in line and "peer ranks" not in line
+            if "[Gloo]" not in line
+            and "peer ranks" not in line
+            # Of such a line, the number at its end.
+            and not line.strip().isdigit()
         ).lstrip("\n")
         for text in outputs
     ]
@@ -148,22 +150,11 @@ def test_ars_on_four_devices(tmp_path, assert_same_bits):
     assert_same_bits(tmp_path / "4", tmp_path / "1")
 
 
-def test_gogepo_on_four_devices(tmp_path, arrays_of):
-    for name, devices, seed in [("1", 1, "0"), ("4", 4, "0"), ("other", 4, "1")]:
-        run = ["--run-dir", str(tmp_path / name), "--seed", seed]
+def test_gogepo_on_four_devices(tmp_path, assert_same_bits):
+    for devices in (1, 4):
+        run = ["--run-dir", str(tmp_path / str(devices))]
         _finish(devices, *run, *_GOGEPO, trainer="gogepo")
-    one, four, other = (arrays_of(tmp_path / name) for name in ("1", "4", "other"))
-
-    def differences(others):
-        return [
-            np.max(np.abs(others[name] - value)) / (np.max(np.abs(value)) + 1e-9)
-            for name, value in one.items()
-            if value.dtype == np.float32
-        ]
-
-    # The generator's gradients differ in their last digits.
-    assert max(differences(four)) < 1e-4
-    assert np.median(differences(other)) > 1e-2
+    assert_same_bits(tmp_path / "4", tmp_path / "1")
 
 
 def test_two_processes_on_the_c_engine(tmp_path, assert_same_bits):
