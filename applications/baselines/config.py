@@ -22,17 +22,11 @@ Cost: TypeAlias = Annotated[float, AtLeast(0)]
 
 
 @dataclasses.dataclass(frozen=True)
-class BraxARSConfig:
-    """Trains a linear policy by augmented random search (Brax).
-
-    A run is a directory; its path is printed at the end.
-    """
+class BaselineConfig:
+    """What all algorithms of other libraries can be told."""
 
     steps: Steps = 1_000_000
     """Control steps to train for."""
-
-    num_envs: Count = 120
-    """Parallel environments."""
 
     iterations: Count = 20
     """Rows of metrics that the steps are divided into."""
@@ -42,6 +36,25 @@ class BraxARSConfig:
 
     eval_episodes: Count = 8
     """Extra episodes of the policy itself, to watch it; not learned from."""
+
+    def __post_init__(self):
+        """Checks every setting.
+
+        Raises:
+            UserError: With the flag, its value and what it may be.
+        """
+        check_settings(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class BraxARSConfig(BaselineConfig):
+    """Trains a linear policy by augmented random search (Brax).
+
+    A run is a directory; its path is printed at the end.
+    """
+
+    num_envs: Count = 120
+    """Parallel environments."""
 
     learning_rate: Rate = 0.015
     """Step size; plain steps."""
@@ -58,37 +71,25 @@ class BraxARSConfig:
         Raises:
             UserError: With the flag, its value and what it may be.
         """
-        check_settings(self)
+        super().__post_init__()
         check_directions(self.num_envs, self.top)
 
 
 @dataclasses.dataclass(frozen=True)
-class PPOConfig:
+class PPOConfig(BaselineConfig):
     """Trains a policy by proximal policy optimisation (Brax).
 
     A run is a directory; its path is printed at the end.
     """
 
-    steps: Steps = 1_000_000
-    """Control steps to train for."""
-
     num_envs: Count = 256
     """Parallel environments."""
-
-    iterations: Count = 20
-    """Rows of metrics that the steps are divided into."""
 
     hidden: Widths = (64, 64)
     """Width of each hidden layer of the policy."""
 
     critic_hidden: Widths = (128, 128)
     """Width of each hidden layer of the critic."""
-
-    normalise: bool = False
-    """Standardise observations by running statistics."""
-
-    eval_episodes: Count = 8
-    """Extra episodes of the policy itself, to watch it; not learned from."""
 
     learning_rate: Rate = 3e-4
     """Step size of Adam."""
@@ -129,7 +130,7 @@ class PPOConfig:
         Raises:
             UserError: With the flag, its value and what it may be.
         """
-        check_settings(self)
+        super().__post_init__()
         if self.num_envs % self.minibatches:
             raise UserError(
                 f"--num-envs {self.num_envs} cannot be shared out among --minibatches "
@@ -138,29 +139,17 @@ class PPOConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class SACConfig:
+class SACConfig(BaselineConfig):
     """Trains a policy by soft actor-critic (Brax).
 
     A run is a directory; its path is printed at the end.
     """
 
-    steps: Steps = 1_000_000
-    """Control steps to train for."""
-
     num_envs: Count = 16
     """Parallel environments."""
 
-    iterations: Count = 20
-    """Rows of metrics that the steps are divided into."""
-
     hidden: Widths = (256, 256)
     """Width of each hidden layer of the policy and of the critic."""
-
-    normalise: bool = False
-    """Standardise observations by running statistics."""
-
-    eval_episodes: Count = 8
-    """Extra episodes of the policy itself, to watch it; not learned from."""
 
     learning_rate: Rate = 3e-4
     """Step size of Adam."""
@@ -192,7 +181,7 @@ class SACConfig:
         Raises:
             UserError: With the flag, its value and what it may be.
         """
-        check_settings(self)
+        super().__post_init__()
         check_warm_up(self.warm_up, self.steps)
 
 

@@ -4,13 +4,16 @@ import dataclasses
 import math
 from typing import Annotated, Literal, TypeAlias
 
-from applications.baselines.config import check_warm_up, Cost, Share
+from applications.baselines.config import (
+    BaselineConfig,
+    check_warm_up,
+    Cost,
+    Share,
+)
 from applications.settings import (
     AtLeast,
-    check_settings,
     Count,
     Rate,
-    Steps,
     UserError,
     Widths,
 )
@@ -22,20 +25,14 @@ OptionalCost: TypeAlias = Annotated[float | None, AtLeast(0)]
 
 
 @dataclasses.dataclass(frozen=True)
-class SB3PPOConfig:
+class SB3PPOConfig(BaselineConfig):
     """Trains a policy by proximal policy optimisation (Stable-Baselines3).
 
     A run is a directory; its path is printed at the end.
     """
 
-    steps: Steps = 1_000_000
-    """Control steps to train for."""
-
     num_envs: Count = 8
     """Parallel environments."""
-
-    iterations: Count = 20
-    """Rows of metrics that the steps are divided into."""
 
     hidden: Widths = (64, 64)
     """Width of each hidden layer of the policy."""
@@ -49,14 +46,8 @@ class SB3PPOConfig:
     orthogonal: bool = True
     """Draw orthogonal weights at first; otherwise PyTorch's own."""
 
-    normalise: bool = False
-    """Standardise observations by running statistics."""
-
     normalise_rewards: bool = False
     """Divide rewards by the running deviation of discounted returns."""
-
-    eval_episodes: Count = 8
-    """Extra episodes of the policy itself, to watch it; not learned from."""
 
     learning_rate: Rate = 3e-4
     """Step size of Adam."""
@@ -107,7 +98,7 @@ class SB3PPOConfig:
         Raises:
             UserError: With the flag, its value and what it may be.
         """
-        check_settings(self)
+        super().__post_init__()
         batch = self.num_envs * self.unroll
         if batch % self.batch_size:
             raise UserError(
@@ -121,29 +112,17 @@ class SB3PPOConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class SB3SACConfig:
+class SB3SACConfig(BaselineConfig):
     """Trains a policy by soft actor-critic (Stable-Baselines3).
 
     A run is a directory; its path is printed at the end.
     """
 
-    steps: Steps = 1_000_000
-    """Control steps to train for."""
-
     num_envs: Count = 1
     """Parallel environments."""
 
-    iterations: Count = 20
-    """Rows of metrics that the steps are divided into."""
-
     hidden: Widths = (256, 256)
     """Width of each hidden layer of the policy and of the critic."""
-
-    normalise: bool = False
-    """Standardise observations by running statistics."""
-
-    eval_episodes: Count = 8
-    """Extra episodes of the policy itself, to watch it; not learned from."""
 
     learning_rate: Rate = 3e-4
     """Step size of Adam."""
@@ -188,7 +167,7 @@ class SB3SACConfig:
         Raises:
             UserError: With the flag, its value and what it may be.
         """
-        check_settings(self)
+        super().__post_init__()
         check_warm_up(self.warm_up, self.steps)
         if self.buffer < self.num_envs:
             raise UserError(
@@ -198,23 +177,14 @@ class SB3SACConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class DDPGConfig:
+class DDPGConfig(BaselineConfig):
     """Trains a policy by deep deterministic policy gradients (Stable-Baselines3).
 
     A run is a directory; its path is printed at the end.
     """
 
-    steps: Steps = 1_000_000
-    """Control steps to train for."""
-
-    iterations: Count = 20
-    """Rows of metrics that the steps are divided into."""
-
     hidden: Widths = (256, 256)
     """Width of each hidden layer of the policy and of the critic."""
-
-    eval_episodes: Count = 8
-    """Extra episodes of the policy itself, to watch it; not learned from."""
 
     learning_rate: Rate = 1e-3
     """Step size of Adam."""
@@ -247,5 +217,5 @@ class DDPGConfig:
         Raises:
             UserError: With the flag, its value and what it may be.
         """
-        check_settings(self)
+        super().__post_init__()
         check_warm_up(self.warm_up, self.steps)
