@@ -219,7 +219,7 @@ def _objective(
 ) -> Float[Array, " policies"]:
     """V of each policy, and how unsure V is of it as far as that is wanted."""
     values = mean_values(value, view.to_policy, policies, starts)
-    if not config.optimism:
+    if not config.optimism or not config.is_sure:
         return values
     unsure = mean_values(value, view.to_policy, policies, starts, deviation=True)
     return values + config.optimism * unsure

@@ -18,6 +18,8 @@ from applications.sweep import sweep
 from applications.training import exit_on_user_error
 
 
+_WEIGHT_UNIT = ("--noise-unit", "weight", "--noise-scale")
+
 # By preset and name.
 ABLATIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "paper": {
@@ -49,32 +51,29 @@ ABLATIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "Adam": ("--direction", "adam"),
         "natural gradient": ("--direction", "natural"),
         "radius 0.1": ("--trust-radius", "0.1"),
-        "radius 0.3": ("--trust-radius", "0.3"),
+        "radius 0.6": ("--trust-radius", "0.6"),
         "radius 1.0": ("--trust-radius", "1.0"),
+        "no optimism": ("--optimism", "0"),
         "optimism 0.5": ("--optimism", "0.5"),
         "as far as V is sure": ("--trust-radius", "2", "--largest-deviation", "0.6"),
         "radius shrinks": ("--trust-radius", "0.8", "--trust-schedule", "linear"),
         "no pairs": ("--no-antithetic",),
         "common starts": ("--common-starts",),
-        "noise stays at 0.1": ("--noise-schedule", "constant"),
-        "noise stays at 0.05": (
-            "--noise-schedule",
-            "constant",
-            "--noise-scale",
-            "0.05",
+        "noise narrows": ("--noise-schedule", "geometric"),
+        "noise 0.1": (*_WEIGHT_UNIT, "0.1"),
+        "noise 0.05": (*_WEIGHT_UNIT, "0.05"),
+        "noise 0.1 to 0.03": (
+            *(*_WEIGHT_UNIT, "0.1", "--noise-schedule", "geometric"),
+            *("--noise-end", "0.03"),
         ),
-        "noise from 0.3": ("--noise-scale", "0.3"),
-        "noise of a policy": (
-            *("--noise-unit", "policy", "--noise-scale", "2.1"),
-            *("--noise-schedule", "constant"),
-        ),
-        "average of the last tenth": ("--average", "0.1"),
+        "the newest policy": ("--average", "0"),
         "noise by success": ("--noise-adaptation", "success"),
-        "noise by weight": ("--noise-shape", "weight"),
+        "noise by weight": (*_WEIGHT_UNIT, "0.1", "--noise-shape", "weight"),
         "noise by weight, clip 0.1": (
-            *("--noise-shape", "weight", "--clip", "policy", "--weight-clip", "0.1"),
+            *(*_WEIGHT_UNIT, "0.1", "--noise-shape", "weight"),
+            *("--clip", "policy", "--weight-clip", "0.1"),
         ),
-        "noise by array": ("--noise-shape", "array"),
+        "noise by array": (*_WEIGHT_UNIT, "0.1", "--noise-shape", "array"),
         "low rank": ("--perturbation", "low-rank"),
         "start as drawn": ("--start", "drawn"),
         "archive of 4 batches": ("--archive", "4"),

@@ -104,7 +104,7 @@ class Config:
     """Where a trusted step goes: along the gradient, by steps of Adam that starts anew,
     or along the natural gradient."""
 
-    trust_radius: Rate = 0.6
+    trust_radius: Rate = 0.3
     """How far a trusted step goes at most: change of what the policy does, in units of
     the change that a perturbation makes."""
 
@@ -115,9 +115,9 @@ class Config:
     """How far it may go at most: root mean square change of a weight, in units of the
     perturbation."""
 
-    optimism: Annotated[float, AtLeast(0)] = 0.0
-    """Ascend V + optimism x deviation, where V says how sure it is: with a kernel or an
-    ensemble."""
+    optimism: Annotated[float, AtLeast(0)] = 0.25
+    """Ascend V + optimism x deviation. A kernel and an ensemble say how sure V is; of a
+    single perceptron the deviation is 0."""
 
     largest_deviation: OptionalRate = None
     """Stop a trusted step where V's deviation, of 1 at most, is larger. Only where V
@@ -149,10 +149,10 @@ class Config:
     rank: Count = 1
     """Rank of these matrices."""
 
-    noise_scale: Rate = 0.1
+    noise_scale: Rate = 1.5
     """Scale of the perturbations, at the start."""
 
-    noise_unit: Literal["weight", "policy"] = "weight"
+    noise_unit: Literal["weight", "policy"] = "policy"
     """Whether that is the scale of each weight, or of a whole policy, whose weights
     share it: each has it over their number to the power of 2/3."""
 
@@ -171,16 +171,16 @@ class Config:
     common_starts: bool = False
     """Let all policies of an iteration start from the same states."""
 
-    noise_schedule: NoiseSchedule = "geometric"
+    noise_schedule: NoiseSchedule = "constant"
     """How that scale goes to --noise-end; constant keeps it."""
 
-    noise_end: Annotated[float, AtLeast(0)] = 0.03
+    noise_end: Annotated[float, AtLeast(0)] = 0.5
     """Scale of the perturbations at the end, unless it stays."""
 
     noise_until: Annotated[float, Positive(), AtMost(1)] = 1.0
     """Share of the iterations after which the scale is --noise-end."""
 
-    average: Annotated[float, AtLeast(0)] = 0.0
+    average: Annotated[float, AtLeast(0)] = 0.1
     """Over which last part of the iterations so far policies are averaged. The average
     is the policy that a run stands for, evaluates and writes; perturbed is the newest
     one. With 0 both are the same."""
@@ -286,6 +286,11 @@ class Config:
                 f"--sizes {max(self.sizes)} is wider than --hidden "
                 f"{min(self.hidden, default=0)}. Widen --hidden."
             )
+        if self.noise_shape != "common" and self.noise_unit == "policy":
+            raise UserError(
+                f"--noise-shape {self.noise_shape} has units of its own: drop it, or "
+                "add --noise-unit weight --noise-scale 0.1."
+            )
         if self.noise_schedule == "geometric" and not self.noise_end:
             raise UserError(
                 "--noise-schedule geometric needs a --noise-end above 0, such as 0.05."
@@ -330,11 +335,6 @@ class Config:
         if self.critic == "kernel" and self.ensemble > 1:
             raise UserError(
                 "--ensemble is of perceptrons: drop it, or add --critic perceptron."
-            )
-        if self.optimism and not self.is_sure:
-            raise UserError(
-                "--optimism needs a V that says how sure it is: add --critic kernel or "
-                "--ensemble 5."
             )
         if self.policies == "many" and self.scales_weights and self.inputs == "noise":
             raise UserError(
@@ -407,8 +407,10 @@ _PAPER = Config(
     step="adam",
     clip="policy",
     noise="uniform",
+    noise_unit="weight",
     noise_scale=0.3,
-    noise_schedule="constant",
+    average=0.0,
+    optimism=0.0,
     iterations=100,
     hidden=(16, 16),
     normalise=False,
@@ -429,7 +431,12 @@ PRESETS = {
         iterations=2000,
         eval_episodes=1,
         archive=4,
+        trust_radius=0.6,
+        optimism=0.0,
+        noise_unit="weight",
         noise_scale=0.2,
+        noise_schedule="geometric",
         noise_end=0.05,
+        average=0.0,
     ),
 }

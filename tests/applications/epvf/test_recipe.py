@@ -26,6 +26,9 @@ from tests.applications.epvf.helpers import (
 from tests.helpers import nightly
 
 
+_BY_ARRAY = {"noise_shape": "array", "noise_unit": "weight", "noise_scale": 0.1}
+
+
 def _config(**changes) -> Config:
     small = {"num_envs": 16, "iterations": 30, "hidden": (), "num_states": 8}
     return Config(**(small | changes))
@@ -39,9 +42,9 @@ def _config(**changes) -> Config:
             {"direction": "adam", "representation": "answers+flat"},
             {"direction": "natural", "kernel_scale": None, "kernel_noise": None},
             {"optimism": 0.3, "largest_deviation": 0.9, "common_starts": True},
-            {"critic": "perceptron", "ensemble": 2, "critic_start": "anew"},
+            {"critic": "perceptron", "ensemble": 2, "noise_scale": 0.3},
             {"critic": "perceptron", "normalise": False, "noise_scale": 0.1},
-            {"policies": "many", "num_envs": 8, "noise_shape": "array"},
+            {"policies": "many", "num_envs": 8} | _BY_ARRAY,
         ],
         [
             {"direction": "natural", "kernel_scale": None, "kernel_noise": None},
@@ -162,9 +165,9 @@ def test_the_paper_is_a_preset():
     [
         ({"start_states": True}, "--critic kernel is V of policies alone"),
         ({"ensemble": 3}, "--ensemble is of perceptrons"),
-        ({"critic": "perceptron", "optimism": 1.0}, "--optimism needs a V"),
         ({"policies": "many", "representation": "flat"}, "--inputs noise compares"),
         ({"representation": "answers+what"}, "no representation 'what'"),
+        ({"noise_shape": "weight"}, "--noise-shape weight has units of its own"),
     ],
 )
 def test_settings_that_do_not_go_together(changes, says):
