@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.stats import spearmanr
 
-from applications.gogepo._outcomes import OutcomeStatistics
+from applications.gogepo._outcomes import OutcomeStatistics, PolicyRecord
 from applications.gogepo.algorithm import GoGePo, Model
 from applications.rollout import compile_rollout
+from applications.stores import Archive
 
 
 # Standard normal observations on which policies are compared, if the evaluator shows
@@ -96,18 +97,42 @@ def compile_curve(
         acting, expected = write(model)
         outcomes = np.asarray(algorithm.commands.measure(run(acting, key=key)))
         achieved = outcomes.mean(axis=1)
+        error = float(np.abs(given[:, 0] - achieved[:, 0]).mean())
+        span = float(np.ptp(given[:, 0]))
         return {
             "commanded": given.tolist(),
             "achieved": achieved.tolist(),
             "achieved_std": outcomes.std(axis=1).tolist(),
             "predicted": np.asarray(expected).tolist(),
             "rank_correlation": rank_correlation(given[:, 0], achieved[:, 0]),
-            "mean_error": float(np.abs(given[:, 0] - achieved[:, 0]).mean()),
+            "mean_error": error,
+            "relative_error": error / span if span else None,
             "best_achieved": float(achieved[:, 0].max()),
             **({"latent_share": latent_share(model).item()} if has_latents else {}),
         }
 
     return curve_of
+
+
+def archive_error(
+    commands: Float[Array, "commands outcomes"], archive: Archive[PolicyRecord]
+) -> float:
+    """What picking policies from the archive would be off by.
+
+    For each command the policy with the nearest first number is taken at its word: at
+    what came of its own episodes, noise and luck in them.
+
+    Args:
+        commands: What is commanded.
+        archive: What was done.
+
+    Returns:
+        The mean distance, in the units of commands; infinite for an empty archive.
+    """
+    there = archive.filled & archive.entries.valid
+    done = jnp.where(there, archive.entries.outcome[:, 0], jnp.inf)
+    away = jnp.min(jnp.abs(commands[:, :1] - done[None]), axis=1)
+    return float(jnp.mean(away))
 
 
 def rank_correlation(

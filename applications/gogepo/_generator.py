@@ -1,8 +1,10 @@
 """Generators of policies by name, and how commands are put to them."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -25,6 +27,7 @@ from wsl.generators import (
 
 # Contexts over which generators are calibrated.
 _CALIBRATION_CONTEXTS = 256
+_ROOT_3 = math.sqrt(3)
 
 
 def make_generator(
@@ -53,6 +56,8 @@ def make_generator(
     if config.command_scale == "seen":
         # As much above and below the mean as the ends of the range are at first.
         low, high = -jnp.ones_like(low), jnp.ones_like(high)
+    elif config.command_scale == "quantile":
+        low, high = jnp.full_like(low, -_ROOT_3), jnp.full_like(high, _ROOT_3)
     # A grid on the diagonal would hide that numbers of a command vary by themselves.
     part = jr.uniform(context_key, (_CALIBRATION_CONTEXTS, commands.size))
     contexts = low[None] + part * (high - low)[None]
@@ -112,10 +117,19 @@ def context_of(
     Returns:
         The command; for the scale `seen` with the mean outcome taken off, in units of
         the outcomes' deviation, and in proportion to the range while there are none.
+        For `quantile` the share of the archive's outcomes below it, stretched to ±√3,
+        so that what policies do is spread evenly; beyond all of them it goes on in
+        units of the outcomes' deviation.
     """
     if config.command_scale == "range":
         return command
     low, high = jnp.asarray(commands.low), jnp.asarray(commands.high)
     mean = jnp.where(seen.begun, seen.moments.mean, (low + high) / 2)
     deviation = jnp.where(seen.begun, seen.moments.std, (high - low) / 2)
-    return (command - mean) / deviation
+    if config.command_scale == "seen":
+        return (command - mean) / deviation
+    levels = jnp.linspace(-_ROOT_3, _ROOT_3, len(seen.quantiles))
+    rank = jax.vmap(lambda number, known: jnp.interp(number, known, levels))
+    least, largest = seen.quantiles[0], seen.quantiles[-1]
+    outside = command - jnp.clip(command, least, largest)
+    return rank(command, seen.quantiles.T) + outside / deviation

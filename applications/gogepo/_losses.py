@@ -1,8 +1,9 @@
 """What evaluator and generator learn from the archive."""
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, final, TypeAlias
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -12,7 +13,12 @@ from applications.gogepo._outcomes import PolicyRecord
 from applications.gogepo.config import Config
 from applications.policies import AbstractPolicy, FlatView
 from applications.stores import Archive
-from applications.values import mean_of_valid, StandardTargets
+from applications.values import (
+    mean_of_valid,
+    RankTargets,
+    StandardTargets,
+    TargetKind,
+)
 from wsl.encoders import EncodedMLP
 from wsl.generators import AbstractGenerator, AnswerDistance, LatentGenerator
 
@@ -25,16 +31,40 @@ _COMPARISON_STATES = 64
 _DIVERGENCE_WEIGHT = 1e-2
 
 
-def targets_of(archive: Archive[PolicyRecord]) -> StandardTargets:
-    """From outcomes to what the evaluator learns, one of each for each number."""
-    entries = archive.entries
-    there = archive.filled & entries.valid
-    return jax.vmap(lambda outcome: StandardTargets(outcome, there))(entries.outcome.T)
+@final
+class OutcomeTargets(eqx.Module):
+    """From outcomes to what the evaluator learns, and back.
+
+    Attributes:
+        each: The targets of each number of an outcome, by what is in the archive.
+    """
+
+    each: StandardTargets | RankTargets
+
+    def __init__(self, kind: TargetKind, archive: Archive[PolicyRecord]):
+        """Reads the outcomes.
+
+        Args:
+            kind: Standardised outcomes, or their ranks.
+            archive: What was done.
+        """
+        make = StandardTargets if kind == "standard" else RankTargets
+        there = archive.filled & archive.entries.valid
+        outcomes = archive.entries.outcome.T
+        self.each = jax.vmap(lambda outcome: make(outcome, there))(outcomes)
+
+    def __call__(self, outcome: Float[Array, " outcomes"]) -> Float[Array, " outcomes"]:
+        """From an outcome to its target."""
+        return jax.vmap(lambda one, number: one(number))(self.each, outcome)
+
+    def inverse(self, target: Float[Array, " outcomes"]) -> Float[Array, " outcomes"]:
+        """From a target, or a prediction of one, to an outcome."""
+        return jax.vmap(lambda one, number: one.inverse(number))(self.each, target)
 
 
 def evaluator_loss(
     view: FlatView[AbstractPolicy],
-    targets: StandardTargets,
+    targets: OutcomeTargets,
     draw: Draw,
 ) -> Callable[[EncodedMLP, PRNGKeyArray], Float[Array, ""]]:
     """The mean squared error of V over a batch of policies.
@@ -64,7 +94,7 @@ def generator_loss(
     config: Config,
     view: FlatView[AbstractPolicy],
     value: EncodedMLP,
-    targets: StandardTargets,
+    targets: OutcomeTargets,
     draw: Draw,
     context_of: Callable[[Float[Array, " outcomes"]], Float[Array, " outcomes"]],
     observation_size: int,

@@ -10,6 +10,10 @@ from applications.rollout import Episode
 from applications.stores import Archive
 
 
+# Shares at which outcomes are ranked, from 0 to 1.
+_QUANTILES = 101
+
+
 class PolicyRecord(eqx.Module):
     """What the archive keeps of a policy that was tried.
 
@@ -67,17 +71,21 @@ class OutcomeStatistics(eqx.Module):
         least: The least of the first number; the lower end of the range before any.
         best: The outcome with the largest one; the same before any.
         moments: Mean and deviation of all.
+        quantiles: Those of the outcomes in the archive, from the least to the largest
+            at equal shares; evenly over the range before any.
     """
 
     least: Float[Array, ""]
     best: Float[Array, " outcomes"]
     moments: RunningStatistics
+    quantiles: Float[Array, "shares outcomes"]
 
     @classmethod
     def none(cls, commands: Commands) -> "OutcomeStatistics":
         """Nothing so far."""
-        low = jnp.asarray(commands.low)
-        return cls(low[0], low, RunningStatistics.empty(commands.size))
+        low, high = jnp.asarray(commands.low), jnp.asarray(commands.high)
+        evenly = jnp.linspace(low, high, _QUANTILES)
+        return cls(low[0], low, RunningStatistics.empty(commands.size), evenly)
 
     @property
     def begun(self) -> Bool[Array, ""]:
@@ -100,7 +108,17 @@ class OutcomeStatistics(eqx.Module):
             jnp.where(any_valid, least, self.least),
             jnp.where(better, fresh.outcome[at], self.best),
             self.moments.join(each),
+            self.quantiles,
         )
+
+    def with_quantiles(self, archive: Archive[PolicyRecord]) -> "OutcomeStatistics":
+        """With the quantiles of what is in an archive."""
+        there = archive.filled & archive.entries.valid
+        outcomes = jnp.where(there[:, None], archive.entries.outcome, jnp.nan)
+        shares = jnp.linspace(0.0, 1.0, _QUANTILES)
+        quantiles = jnp.nanquantile(outcomes, shares, axis=0)
+        quantiles = jnp.where(jnp.any(there), quantiles, self.quantiles)
+        return eqx.tree_at(lambda seen: seen.quantiles, self, quantiles)
 
     def between(self, count: int) -> Float[Array, "count outcomes"]:
         """Commands at equal distances from the least to the best outcome."""

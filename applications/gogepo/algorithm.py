@@ -41,7 +41,11 @@ from applications.gogepo._commands import Commands, make_commands
 from applications.gogepo._evaluator import make_evaluator
 from applications.gogepo._exploring import explore
 from applications.gogepo._generator import context_of, make_generator
-from applications.gogepo._losses import evaluator_loss, generator_loss, targets_of
+from applications.gogepo._losses import (
+    evaluator_loss,
+    generator_loss,
+    OutcomeTargets,
+)
 from applications.gogepo._outcomes import (
     empty_archive,
     OutcomeStatistics,
@@ -69,7 +73,6 @@ from applications.values import (
     correlation,
     descend,
     schedule,
-    StandardTargets,
 )
 from wsl.encoders import EncodedMLP
 from wsl.generators import AbstractGenerator
@@ -81,15 +84,14 @@ class Model(eqx.Module):
     Attributes:
         generator: From a command to a policy.
         value: The evaluator, from a policy to its outcome in units of the targets.
-        targets: From outcomes to what the evaluator learns, by their mean and standard
-            deviation in the archive; one of each for each number.
+        targets: From outcomes to what the evaluator learns, by what is in the archive.
         outcomes: The range of what was done.
         observations: Statistics of all observations so far.
     """
 
     generator: AbstractGenerator
     value: EncodedMLP
-    targets: StandardTargets
+    targets: OutcomeTargets
     outcomes: OutcomeStatistics
     observations: RunningStatistics
 
@@ -111,7 +113,7 @@ class Learned(eqx.Module):
     generator_optimiser: optax.OptState
     value: EncodedMLP
     value_optimiser: optax.OptState
-    targets: StandardTargets
+    targets: OutcomeTargets
     outcomes: OutcomeStatistics
     archive: Archive[PolicyRecord]
 
@@ -189,7 +191,7 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
             self._generator_optimiser.init(eqx.filter(generator, eqx.is_inexact_array)),
             value,
             self._value_optimiser.init(eqx.filter(value, eqx.is_inexact_array)),
-            targets_of(archive),
+            OutcomeTargets(self.config.targets, archive),
             OutcomeStatistics.none(self.commands),
             archive,
         )
@@ -232,8 +234,8 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
         config, learned = self.config, state.learned
         fresh = record_policies(self.commands, outcome.acting, outcome.candidates)
         archive = learned.archive.add(fresh)
-        targets = targets_of(archive)
-        outcomes = learned.outcomes.add(fresh)
+        targets = OutcomeTargets(config.targets, archive)
+        outcomes = learned.outcomes.add(fresh).with_quantiles(archive)
 
         def draw(key: PRNGKeyArray) -> PolicyRecord:
             size, exponent = config.batch_size, config.recency

@@ -21,11 +21,12 @@ from applications.values import (
     EncoderOptions,
     Representation,
     Schedule,
+    TargetKind,
 )
 
 
 GeneratorKind: TypeAlias = Literal["slice", "chunked", "mlp", "latent"]
-CommandScale: TypeAlias = Literal["range", "seen"]
+CommandScale: TypeAlias = Literal["range", "seen", "quantile"]
 OptionalRate: TypeAlias = Annotated[float | None, Positive()]
 
 
@@ -53,8 +54,9 @@ class Config:
     """The largest one. Neither of them bounds what is learned from."""
 
     command_scale: CommandScale = "seen"
-    """What the generator standardises commands by: the range of commands, or mean and
-    deviation of all outcomes that it has seen (seen), which grow with them."""
+    """What the generator standardises commands by: the range of commands; mean and
+    deviation of all outcomes that it has seen (seen), which grow with them; or the
+    share of the archive's outcomes that are less (quantile)."""
 
     strategy: Strategy = "top"
     """What is commanded to explore: best so far plus drive for all (best); the half of
@@ -137,6 +139,10 @@ class Config:
 
     encoder_layers: Count = 2
     """How many layers or rounds of messages they have."""
+
+    targets: TargetKind = "standard"
+    """What the evaluator learns, and the generator's errors are measured in:
+    standardised outcomes, or their ranks in the archive."""
 
     critic_width: Count = 256
     """Width of the evaluator's hidden layers."""

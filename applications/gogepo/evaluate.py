@@ -10,7 +10,12 @@ import equinox as eqx
 import numpy as np
 import tyro
 
-from applications.gogepo._curve import answers_of, commands_between, compile_curve
+from applications.gogepo._curve import (
+    answers_of,
+    archive_error,
+    commands_between,
+    compile_curve,
+)
 from applications.gogepo._runs import (
     draw_commands,
     draw_policies,
@@ -84,19 +89,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     key = key_for(asked.seed, Purpose.EVALUATE)
     curve_of = compile_curve(algorithm, commands, episodes=asked.episodes, key=key)
     curves = []
-    for iteration, model in models.items():
-        curves.append({"iteration": iteration, **curve_of(model)})
-        print(_summary(curves[-1]), flush=True)
-    write_json(
-        run.directory / "commands.json",
-        {
-            "names": algorithm.commands.names,
-            "episodes": asked.episodes,
-            **{k: v for k, v in curves[-1].items() if k != "iteration"},
-            "snapshots": curves,
-        },
-    )
-    _save(draw_commands(curves, algorithm.commands.names), run, "commands.png")
     state, progress, notes = load_checkpoint(
         run.checkpoints, opened.form, opened.checkpoint_settings
     )
@@ -104,6 +96,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(note, file=sys.stderr)
     if not progress.iteration:
         raise UserError(f"{run.checkpoints} is empty: no archive to draw policies of.")
+    for iteration, model in models.items():
+        curves.append({"iteration": iteration, **curve_of(model)})
+        print(_summary(curves[-1]), flush=True)
+    nearest = archive_error(commands, state.learned.archive)
+    print(f"The nearest policies of the archive would be off by {nearest:.1f}.")
+    write_json(
+        run.directory / "commands.json",
+        {
+            "names": algorithm.commands.names,
+            "episodes": asked.episodes,
+            "archive_error": nearest,
+            **{k: v for k, v in curves[-1].items() if k != "iteration"},
+            "snapshots": curves,
+        },
+    )
+    _save(draw_commands(curves, algorithm.commands.names), run, "commands.png")
     _save(_policies(algorithm, state), run, "policies.png")
     for name in ("commands.json", "commands.png", "policies.png"):
         print(f"Written: {run.directory / name}")
@@ -111,12 +119,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _summary(curve: dict[str, Any]) -> str:
-    correlation = curve["rank_correlation"]
+    correlation, share = curve["rank_correlation"], curve["relative_error"]
     shown = "-" if correlation is None else f"{correlation:.3f}"
+    of_range = "" if share is None else f" ({share:.0%} of the range)"
     return (
         f"Iteration {curve['iteration']}: rank correlation of commanded and achieved "
-        f"{shown}, off by {curve['mean_error']:.1f} on average, best achieved "
-        f"{curve['best_achieved']:.1f}"
+        f"{shown}, off by {curve['mean_error']:.1f} on average{of_range}, best "
+        f"achieved {curve['best_achieved']:.1f}"
     )
 
 

@@ -34,6 +34,10 @@ class GenerateArgs:
     command: tuple[float, ...]
     """What the policy is to do: a return, or as many numbers as the run commands."""
 
+    extrapolate: bool = False
+    """Write for a command beyond what the run has seen too, which is a guess. Otherwise
+    the nearest that it has seen is taken."""
+
     out: Path | None = None
     """The policy file. In the run's directory, named by the command, unless given."""
 
@@ -64,13 +68,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"--command takes {len(names)} number{'s' * (len(names) > 1)} here "
             f"({', '.join(names)}); got {len(asked.command)}."
         )
-    warning = beyond(algorithm, model, asked.command[0])
+    wanted = asked.command
+    nearest, warning = nearest_command(algorithm, model, wanted)
     if warning:
+        if asked.extrapolate:
+            warning += f" What is written for {wanted[0]:g} is a guess."
+        else:
+            wanted = nearest
+            warning += f" Written for {wanted[0]:g}, the nearest; --extrapolate tries."
         print(warning, file=sys.stderr)
-    command = jnp.asarray(asked.command)
+    command = jnp.asarray(wanted)
     key = key_for(asked.seed, Purpose.REPLAY)
     policy = algorithm.write(model, command, key=key)
-    told = "-".join(f"{number:g}" for number in asked.command)
+    told = "-".join(f"{number:g}" for number in wanted)
     out = asked.out or run.directory / f"policy-{told}.eqx"
     save_policy(run, opened.settings, policy, path=out)
     weights = algorithm.generate(model, command[None], key=key)
@@ -81,24 +91,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def beyond(algorithm: GoGePo, model: Model, command: float) -> str | None:
-    """Warns of a command that is out of the range learned from.
+def nearest_command(
+    algorithm: GoGePo, model: Model, command: tuple[float, ...]
+) -> tuple[tuple[float, ...], str | None]:
+    """The nearest command in the range that was learned from.
 
     Args:
         algorithm: The run's algorithm.
         model: What it learned.
-        command: The command's first number.
+        command: The command, of whose first number the range is known.
 
     Returns:
-        A sentence, or None.
+        The command, and a sentence that says how far it is out of reach, or None.
     """
     least, best = model.outcomes.least.item(), model.outcomes.best[0].item()
-    if least <= command <= best:
-        return None
+    first = min(max(command[0], least), best)
+    if first == command[0]:
+        return command, None
     name = algorithm.commands.names[0]
-    return (
-        f"Warning: the run has seen a {name} from {least:.1f} to {best:.1f}. What is "
-        f"written for {command:g} is a guess."
+    away = abs(command[0] - first)
+    return (first, *command[1:]), (
+        f"Warning: the run has seen a {name} from {least:.1f} to {best:.1f}; "
+        f"{command[0]:g} is {away:.1f} beyond."
     )
 
 

@@ -12,7 +12,14 @@ import pytest
 
 from applications.envs import make
 from applications.gogepo import Config, GoGePo
-from applications.gogepo._outcomes import PolicyRecord
+from applications.gogepo._curve import archive_error
+from applications.gogepo._generator import context_of
+from applications.gogepo._losses import OutcomeTargets
+from applications.gogepo._outcomes import (
+    empty_archive,
+    OutcomeStatistics,
+    PolicyRecord,
+)
 from applications.policies import RunningStatistics
 from applications.rollout import Episode, rollout
 
@@ -120,6 +127,57 @@ def test_commands_in_the_scale_of_what_was_seen(scale):
     assert not np.allclose(before[0], before[1], atol=1e-5)
 
 
+def test_commands_in_the_scale_of_quantiles():
+    algorithm = _algorithm(command_scale="quantile", targets="rank")
+    commands = algorithm.commands
+    outcomes = OutcomeStatistics.none(commands)
+    context = lambda seen, number: float(
+        context_of(algorithm.config, commands, seen, jnp.array([number]))[0]
+    )
+    # Evenly over the range, from -1000 to 0, before there are any.
+    root = np.sqrt(3)
+    assert context(outcomes, -750.0) == pytest.approx(-root / 2, abs=1e-4)
+    # Two kinds of behaviour: half near -90, half near -10; what broke off is not there.
+    returns = jnp.array([-90.0, -89, -88, -12, -11, -10, 500, 500])
+    valid = jnp.arange(8) < 6
+    fresh = PolicyRecord(jnp.zeros((8, 2)), returns[:, None], valid)
+    archive = empty_archive(commands, jnp.zeros((8, 2)), 2).add(fresh)
+    seen = outcomes.add(fresh).with_quantiles(archive)
+    assert context(seen, -90.0) == pytest.approx(-root)
+    assert context(seen, -88.0) == pytest.approx(root * (2 * 0.4 - 1), abs=0.05)
+    assert context(seen, -12.0) == pytest.approx(root * (2 * 0.6 - 1), abs=0.05)
+    # By share the gap of 76 is as wide as one of 1; by value it is nearly all.
+    spread = eqx.tree_at(
+        lambda s: s.quantiles, seen, jnp.linspace(-90, -10, 101)[:, None]
+    )
+    assert context(spread, -12.0) - context(spread, -88.0) > 3
+    # Beyond the best it goes on, by the deviation of what was done.
+    deviation = np.std(returns[:6])
+    assert context(seen, -10 + deviation) == pytest.approx(root + 1, rel=1e-4)
+    assert context(seen, -90 - deviation) == pytest.approx(-root - 1, rel=1e-4)
+    # And so is what the evaluator learns: there is one step from one kind to the other.
+    targets = OutcomeTargets("rank", archive)
+    steps = np.diff([float(targets(jnp.array([x]))[0]) for x in returns[:6]])
+    np.testing.assert_allclose(steps, steps[0], rtol=1e-5)
+    np.testing.assert_allclose(targets.inverse(targets(returns[4:5])), -11, rtol=1e-5)
+    by_value = OutcomeTargets("standard", archive)
+    steps = np.diff([float(by_value(jnp.array([x]))[0]) for x in returns[:6]])
+    assert steps[2] > 50 * steps[0]
+
+
+def test_what_the_nearest_of_the_archive_would_be_off_by():
+    algorithm = _algorithm()
+    fresh = PolicyRecord(
+        jnp.zeros((3, 2)), jnp.array([[-30.0], [-10.0], [-20.0]]), jnp.arange(3) < 2
+    )
+    archive = empty_archive(algorithm.commands, jnp.zeros((3, 2)), 2)
+    commands = jnp.array([[-30.0], [-20.0], [-13.0]])
+    assert archive_error(commands, archive) == np.inf
+    # The one with -20 broke off.
+    found = archive_error(commands, archive.add(fresh))
+    assert found == pytest.approx((0 + 10 + 3) / 3)
+
+
 def test_noise_becomes_less():
     algorithm, state = _begun(noise_schedule="linear", noise_scale=0.4, iterations=10)
     spreads = []
@@ -154,7 +212,9 @@ def test_what_was_seen_by_hand():
     # Commands to watch were -40, -25 and -10.
     assert metrics["command_error"] == pytest.approx((59 + 24 + 9) / 3)
     sound = [x for i, x in enumerate(returns[:8]) if i != 5]
-    np.testing.assert_allclose(after.learned.targets.mean, np.mean(sound), rtol=1e-5)
+    np.testing.assert_allclose(
+        after.learned.targets.each.mean[0], np.mean(sound), rtol=1e-5
+    )
 
 
 def test_what_broke_off_is_not_learned_from():

@@ -70,7 +70,13 @@ def test_generated_policy_is_replayed(run, tmp_path, capsys):
 def test_command_out_of_range(run, tmp_path, capsys):
     out = str(tmp_path / "policy.eqx")
     assert generate.main([str(run), "--command", "400", "--out", out]) == 0
+    said = capsys.readouterr().err
+    assert "400 is " in said and " beyond. Written for " in said
+    nearest = (tmp_path / "policy.eqx").read_bytes()
+    guess = ["--command", "400", "--extrapolate", "--out", out]
+    assert generate.main([str(run), *guess]) == 0
     assert "What is written for 400 is a guess" in capsys.readouterr().err
+    assert (tmp_path / "policy.eqx").read_bytes() != nearest
     assert generate.main([str(run), "--command", "10", "--out", out]) == 0
     assert capsys.readouterr().err == ""
 
@@ -82,6 +88,9 @@ def test_evaluation(run):
     for name in ("commanded", "achieved", "predicted"):
         assert np.shape(found[name]) == (4, 1)
     commanded = np.array(found["commanded"])[:, 0]
+    share = found["mean_error"] / (commanded[-1] - commanded[0])
+    assert found["relative_error"] == pytest.approx(share)
+    assert 0 <= found["archive_error"] < commanded[-1] - commanded[0]
     assert np.allclose(np.diff(commanded), np.diff(commanded)[0])
     for picture in ("commands.png", "policies.png"):
         assert (run / picture).read_bytes().startswith(b"\x89PNG")
