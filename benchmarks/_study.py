@@ -74,6 +74,58 @@ def study(
     write(name, command, {"table": table, "runs": runs}, draw(table, runs))
 
 
+def study_here(
+    name: str,
+    place: str,
+    description: str | None,
+    tasks: Sequence[str],
+    one_run: Callable[[str, int], Rows],
+    tabulate: Callable[[Rows], str],
+    draw: Callable[[Rows], Figure],
+    *,
+    seeds: int,
+    page: str = "experiments.md",
+) -> None:
+    """Does an experiment for tasks and seeds in this process, and writes its results.
+
+    Rows that the results have of other tasks stay.
+
+    Args:
+        name: Of the script, and of its files.
+        place: Of its table in the page.
+        description: For `--help`.
+        tasks: All tasks.
+        one_run: From a task and a seed to rows, which name them.
+        tabulate: From rows to a table in Markdown.
+        draw: From rows to a picture.
+        seeds: How many, unless told otherwise.
+        page: Of the docs.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--tasks", nargs="*", default=list(tasks), choices=tasks)
+    parser.add_argument("--seeds", type=int, default=seeds)
+    parser.add_argument("--dry", action="store_true", help="write nothing")
+    arguments = parser.parse_args()
+    fresh = [
+        row
+        for task in arguments.tasks
+        for seed in range(arguments.seeds)
+        for row in one_run(task, seed)
+    ]
+    results = RESULTS / f"{name}.json"
+    known = json.loads(results.read_text())["rows"] if results.is_file() else []
+    rows = [
+        row
+        for task in tasks
+        for row in (fresh if task in arguments.tasks else known)
+        if row["task"] == task
+    ]
+    print(tabulate(rows))
+    if not arguments.dry:
+        write(name, f"python benchmarks/{name}.py", {"rows": rows}, draw(rows))
+        fill(page, place, tabulate(rows))
+
+
 def _recorded(*names: str) -> dict[Identity, dict[str, Any]]:
     """The runs in results that are there, with the machine of each."""
     found = {}

@@ -9,7 +9,6 @@ teacher's own path.
     python benchmarks/crucial_states.py
 """
 
-import argparse
 from typing import Any
 
 import equinox as eqx
@@ -18,7 +17,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
-from _common import fill, write
+from _study import study_here
 from _teaching import explore, Explored, fit_value, new_policies
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
@@ -34,24 +33,16 @@ _NEW, _EPISODES, _UPDATES = 5, 10, 3000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tasks", nargs="*", default=list(TASKS), choices=TASKS)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--dry", action="store_true", help="write nothing")
-    arguments = parser.parse_args()
-    rows = [
-        row
-        for task in arguments.tasks
-        for seed in range(arguments.seeds)
-        for row in _one_run(task, seed)
-    ]
-    table = _table(rows)
-    print(table)
-    if arguments.dry:
-        return
-    command = "python benchmarks/crucial_states.py"
-    write("crucial_states", command, {"rows": rows}, draw(rows))
-    fill("experiments.md", "crucial-states", table)
+    study_here(
+        "crucial_states",
+        "crucial-states",
+        __doc__,
+        list(TASKS),
+        _one_run,
+        _table,
+        draw,
+        seeds=3,
+    )
 
 
 def _one_run(task: str, seed: int) -> list[dict[str, Any]]:

@@ -11,11 +11,10 @@ the climb of the run's own policy.
     python benchmarks/zero_shot.py
 """
 
-import argparse
 from typing import Any
 
 import numpy as np
-from _common import fill, write
+from _study import study_here
 from _teaching import explore, fit_value, new_policies, teach
 from matplotlib.figure import Figure
 
@@ -29,23 +28,16 @@ _PROBES = 16
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tasks", nargs="*", default=list(TASKS), choices=TASKS)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--dry", action="store_true", help="write nothing")
-    arguments = parser.parse_args()
-    rows = [
-        row
-        for task in arguments.tasks
-        for seed in range(arguments.seeds)
-        for row in _one_run(task, seed)
-    ]
-    table = _table(rows)
-    print(table)
-    if arguments.dry:
-        return
-    write("zero_shot", "python benchmarks/zero_shot.py", {"rows": rows}, draw(rows))
-    fill("experiments.md", "zero-shot", table)
+    study_here(
+        "zero_shot",
+        "zero-shot",
+        __doc__,
+        list(TASKS),
+        _one_run,
+        _table,
+        draw,
+        seeds=5,
+    )
 
 
 def _one_run(task: str, seed: int) -> list[dict[str, Any]]:
