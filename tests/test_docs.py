@@ -211,7 +211,8 @@ def test_every_metric_of_gogepo():
     from applications.envs import make
     from applications.gogepo import Config, GoGePo
 
-    algorithm = GoGePo(make("cartpole"), Config(num_envs=2, batch_size=2))
+    config = Config(num_envs=4, batch_size=2, climb=0.5)
+    algorithm = GoGePo(make("cartpole"), config)
     state = eqx.filter_eval_shape(lambda: algorithm.init(key=jax.random.key(0)))
     _, metrics = eqx.filter_eval_shape(algorithm.step, state)
     page = (ROOT / "docs" / "gogepo.md").read_text()

@@ -101,8 +101,8 @@ def generator_loss(
 ) -> Callable[[AbstractGenerator, PRNGKeyArray], Float[Array, ""]]:
     """How far policies for outcomes are from ones that have them, over a batch.
 
-    By V's opinion, or for `--loss weights` by the weights of those that had them; for a
-    latent generator with the negative evidence lower bound.
+    By V's opinion, or for `--loss weights` by the weights of those that had them, or by
+    both; for a latent generator with the negative evidence lower bound.
 
     Args:
         config: The settings.
@@ -121,10 +121,11 @@ def generator_loss(
         latent_key, elbo_key = jr.split(key)
         context = context_of(attempt.outcome)
         written: Any = generator(context, key=latent_key)
-        if config.loss == "weights":
-            loss = jnp.mean((view.to_vector(written) - attempt.weights) ** 2)
-        else:
-            loss = jnp.mean((value(written) - targets(attempt.outcome)) ** 2)
+        loss = jnp.zeros(())
+        if config.loss != "evaluator":
+            loss += jnp.mean((view.to_vector(written) - attempt.weights) ** 2)
+        if config.loss != "weights":
+            loss += jnp.mean((value(written) - targets(attempt.outcome)) ** 2)
         if isinstance(generator, LatentGenerator) and config.elbo_weight > 0:
             policy = view.to_policy(attempt.weights)
             inputs = jr.normal(jr.key(0), (_COMPARISON_STATES, observation_size))

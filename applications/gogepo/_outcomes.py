@@ -1,8 +1,10 @@
 """What policies did: one by one, as an archive keeps it, and all together."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+import jax.random as jr
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from applications.gogepo._commands import Commands
 from applications.policies import RunningStatistics
@@ -12,6 +14,8 @@ from applications.stores import Archive
 
 # Shares at which outcomes are ranked, from 0 to 1.
 _QUANTILES = 101
+# Parts of the range of outcomes that are drawn from equally often.
+_PARTS = 32
 
 
 class PolicyRecord(eqx.Module):
@@ -62,6 +66,50 @@ def empty_archive(
     outcomes = jnp.zeros((size, commands.size))
     record = PolicyRecord(weights, outcomes, jnp.zeros(size, bool))
     return Archive.empty(record, batches)
+
+
+def draw_records(
+    archive: Archive[PolicyRecord],
+    count: int,
+    *,
+    recency: float,
+    evenly: float,
+    key: PRNGKeyArray,
+) -> PolicyRecord:
+    """Draws what is learned from.
+
+    Args:
+        archive: What was done.
+        count: How many records.
+        recency: As `Archive.sample_recent` has its exponent.
+        evenly: Share of them that is drawn evenly over the range of outcomes instead:
+            the first number is cut into equal parts, each of which is drawn as often,
+            if there is anything in it.
+        key: Source of randomness.
+
+    Returns:
+        The records, stacked.
+    """
+    rare = round(evenly * count)
+    if not rare:
+        return archive.sample_recent(count, exponent=recency, key=key)
+    recent_key, rare_key = jr.split(key)
+    there = archive.filled & archive.entries.valid
+    first = archive.entries.outcome[:, 0]
+    least = jnp.min(first, where=there, initial=jnp.inf)
+    largest = jnp.max(first, where=there, initial=-jnp.inf)
+    share = (first - least) / jnp.maximum(largest - least, 1e-9)
+    part = jnp.clip((_PARTS * share).astype(jnp.int32), 0, _PARTS - 1)
+    in_part = jnp.zeros(_PARTS).at[part].add(there.astype(jnp.float32))
+    weights = jnp.where(there, 1 / jnp.maximum(in_part[part], 1.0), 0.0)
+    up_to = jnp.cumsum(weights)
+    drawn = jr.uniform(rare_key, (rare,), maxval=up_to[-1])
+    chosen = jnp.minimum(jnp.searchsorted(up_to, drawn, side="right"), len(there) - 1)
+    old = jax.tree.map(lambda leaf: leaf[chosen], archive.entries)
+    if rare == count:
+        return old
+    recent = archive.sample_recent(count - rare, exponent=recency, key=recent_key)
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), recent, old)
 
 
 class OutcomeStatistics(eqx.Module):

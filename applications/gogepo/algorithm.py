@@ -27,7 +27,7 @@ code does otherwise than it seems to mean to:
 """
 
 import functools
-from typing import Any, final, NamedTuple
+from typing import Any, final
 
 import equinox as eqx
 import jax
@@ -37,16 +37,26 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from applications.envs import AbstractEnvironment
+from applications.epvf import EPVF
+from applications.gogepo._climbing import climb, make_climber, proposed
 from applications.gogepo._commands import Commands, make_commands
 from applications.gogepo._evaluator import make_evaluator
 from applications.gogepo._exploring import explore
 from applications.gogepo._generator import context_of, make_generator
+from applications.gogepo._learned import (
+    Climbed,
+    Keys as Keys,
+    Learned as Learned,
+    Model as Model,
+    State as State,
+)
 from applications.gogepo._losses import (
     evaluator_loss,
     generator_loss,
     OutcomeTargets,
 )
 from applications.gogepo._outcomes import (
+    draw_records,
     empty_archive,
     OutcomeStatistics,
     PolicyRecord,
@@ -57,7 +67,6 @@ from applications.policies import (
     AbstractPolicy,
     FlatView,
     make_policy,
-    RunningStatistics,
 )
 from applications.rollout import Episode
 from applications.search import (
@@ -66,71 +75,16 @@ from applications.search import (
     Metrics,
     Outcome,
     Proposal,
-    SearchState,
 )
-from applications.stores import Archive
 from applications.values import (
     correlation,
     descend,
     schedule,
 )
-from wsl.encoders import EncodedMLP
-from wsl.generators import AbstractGenerator
 
 
-class Model(eqx.Module):
-    """What it takes to write policies for commands.
-
-    Attributes:
-        generator: From a command to a policy.
-        value: The evaluator, from a policy to its outcome in units of the targets.
-        targets: From outcomes to what the evaluator learns, by what is in the archive.
-        outcomes: The range of what was done.
-        observations: Statistics of all observations so far.
-    """
-
-    generator: AbstractGenerator
-    value: EncodedMLP
-    targets: OutcomeTargets
-    outcomes: OutcomeStatistics
-    observations: RunningStatistics
-
-
-class Learned(eqx.Module):
-    """What GoGePo keeps from one iteration to the next.
-
-    Attributes:
-        generator: As `Model` has it.
-        generator_optimiser: Adam's moments for the generator.
-        value: As `Model` has it.
-        value_optimiser: Adam's moments for the evaluator.
-        targets: As `Model` has it.
-        outcomes: As `Model` has it.
-        archive: Policies and what they did.
-    """
-
-    generator: AbstractGenerator
-    generator_optimiser: optax.OptState
-    value: EncodedMLP
-    value_optimiser: optax.OptState
-    targets: OutcomeTargets
-    outcomes: OutcomeStatistics
-    archive: Archive[PolicyRecord]
-
-
-State = SearchState[Learned]
-
-
-class Keys(NamedTuple):
-    """The randomness of one iteration."""
-
-    commands: PRNGKeyArray
-    latents: PRNGKeyArray
-    noise: PRNGKeyArray
-    rollout: PRNGKeyArray
-    evaluator: PRNGKeyArray
-    generator: PRNGKeyArray
-    next: PRNGKeyArray
+# Of the key of a run: what the climber begins with.
+_CLIMBING = 0x636C_696D
 
 
 @final
@@ -142,12 +96,14 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
         config: The settings, with nothing left to the preset.
         commands: What can be commanded.
         view: From vectors θ to policies and back.
+        climber: What climbs beside the generator, if anything does.
     """
 
     task: AbstractEnvironment
     config: Config = eqx.field(static=True)
     commands: Commands = eqx.field(static=True)
     view: FlatView[AbstractPolicy]
+    climber: EPVF | None
 
     def __init__(self, task: AbstractEnvironment, config: Config):
         """Prepares the algorithm.
@@ -169,6 +125,7 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
             drive=config.drive,
         )
         self.view = FlatView(self._draw_policy(jr.key(0)))
+        self.climber = make_climber(task, config)
 
     def init(self, *, key: PRNGKeyArray) -> State:
         """Draws generator and evaluator; the archive is empty."""
@@ -194,23 +151,25 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
             OutcomeTargets(self.config.targets, archive),
             OutcomeStatistics.none(self.commands),
             archive,
+            self._start_climbing(jr.fold_in(key, _CLIMBING)),
         )
         return self.start(learned, key=run_key)
 
     def split(self, key: PRNGKeyArray) -> Keys:
         """Splits the key of an iteration by purpose."""
-        return Keys(*jr.split(key, 7))
+        return Keys(*jr.split(key, 8))
 
     def propose(self, state: State, keys: Keys) -> Proposal:
         """Steps 1 and 2: commands that explore, and θᵢ = G(cᵢ) + σ εᵢ for them.
 
         Beside them policies without noise, for commands over the range of what was done
-        up to the best. The context of the proposal are all commands.
+        up to the best. The context of the proposal are all commands. A climber's
+        policies come last.
         """
         config, learned = self.config, state.learned
         explored = explore(
             config.strategy,
-            config.num_envs,
+            config.num_envs - config.num_climbing,
             self.commands,
             learned.outcomes,
             learned.archive,
@@ -225,7 +184,12 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
             config.noise_scale, config.noise_schedule, config.iterations
         )
         candidates = weights[:count] + scale_at(state.iteration) * noise
-        return Proposal(candidates, weights[count:], context=commands)
+        evaluation = weights[count:]
+        if self.climber is not None:
+            climbing, own = proposed(self.climber, state, key=keys.climb)
+            candidates = jnp.concatenate([candidates, climbing])
+            evaluation = jnp.concatenate([evaluation, own])
+        return Proposal(candidates, evaluation, context=commands)
 
     def learn(
         self, state: State, proposal: Proposal, outcome: Outcome, keys: Keys
@@ -238,8 +202,13 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
         outcomes = learned.outcomes.add(fresh).with_quantiles(archive)
 
         def draw(key: PRNGKeyArray) -> PolicyRecord:
-            size, exponent = config.batch_size, config.recency
-            drawn = archive.sample_recent(size, exponent=exponent, key=key)
+            drawn = draw_records(
+                archive,
+                config.batch_size,
+                recency=config.recency,
+                evenly=config.evenly,
+                key=key,
+            )
             # They stay the policies that they were, whatever is observed since.
             weights = self.unfold_normalisation(drawn.weights, outcome.observations)
             return eqx.tree_at(lambda drawn: drawn.weights, drawn, weights)
@@ -270,6 +239,12 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
         )
         metrics = self._metrics(state, proposal, fresh, outcome.evaluation)
         metrics |= {"critic_loss": critic_loss, "generator_loss": loss}
+        climbing = learned.climbing
+        if self.climber is not None:
+            climbing, climbed = climb(
+                self.climber, state, proposal, outcome, key=keys.climb
+            )
+            metrics |= climbed
         learned = Learned(
             generator,
             generator_optimiser,
@@ -278,6 +253,7 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
             targets,
             outcomes,
             archive,
+            climbing,
         )
         return learned, metrics
 
@@ -359,21 +335,26 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
     def _metrics(
         self, state: State, proposal: Proposal, fresh: PolicyRecord, evaluation: Episode
     ) -> Metrics:
-        count = len(proposal.candidates)
+        count = self.config.num_envs - self.config.num_climbing
         expected = self.predict(self.model(state), proposal.candidates)
         watched = record_policies(self.commands, proposal.evaluation, evaluation)
-        given, done = proposal.context[count:, 0], watched.outcome[:, 0]
+        shown = self.config.eval_episodes
+        given, done = proposal.context[count:, 0], watched.outcome[:shown, 0]
+        sound = watched.valid[:shown]
         # The last one is for the best outcome so far.
-        best: Episode = jax.tree.map(lambda leaf: leaf[-1], evaluation)
+        best: Episode = jax.tree.map(lambda leaf: leaf[shown - 1], evaluation)
         return {
             "return_policy": jnp.mean(best.total_reward, where=best.valid),
             "command_best": state.learned.outcomes.best[0],
-            "command_error": jnp.mean(jnp.abs(given - done), where=watched.valid),
-            "command_correlation": correlation(given, done, watched.valid),
+            "command_error": jnp.mean(jnp.abs(given - done), where=sound),
+            "command_correlation": correlation(given, done, sound),
             "critic_correlation": correlation(
                 expected[:, 0], fresh.outcome[:, 0], fresh.valid
             ),
         }
+
+    def _start_climbing(self, key: PRNGKeyArray) -> Climbed | None:
+        return None if self.climber is None else self.climber.init(key=key).learned
 
     def _context_of(
         self, seen: OutcomeStatistics, command: Float[Array, " outcomes"]

@@ -8,6 +8,7 @@ from applications.gogepo._exploring import Strategy
 from applications.policies import check_policy
 from applications.settings import (
     AtLeast,
+    AtMost,
     check_settings,
     Count,
     OptionalCount,
@@ -27,6 +28,8 @@ from applications.values import (
 
 GeneratorKind: TypeAlias = Literal["slice", "chunked", "mlp", "latent"]
 CommandScale: TypeAlias = Literal["range", "seen", "quantile"]
+# Observations of an iteration that the climber is handed, about.
+_VISITS = 1024
 OptionalRate: TypeAlias = Annotated[float | None, Positive()]
 
 
@@ -57,6 +60,10 @@ class Config:
     """What the generator standardises commands by: the range of commands; mean and
     deviation of all outcomes that it has seen (seen), which grow with them; or the
     share of the archive's outcomes that are less (quantile)."""
+
+    climb: Annotated[float, AtLeast(0), AtMost(1)] = 0.0
+    """Share of the environments whose policies are perturbations of one that climbs a
+    value function of its own, as EPVF does by default."""
 
     strategy: Strategy = "top"
     """What is commanded to explore: best so far plus drive for all (best); the half of
@@ -112,9 +119,10 @@ class Config:
     generator_updates: Count = 20
     """Gradient steps on the generator in each iteration."""
 
-    loss: Literal["evaluator", "weights"] = "evaluator"
-    """What the generator learns from: what the evaluator says of its policies; or,
-    without one, the weights of policies that did what is commanded (UDRLPG)."""
+    loss: Literal["evaluator", "weights", "both"] = "evaluator"
+    """What the generator learns from: what the evaluator says of its policies; without
+    one, the weights of policies that did what is commanded (UDRLPG); or the sum of
+    both."""
 
     representation: Representation = "probing"
     """What the evaluator reads: weights (flat, statistics, equivariant, transformer,
@@ -165,6 +173,10 @@ class Config:
     recency: Annotated[float, AtLeast(0)] = 1.1
     """The k-th last batch is learned from in proportion to 1 / k to this power."""
 
+    evenly: Annotated[float, AtLeast(0), AtMost(1)] = 0.0
+    """Share of what is learned from that is drawn evenly over the range of outcomes,
+    whenever it was done, so that what is rare is not forgotten."""
+
     episodes: Count = 1
     """Episodes of each policy in each iteration; it is judged by their mean."""
 
@@ -178,8 +190,7 @@ class Config:
     snapshots: Count = 5
     """How many times over the run the generator is kept, to be compared."""
 
-    # No flags: no observation is handed back, and each policy has starts of its own.
-    visits: ClassVar[int] = 0
+    # No flag: each policy has starts of its own.
     common_starts: ClassVar[bool] = False
 
     def __post_init__(self):
@@ -199,10 +210,27 @@ class Config:
                 f"--num-probes {self.num_probes} cannot be shared out among "
                 f"--probe-rounds {self.probe_rounds}."
             )
+        if self.num_climbing == self.num_envs:
+            raise UserError(
+                f"--climb {self.climb} leaves no environment to commands. Lower it, or "
+                "raise --num-envs."
+            )
         if self.eval_episodes < 2:
             raise UserError(
                 "--eval-episodes must be at least 2: the least and the best."
             )
+
+    @property
+    def num_climbing(self) -> int:
+        """Environments of the climber."""
+        return round(self.climb * self.num_envs)
+
+    @property
+    def visits(self) -> int:
+        """Observations that are handed back of each episode, for the climber."""
+        if not self.num_climbing:
+            return 0
+        return max(_VISITS // (self.num_climbing * self.episodes), 1)
 
     @property
     def encoder_options(self) -> EncoderOptions:

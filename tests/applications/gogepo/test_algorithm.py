@@ -1,5 +1,6 @@
 """GoGePo's iteration: its commands, its losses, and what it learns from."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -16,12 +17,14 @@ from applications.gogepo._curve import archive_error
 from applications.gogepo._generator import context_of
 from applications.gogepo._losses import OutcomeTargets
 from applications.gogepo._outcomes import (
+    draw_records,
     empty_archive,
     OutcomeStatistics,
     PolicyRecord,
 )
 from applications.policies import RunningStatistics
 from applications.rollout import Episode, rollout
+from applications.rollout.visits import empty_visits
 
 
 _SMALL: dict[str, Any] = {
@@ -50,7 +53,7 @@ def _initial(options):
 
 def _begun(*, least=-40.0, best=-10.0, **options):
     """An algorithm and a state that has seen returns from `least` to `best`."""
-    shapes = ("hidden", "slice_size", "generator", "command_scale")
+    shapes = ("hidden", "slice_size", "generator", "command_scale", "climb")
     kept = {k: v for k, v in options.items() if k in shapes}
     state = _initial(tuple(kept.items()))
     where = lambda state: (
@@ -176,6 +179,46 @@ def test_what_the_nearest_of_the_archive_would_be_off_by():
     # The one with -20 broke off.
     found = archive_error(commands, archive.add(fresh))
     assert found == pytest.approx((0 + 10 + 3) / 3)
+
+
+def test_rare_outcomes_are_drawn_as_often():
+    # 62 that did little, and one each that did half and all; one more broke off.
+    outcomes = jnp.zeros(64).at[5].set(50.0).at[9].set(100.0).at[11].set(900.0)
+    valid = jnp.ones(64, bool).at[11].set(False)
+    record = PolicyRecord(jnp.zeros((64, 1)), outcomes[:, None], valid)
+    archive = empty_archive(_algorithm().commands, jnp.zeros((64, 1)), 2).add(record)
+    draw = lambda evenly: draw_records(
+        archive, 3000, recency=0.0, evenly=evenly, key=jr.key(0)
+    ).outcome[:, 0]
+    shares = [float(jnp.mean(draw(1.0) == x)) for x in (0, 50, 100, 900)]
+    np.testing.assert_allclose(shares[:3], 1 / 3, atol=0.04)
+    assert shares[3] == 0
+    assert float(jnp.mean(draw(0.0) == 50)) < 0.05
+    assert float(jnp.mean(draw(0.5) == 50)) == pytest.approx(1 / 6, abs=0.05)
+
+
+def test_a_climber_has_a_share_and_leads():
+    algorithm, state = _begun(climb=0.5, noise_scale=0.5)
+    trial = _propose(algorithm, state)
+    candidates, evaluation = trial.proposal.candidates, trial.proposal.evaluation
+    # Four by command, three to watch; then four in pairs around the climber's policy.
+    assert trial.proposal.context.shape == (7, 1)
+    assert candidates.shape[0] == 8 and evaluation.shape[0] == 4
+    climbing = state.learned.climbing
+    assert climbing is not None
+    center, tried = np.asarray(climbing.policies[0]), np.asarray(candidates[4:])
+    np.testing.assert_allclose(tried[::2] - center, center - tried[1::2], atol=1e-6)
+    np.testing.assert_array_equal(evaluation[3], center)
+    # What both kinds did goes into the archive; the last one watched is the climber's.
+    returns = [-30, -12, -45, -8, -20, -2, -11, -13, -99, -1, -3, -7]
+    visits = empty_visits((12, 1), 1, algorithm.config.visits)
+    episodes = dataclasses.replace(_episodes(returns), visits=visits)
+    after, metrics = _after(algorithm, state, trial, episodes)
+    entries = after.learned.archive.entries
+    np.testing.assert_array_equal(entries.outcome[:8, 0], returns[:8])
+    assert metrics["return_climbing"] == -7 and metrics["return_policy"] == -3
+    own = after.learned.climbing.archive.entries
+    np.testing.assert_array_equal(own.returns[:4, 0], returns[4:8])
 
 
 def test_noise_becomes_less():
