@@ -44,7 +44,7 @@ TASKS: dict[str, tuple[float | None, dict[str, str]]] = {
     "inverted_pendulum": (
         950.0,
         {
-            "epvf": _recipe(100),
+            "epvf": _recipe(40),
             "openes": f"{_OPENES} --steps 2400000",
             "ppo": "--normalise --steps 1000000 --integrator euler",
         },
@@ -52,7 +52,7 @@ TASKS: dict[str, tuple[float | None, dict[str, str]]] = {
     "swimmer": (
         340.0,
         {
-            "epvf": _recipe(200),
+            "epvf": _recipe(120),
             # Theirs, one direction of 0.01, does not come off the ground here.
             "ars": f"{_ARS} --steps 3840000 --num-envs 32 --top 8 "
             "--learning-rate 0.02 --noise-scale 0.1",

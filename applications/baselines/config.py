@@ -31,9 +31,6 @@ class BaselineConfig:
     iterations: Count = 20
     """Rows of metrics that the steps are divided into."""
 
-    normalise: bool = False
-    """Standardise observations by running statistics."""
-
     eval_episodes: Count = 8
     """Extra episodes of the policy itself, to watch it; not learned from."""
 
@@ -55,6 +52,9 @@ class BraxARSConfig(BaselineConfig):
 
     num_envs: Count = 120
     """Parallel environments."""
+
+    normalise: bool = False
+    """Standardise observations by running statistics."""
 
     learning_rate: Rate = 0.015
     """Step size; plain steps."""
@@ -90,6 +90,9 @@ class PPOConfig(BaselineConfig):
 
     critic_hidden: Widths = (128, 128)
     """Width of each hidden layer of the critic."""
+
+    normalise: bool = False
+    """Standardise observations by running statistics."""
 
     learning_rate: Rate = 3e-4
     """Step size of Adam."""
@@ -150,6 +153,9 @@ class SACConfig(BaselineConfig):
 
     hidden: Widths = (256, 256)
     """Width of each hidden layer of the policy and of the critic."""
+
+    normalise: bool = False
+    """Standardise observations by running statistics."""
 
     learning_rate: Rate = 3e-4
     """Step size of Adam."""

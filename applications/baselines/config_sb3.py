@@ -46,6 +46,9 @@ class SB3PPOConfig(BaselineConfig):
     orthogonal: bool = True
     """Draw orthogonal weights at first; otherwise PyTorch's own."""
 
+    normalise: bool = False
+    """Standardise observations by running statistics."""
+
     normalise_rewards: bool = False
     """Divide rewards by the running deviation of discounted returns."""
 
@@ -123,6 +126,9 @@ class SB3SACConfig(BaselineConfig):
 
     hidden: Widths = (256, 256)
     """Width of each hidden layer of the policy and of the critic."""
+
+    normalise: bool = False
+    """Standardise observations by running statistics."""
 
     learning_rate: Rate = 3e-4
     """Step size of Adam."""
