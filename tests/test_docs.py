@@ -5,6 +5,7 @@ import doctest
 import importlib
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import equinox as eqx
@@ -28,6 +29,7 @@ def test_readme_example_runs(capsys):
 # README's example and this guide stand for the others, which compile for minutes.
 _QUICK = ["tasks.md", "whole_episodes.md", "export.md"]
 _SLOW = [
+    "index.md",
     "symmetries.md",
     "prediction.md",
     "merging.md",
@@ -259,6 +261,61 @@ def test_every_command_runs_a_file_that_is_there():
 def test_a_command_without_its_file_is_noticed():
     (command,) = commands("$ .venv/bin/python -m applications.epvf.fly --high")
     assert command == "applications/epvf/fly" and not is_there(command)
+
+
+def named_paths(text: str) -> set[str]:
+    """Files and folders of this project that a text names, between backticks."""
+    named = re.findall(r"`([\w.-]*(?:/[\w.-]+)+/?|[\w-]+/)`", text)
+    return {path for path in named if path != "dist/" and "..." not in path}
+
+
+def is_in_the_house(path: str) -> bool:
+    return any((place / path).exists() for place in (ROOT, ROOT / "applications"))
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md"]
+)
+def test_every_path_in_it_is_there(page):
+    named = named_paths((ROOT / page).read_text())
+    assert [path for path in sorted(named) if not is_in_the_house(path)] == []
+
+
+def test_a_path_that_is_not_there_is_noticed():
+    assert named_paths("In `rollout/wings/_flap.py`, and `pip`.") == {
+        "rollout/wings/_flap.py"
+    }
+    assert not is_in_the_house("rollout/wings/_flap.py")
+
+
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_the_installation_page_names_every_extra_and_version():
+    page = (ROOT / "docs" / "install.md").read_text()
+    rows = dict(re.findall(r"^\| `([\w-]+)` \| .* \| (.*) \|$", page, re.M))
+    extras = project()["optional-dependencies"]
+    assert rows.keys() == extras.keys()
+    for extra, wanted in extras.items():
+        named = {re.split(r"[^\w.-]", one, maxsplit=1)[0] for one in wanted}
+        brought = set(re.findall(r"[\w-]+", rows[extra])) & (named | {extra})
+        assert brought == named - {"weightspace"}, extra
+    pins = dict(re.findall(r"^([\w-]+)==([\w.]+)$", _CONSTRAINTS, re.M))
+    jax = re.findall(r"^jax==([\w.]+)", _CONSTRAINTS, re.M)
+    wanted = ("equinox", "mujoco", "gymnasium", "numpy", "scipy", "torch", "torchax")
+    assert all(f" {pins[name]}" in page for name in wanted)
+    assert all(version in page for version in jax)
+
+
+_CONSTRAINTS = (ROOT / "constraints.txt").read_text()
+
+
+def test_the_citation_is_of_this_version():
+    page = (ROOT / "docs" / "citation.md").read_text()
+    assert f"version = {{{project()['version']}}}" in page
+    title = re.search(r'^title: "(.*)"$', (ROOT / "CITATION.cff").read_text(), re.M)
+    assert title is not None and f"{{{title[1]}}}" in page
 
 
 _WITH_EXAMPLES = [
