@@ -273,6 +273,16 @@ def test_a_command_without_its_file_is_noticed():
     assert command == "applications/epvf/fly" and not is_there(command)
 
 
+def test_the_home_page_says_what_its_films_show():
+    page = (ROOT / "docs" / "index.md").read_text()
+    content = json.loads((ROOT / "docs" / "results" / "home_films.json").read_text())
+    for task, film in content["films"].items():
+        assert (ROOT / "docs" / "results" / f"film_{task}.webp").is_file()
+        assert f"results/film_{task}.webp" in page and film["settings"]["hidden"] == []
+        returns = re.search(rf"`{task}`\s+\((?:mean return )?([\d,]+)\)", page)
+        assert returns is not None and returns[1] == f"{film['mean_return']:,.0f}"
+
+
 RECIPES = (ROOT / "docs" / "recipes.md").read_text()
 _COMMANDS = {
     "compare": compare.CompareArgs,
