@@ -262,3 +262,46 @@ def test_what_the_benchmark_says_in_words():
         if task == "dilation" and name != "pixels"
     )
     assert 1.9 < errors[1] / errors[0] < 2.3
+
+
+_DEVICES = (_DOCS / "devices.md").read_text()
+
+
+def test_what_devices_cost_in_words():
+    found = _content("devices")["measured"]
+    sent = _DEVICES.split("\n- **Bytes.**")[1].split("The following table")[0]
+    one, two = (round(x["steps_per_second"], -2) for x in found["training"])
+    small, large = found["gather"]
+    observations = 34
+    assert found["bytes_of_a_policy"] == 13 + 12 * observations
+    for told in (
+        f"{found['bytes_of_a_policy']} bytes, and {small['bytes'] / 1e6:.1f} MB",
+        f"gathers {found['bytes_in_program']['gathered']:,} bytes",
+        f"{1e3 * small['seconds']:.0f} ms for {small['bytes'] / 1e6:.1f} MB",
+        f"{1e3 * large['seconds']:.0f} ms for {large['bytes'] / 1e6:.1f} MB",
+        f"{round(found['rollout_steps_per_second'], -3):,.0f} control steps",
+        f"makes {one:,.0f} steps a second in one process",
+        f"{two:,.0f} in two processes",
+        f"{found['learn_seconds']['256']:.2f} s an iteration with 256",
+        f"{found['learn_seconds']['512']:.1f} s with 512",
+    ):
+        assert told in " ".join(sent.split()), told
+
+
+def test_the_projection():
+    rows = re.findall(r"^\| ([\d,]+) \| (\d+) \| (.*) \|$", _DEVICES, re.M)
+    projected = _content("devices")["projected"]
+    assert len(rows) == len(projected)
+    for (policies, devices, rest), row in zip(rows, projected, strict=True):
+        assert int(policies.replace(",", "")) == row["policies"]
+        assert int(devices) == row["devices"]
+        rollout, learning, *_, iteration, hours = (
+            float(x.replace(",", "")) for x in rest.split(" | ")
+        )
+        for shown, exact in (
+            (rollout, row["rollout_seconds"]),
+            (learning, row["learn_seconds"]),
+            (iteration, row["iteration_seconds"]),
+            (hours, row["device_hours_of_1000_iterations"]),
+        ):
+            assert abs(shown - exact) <= 0.006 * exact
