@@ -32,13 +32,13 @@ class Claim(NamedTuple):
 
     Attributes:
         claim: What is claimed.
-        command: What measures it.
+        script: What measures it, in `benchmarks/`.
         results: Name of the JSON file.
         find: From its content to a finding; None where it has nothing of it.
     """
 
     claim: str
-    command: str
+    script: str
     results: str
     find: Callable[[dict[str, Any]], Finding | None]
 
@@ -321,55 +321,55 @@ CLAIMS = {
         Claim(
             "Cartpole: with any number of environments, the perturbed policies come to "
             "a return of 500 (Figure 1)",
-            "python benchmarks/epvf_cartpole_envs.py",
+            "epvf_cartpole_envs.py",
             "epvf_cartpole_envs",
             _all_come_to_500,
         ),
         Claim(
             "Cartpole: more environments learn faster (Figure 1)",
-            "python benchmarks/epvf_cartpole_envs.py",
+            "epvf_cartpole_envs.py",
             "epvf_cartpole_envs",
             _more_are_faster,
         ),
         Claim(
             "Custom Ant: returns near 1,000 with 4,096 environments (Figure 2)",
-            "python benchmarks/gpu_ant.py",
+            "gpu_ant.py",
             "gpu_ant",
             _ant_return,
         ),
         Claim(
             "Custom Ant: 3 million control steps a second on one GPU",
-            "python benchmarks/gpu_ant.py",
+            "gpu_ant.py",
             "gpu_ant",
             _ant_speed,
         ),
         Claim(
             "It is worse without the weight clip (Figure 2)",
-            "python benchmarks/epvf_ablations.py",
+            "epvf_ablations.py",
             "epvf_ablations",
             _without_clip,
         ),
         Claim(
             "An archive a hundred times as large does not help (Figure 2)",
-            "python benchmarks/epvf_ablations.py",
+            "epvf_ablations.py",
             "epvf_ablations",
             _larger_archive,
         ),
         Claim(
             "Raw weights are a better input than answers to probes",
-            "python benchmarks/epvf_representations.py",
+            "epvf_representations.py",
             "epvf_representations",
             _raw_weights,
         ),
         Claim(
             "Networks for weight spaces match raw weights or exceed them",
-            "python benchmarks/epvf_representations.py",
+            "epvf_representations.py",
             "epvf_representations",
             _weight_space_networks,
         ),
         Claim(
             "It competes with PPO and SAC",
-            "python benchmarks/epvf_tasks.py",
+            "epvf_tasks.py",
             "epvf_tasks",
             lambda content: _against(content, "epvf", ("ppo", "sac")),
         ),
@@ -377,26 +377,26 @@ CLAIMS = {
     "pvf": [
         Claim(
             "LQR: V is right near the policies that were tried first, later everywhere",
-            "python benchmarks/pvf_landscape.py",
+            "pvf_landscape.py",
             "pvf_landscape",
             _lqr,
         ),
         Claim(
             "PSVF and PAVF solve LQR",
-            "python benchmarks/pvf_lqr.py",
+            "pvf_lqr.py",
             "pvf_lqr",
             lambda content: _solved(content, ("psvf", "pavf, both")),
         ),
         Claim(
             "PSVF and PAVF do about as well as ARS",
-            "python benchmarks/pvf_tasks.py",
+            "pvf_tasks.py",
             "pvf_tasks",
             lambda content: None,
         ),
         Claim(
             "New policies of the same shape climb a V that is learned, without an "
             "episode, to what the best policy seen has",
-            "python benchmarks/zero_shot.py",
+            "zero_shot.py",
             "zero_shot",
             lambda content: _zero_shot(content, ("16-16",)),
         ),
@@ -404,13 +404,13 @@ CLAIMS = {
     "gpi": [
         Claim(
             "So do policies of other shapes, by their answers in learned states",
-            "python benchmarks/zero_shot.py",
+            "zero_shot.py",
             "zero_shot",
             lambda content: _zero_shot(content, ("64-64", "linear")),
         ),
         Claim(
             "To imitate a policy in a few learned states is enough to do what it does",
-            "python benchmarks/crucial_states.py",
+            "crucial_states.py",
             "crucial_states",
             _crucial,
         ),
@@ -418,19 +418,19 @@ CLAIMS = {
     "gogepo": [
         Claim(
             "One generator makes policies with any return that was seen in training",
-            "python benchmarks/gogepo_tasks.py",
+            "gogepo_tasks.py",
             "gogepo_tasks",
             _commands,
         ),
         Claim(
             "It does as well as ARS and DDPG, or better",
-            "python benchmarks/gogepo_tasks.py",
+            "gogepo_tasks.py",
             "gogepo_tasks",
             lambda content: _against(content, "gogepo", ("ars", "ddpg")),
         ),
         Claim(
             "Commands a little beyond the best return so far drive learning",
-            "python benchmarks/gogepo_ablations.py",
+            "gogepo_ablations.py",
             "gogepo_ablations",
             _beyond_the_best,
         ),
@@ -441,16 +441,16 @@ CLAIMS = {
 def table(claims: Iterable[Claim]) -> str:
     """The rows of a source, in Markdown."""
     lines = [
-        "| Claim | Ours | Seeds | Verdict | Measured by |",
+        "| Claim | Ours | Seeds | Verdict | Script |",
         "|---|---|---|---|---|",
     ]
     for one in claims:
         path = RESULTS / f"{one.results}.json"
         found = one.find(json.loads(path.read_text())) if path.is_file() else None
         if found is None:
-            cells = ("", "", _OPEN, f"`{one.command}`")
+            cells = ("", "", _OPEN, f"`{one.script}`")
         else:
-            where = f"`{one.command}` ([JSON](results/{one.results}.json))"
+            where = f"`{one.script}` ([JSON](results/{one.results}.json))"
             cells = (found.ours, str(found.seeds), f"**{found.verdict}**", where)
         lines.append(f"| {' | '.join((one.claim, *cells))} |")
     return "\n".join(lines)
