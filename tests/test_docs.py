@@ -448,6 +448,48 @@ def test_the_installation_page_names_every_extra_and_version():
     assert all(version in page for version in jax)
 
 
+# What a page's programs import, and any extra that brings it.
+_EXTRA_OF = {
+    "optax": {"zoo", "applications"},
+    "sklearn": {"zoo"},
+    "wsl.zoo": {"zoo"},
+    "wsl.testing": {"testing"},
+    "wsl.interop.torch": {"torch"},
+    "applications": {"applications"},
+    "onnxruntime": {"export"},
+}
+
+
+def missing_extras(text: str) -> set[str]:
+    """What a page's programs import, and no extra that it names brings."""
+    named = set(re.findall(r"extras? `(\w+)`|and `(\w+)`\s+\(\[Install", text))
+    named = {one for pair in named for one in pair}
+    imported = re.findall(r"^(?:import|from) ([\w.]+)", text, re.M)
+    return {
+        start
+        for name in imported
+        for start, extras in _EXTRA_OF.items()
+        if f"{name}.".startswith(f"{start}.") and not named & extras
+    }
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        *("symmetries", "prediction", "merging", "foreign", "lora", "generators"),
+        *("zoo", "own", "tasks", "whole_episodes", "export", "recipes", "index"),
+        *("encoders/weights", "encoders/graphs", "encoders/probing"),
+    ],
+)
+def test_a_guide_names_the_extras_that_it_needs(page):
+    assert missing_extras((ROOT / "docs" / f"{page}.md").read_text()) == set()
+
+
+def test_an_extra_that_is_not_named_is_noticed():
+    text = "It needs the extra `zoo`.\n\nfrom wsl.zoo import a\nimport wsl.testing\n"
+    assert missing_extras(text) == {"wsl.testing"}
+
+
 _CONSTRAINTS = (ROOT / "constraints.txt").read_text()
 
 
