@@ -15,8 +15,13 @@ _PAGE = (_ROOT / "docs" / "reproduced.md").read_text()
 def script(monkeypatch):
     monkeypatch.syspath_prepend(str(_ROOT / "benchmarks"))
     yield importlib.import_module("reproduced")
-    for name in ("reproduced", "_common"):
+    for name in ("reproduced", "_findings", "_common"):
         sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def findings(script):
+    return sys.modules["_findings"]
 
 
 def test_the_page_says_what_the_results_say(script):
@@ -49,27 +54,27 @@ def _row(task: str, name: str, *returns: float) -> dict:
     ("own", "other", "verdict"),
     [((9.0, 11.0), (10.0, 10.0), "yes"), ((9.0, 9.0), (10.0, 10.0), "no")],
 )
-def test_a_comparison_by_hand(script, own, other, verdict):
+def test_a_comparison_by_hand(findings, own, other, verdict):
     content = {"table": [_row("a", "x", *own), _row("a", "y", *other)]}
-    found = script._against(content, "x", ("y",))
+    found = findings.against(content, "x", ("y",))
     assert found.verdict == verdict and found.seeds == 2
     # Nobody is matched who was not measured.
-    missing = script._against(content, "x", ("y", "z"))
+    missing = findings.against(content, "x", ("y", "z"))
     assert missing.verdict == ("partly" if verdict == "yes" else "no")
     assert "Z not measured" in missing.ours
 
 
-def test_a_clip_that_never_acts_proves_nothing(script):
+def test_a_clip_that_never_acts_proves_nothing(findings):
     rows = [_row("a", "as-it-is", 5.0), _row("a", "no-clip", 5.0)]
     rows[1]["env_steps"] = rows[0]["env_steps"]
-    assert script._without_clip({"table": rows}) is None
+    assert findings.without_clip({"table": rows}) is None
     rows += [_row("b", "as-it-is", 5.0), _row("b", "no-clip", 1.0)]
-    found = script._without_clip({"table": rows})
+    found = findings.without_clip({"table": rows})
     assert found is not None and found.verdict == "yes"
     assert "`a`: the clip never acts" in found.ours
 
 
-def test_crucial_states_that_any_others_could_be(script):
+def test_crucial_states_that_any_others_could_be(findings):
     def rows(learned: float, random: float) -> list[dict]:
         names = {"learned by V": learned, "random": random}
         return [
@@ -78,4 +83,4 @@ def test_crucial_states_that_any_others_could_be(script):
         ]
 
     for values, verdict in {(10, 2): "yes", (10, 10): "partly", (2, 2): "no"}.items():
-        assert script._crucial({"rows": rows(*values)}).verdict == verdict
+        assert findings.crucial({"rows": rows(*values)}).verdict == verdict
