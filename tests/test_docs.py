@@ -1,15 +1,26 @@
 """What README and docs say is so: examples run, tables name what there is."""
 
+import contextlib
 import dataclasses
 import doctest
 import importlib
 import json
 import re
+import shlex
+import sys
+import tomllib
+import types
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
 import pytest
+import tyro
+
+from applications import compare, evaluate, export, sweep
+from applications.policies import MLPPolicy
+from applications.training import read_rows, Run, save_policy
 
 
 ROOT = Path(__file__).parent.parent
@@ -28,6 +39,7 @@ def test_readme_example_runs(capsys):
 # README's example and this guide stand for the others, which compile for minutes.
 _QUICK = ["tasks.md", "whole_episodes.md", "export.md"]
 _SLOW = [
+    "index.md",
     "symmetries.md",
     "prediction.md",
     "merging.md",
@@ -259,6 +271,233 @@ def test_every_command_runs_a_file_that_is_there():
 def test_a_command_without_its_file_is_noticed():
     (command,) = commands("$ .venv/bin/python -m applications.epvf.fly --high")
     assert command == "applications/epvf/fly" and not is_there(command)
+
+
+def test_the_home_page_says_what_its_films_show():
+    page = (ROOT / "docs" / "index.md").read_text()
+    content = json.loads((ROOT / "docs" / "results" / "home_films.json").read_text())
+    for task, film in content["films"].items():
+        assert (ROOT / "docs" / "results" / f"film_{task}.webp").is_file()
+        assert f"results/film_{task}.webp" in page and film["settings"]["hidden"] == []
+        returns = re.search(rf"`{task}`\s+\((?:mean return )?([\d,]+)\)", page)
+        assert returns is not None and returns[1] == f"{film['mean_return']:,.0f}"
+
+
+RECIPES = (ROOT / "docs" / "recipes.md").read_text()
+_COMMANDS = {
+    "compare": compare.CompareArgs,
+    "evaluate": evaluate.EvaluateArgs,
+    "export": export.ExportArgs,
+}
+
+
+def recipe_commands(text: str) -> list[list[str]]:
+    """What a page's commands give to `python -m`."""
+    text = text.replace("\\\n", " ").replace("$where", "--run-dir runs/new")
+    text = text.replace('"$SLURM_ARRAY_TASK_ID"', "0")
+    return [
+        shlex.split(line)
+        for line in re.findall(r"python -m (applications\..*)$", text, re.M)
+    ]
+
+
+def parse_recipe(module: str, flags: list[str]) -> None:
+    """Reads a command line as the command does; nothing is run."""
+    name = module.removeprefix("applications.")
+    if name == "sweep":
+        asked, others = tyro.cli(sweep.SweepArgs, args=flags, return_unknown_args=True)
+        train = importlib.import_module(sweep.TRAINERS[asked.algorithm].module)
+        for own in sweep._combinations(asked.over).values():
+            train.COMMAND_LINE.parse([*others, *own])
+    elif name in _COMMANDS:
+        tyro.cli(_COMMANDS[name], args=flags)
+    else:
+        importlib.import_module(module).COMMAND_LINE.parse(flags)
+
+
+def test_every_command_of_the_recipes_can_be_given():
+    commands = recipe_commands(RECIPES)
+    assert len(commands) == RECIPES.count("python -m applications")
+    assert {"applications.sweep", "applications.compare"} < {x for x, *_ in commands}
+    for module, *flags in commands:
+        parse_recipe(module, flags)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "applications.epvf.train --seeds 1 --wings 2",
+        "applications.compare runs/a --wings 2",
+        "applications.sweep --over wings=1,2",
+    ],
+)
+def test_a_recipe_with_an_unknown_flag_is_noticed(command, capsys):
+    ((module, *flags),) = recipe_commands(f"$ python -m {command}\n")
+    with pytest.raises(SystemExit):
+        parse_recipe(module, flags)
+    assert "wings" in capsys.readouterr().err
+
+
+class _Frame:
+    """As much of pandas as a recipe takes."""
+
+    def __init__(self, path: str, *, lines: bool):
+        assert lines
+        self.rows = read_rows(Path(path))
+
+    def __getitem__(self, names: list[str]) -> "_Frame":
+        assert all(set(names) <= row.keys() for row in self.rows)
+        return self
+
+    def tail(self, count: int) -> list[Any]:
+        return self.rows[-count:]
+
+
+def test_the_programs_of_the_recipes(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    train = importlib.import_module("applications.epvf.train")
+    settings = train.COMMAND_LINE.parse([])
+    run = Run.create(Path("runs/swimmer/seed0"), settings.manifest)
+    rows = [{"iteration": i, "env_steps": 8 * i, "return_policy": 1.0} for i in (1, 2)]
+    run.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = settings.task.make(as_trained=False)
+    save_policy(run, settings, MLPPolicy(task, (), key=jax.random.key(0)))
+
+    tried = []
+
+    def main(flags: list[str]) -> int:
+        launch = train.COMMAND_LINE.parse(flags).launch
+        tried.append(launch.run_dir)
+        launch.run_dir.mkdir(parents=True)
+        (launch.run_dir / "evaluation.json").write_text('{"mean": 7.0}')
+        return 0
+
+    monkeypatch.setattr(train, "main", main)
+    trial = types.SimpleNamespace(number=4, suggest_float=lambda *a, log: a[1])
+    optuna = types.SimpleNamespace(Trial=Any, TrialPruned=Exception)
+    found = []
+    optuna.create_study = lambda direction: types.SimpleNamespace(
+        optimize=lambda objective, n_trials: found.append(objective(trial)),
+        best_params=direction,
+    )
+    logged = []
+
+    @contextlib.contextmanager
+    def init(*, project, config, mode):
+        assert config["env"] == "cartpole" and mode == "offline"
+        yield types.SimpleNamespace(log=lambda row, step: logged.append(step))
+
+    fakes = {
+        "optuna": optuna,
+        "wandb": types.SimpleNamespace(init=init),
+        "pandas": types.SimpleNamespace(read_json=_Frame),
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setitem(sys.modules, name, fake)
+    blocks = re.findall(r"^```python\n(.*?)^```", RECIPES, re.DOTALL | re.M)
+    assert len(blocks) == 4
+    for block in blocks:
+        exec(compile(block, "recipes.md", "exec"), {})
+    assert found == [7.0] and tried == [Path("runs/search/4")]
+    assert logged == [8, 16]
+    assert "maximize" in capsys.readouterr().out
+
+
+def named_paths(text: str) -> set[str]:
+    """Files and folders of this project that a text names, between backticks."""
+    named = re.findall(r"`([\w.-]*(?:/[\w.-]+)+/?|[\w-]+/)`", text)
+    return {path for path in named if path != "dist/" and "..." not in path}
+
+
+def is_in_the_house(path: str) -> bool:
+    return any((place / path).exists() for place in (ROOT, ROOT / "applications"))
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md"]
+)
+def test_every_path_in_it_is_there(page):
+    named = named_paths((ROOT / page).read_text())
+    assert [path for path in sorted(named) if not is_in_the_house(path)] == []
+
+
+def test_a_path_that_is_not_there_is_noticed():
+    assert named_paths("In `rollout/wings/_flap.py`, and `pip`.") == {
+        "rollout/wings/_flap.py"
+    }
+    assert not is_in_the_house("rollout/wings/_flap.py")
+
+
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_the_installation_page_names_every_extra_and_version():
+    page = (ROOT / "docs" / "install.md").read_text()
+    rows = dict(re.findall(r"^\| `([\w-]+)` \| .* \| (.*) \|$", page, re.M))
+    extras = project()["optional-dependencies"]
+    assert rows.keys() == extras.keys()
+    for extra, wanted in extras.items():
+        named = {re.split(r"[^\w.-]", one, maxsplit=1)[0] for one in wanted}
+        brought = set(re.findall(r"[\w-]+", rows[extra])) & (named | {extra})
+        assert brought == named - {"weightspace"}, extra
+    pins = dict(re.findall(r"^([\w-]+)==([\w.]+)$", _CONSTRAINTS, re.M))
+    jax = re.findall(r"^jax==([\w.]+)", _CONSTRAINTS, re.M)
+    wanted = ("equinox", "mujoco", "gymnasium", "numpy", "scipy", "torch", "torchax")
+    assert all(f" {pins[name]}" in page for name in wanted)
+    assert all(version in page for version in jax)
+
+
+# What a page's programs import, and any extra that brings it.
+_EXTRA_OF = {
+    "optax": {"zoo", "applications"},
+    "sklearn": {"zoo"},
+    "wsl.zoo": {"zoo"},
+    "wsl.testing": {"testing"},
+    "wsl.interop.torch": {"torch"},
+    "applications": {"applications"},
+    "onnxruntime": {"export"},
+}
+
+
+def missing_extras(text: str) -> set[str]:
+    """What a page's programs import, and no extra that it names brings."""
+    named = set(re.findall(r"extras? `(\w+)`|and `(\w+)`\s+\(\[Install", text))
+    named = {one for pair in named for one in pair}
+    imported = re.findall(r"^(?:import|from) ([\w.]+)", text, re.M)
+    return {
+        start
+        for name in imported
+        for start, extras in _EXTRA_OF.items()
+        if f"{name}.".startswith(f"{start}.") and not named & extras
+    }
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        *("symmetries", "prediction", "merging", "foreign", "lora", "generators"),
+        *("zoo", "own", "tasks", "whole_episodes", "export", "recipes", "index"),
+        *("encoders/weights", "encoders/graphs", "encoders/probing"),
+    ],
+)
+def test_a_guide_names_the_extras_that_it_needs(page):
+    assert missing_extras((ROOT / "docs" / f"{page}.md").read_text()) == set()
+
+
+def test_an_extra_that_is_not_named_is_noticed():
+    text = "It needs the extra `zoo`.\n\nfrom wsl.zoo import a\nimport wsl.testing\n"
+    assert missing_extras(text) == {"wsl.testing"}
+
+
+_CONSTRAINTS = (ROOT / "constraints.txt").read_text()
+
+
+def test_the_citation_is_of_this_version():
+    page = (ROOT / "docs" / "citation.md").read_text()
+    assert f"version = {{{project()['version']}}}" in page
+    title = re.search(r'^title: "(.*)"$', (ROOT / "CITATION.cff").read_text(), re.M)
+    assert title is not None and f"{{{title[1]}}}" in page
 
 
 _WITH_EXAMPLES = [

@@ -45,7 +45,7 @@ class Recorder:
         self._log = MetricsLog(run.directory, 0)
         stop = StopRule(steps, "steps")
         self._sinks = (
-            TensorBoard(run.directory, 0),
+            TensorBoard(run.directory, 0, settings=run.manifest.settings),
             ProgressLine(self._progress, stop, format_row),
         )
         self._interrupt = interrupt

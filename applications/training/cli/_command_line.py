@@ -4,12 +4,12 @@ import argparse
 import dataclasses
 import inspect
 import sys
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final, Generic, Literal, TypeVar
 
 from applications.settings import UserError
 from applications.training.cli._commands import resume_command
+from applications.training.cli._groups import Flag, make_groups
 from applications.training.cli._settings import RunSettings
 from applications.training.storage import Run
 
@@ -71,18 +71,16 @@ class CommandLine(Generic[Config]):
             default.name.replace("-", "_"): default.algorithm,
             "launch": default.launch,
         }
-        unchecked = {name: _unchecked(part) for name, part in parts.items()}
-        fields: list[Any] = [
-            (name, type(part), dataclasses.field(default=part))
-            for name, part in unchecked.items()
-        ]
+        first = [SEEDS]
         if self.selector is not None:
-            name = self._name_of(default)
-            kind = typing.Annotated[
-                Literal[tuple(self.choices)],
-                tyro.conf.arg(help="Whose flags and defaults these are."),
-            ]
-            fields.insert(0, (self.selector, kind, dataclasses.field(default=name)))
+            kind = Literal[tuple(self.choices)]
+            told = "Whose flags and defaults these are."
+            first.insert(0, Flag(self.selector, kind, self._name_of(default), told))
+        groups = make_groups(parts, first)
+        fields: list[Any] = [
+            (name, type(group), dataclasses.field(default=group))
+            for name, group in groups.items()
+        ]
         flat = dataclasses.make_dataclass("Settings", fields, frozen=True)
         parsed = tyro.cli(
             tyro.conf.OmitArgPrefixes[flat],
@@ -90,8 +88,12 @@ class CommandLine(Generic[Config]):
             description=(inspect.getdoc(type(default.algorithm)) or "").split("\n")[0],
             args=arguments,
         )
+        given: dict[str, Any] = {}
+        for name in groups:
+            given |= vars(getattr(parsed, name))
         task, algorithm, launch = (
-            type(part)(**vars(getattr(parsed, name))) for name, part in parts.items()
+            type(part)(**{x.name: given[x.name] for x in dataclasses.fields(part)})
+            for part in parts.values()
         )
         settings = RunSettings(default.name, task, algorithm, launch, default.preset)
         self.check(settings)
@@ -108,9 +110,24 @@ class CommandLine(Generic[Config]):
         """
         if self.selector is None:
             return None
-        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        parser.add_argument(f"--{self.selector}", nargs="?", dest="chosen")
-        return parser.parse_known_args(arguments)[0].chosen
+        return _read(arguments, self.selector, nargs="?")[0]
+
+    def seeds(self, arguments: Sequence[str]) -> tuple[tuple[int, ...], list[str]]:
+        """Reads `--seeds` alone.
+
+        Args:
+            arguments: The command line, which `parse` has accepted.
+
+        Returns:
+            The seeds, none without that flag, and the command line without it.
+        """
+        found, others = _read(arguments, SEEDS.name, nargs="*")
+        return tuple(map(int, found or ())), others
+
+    @property
+    def module(self) -> str:
+        """What `python -m` is given."""
+        return self.prog.split()[-1]
 
     def read(self, run: Run) -> RunSettings[Config]:
         """Reads the settings of a run.
@@ -149,23 +166,35 @@ class CommandLine(Generic[Config]):
         return settings.preset if self.selector == "preset" else settings.name
 
 
-def _unchecked(part: Any) -> Any:
-    """The same settings in a class that checks nothing.
+# Not a setting of a run: each of the runs has its own seed.
+SEEDS = Flag(
+    "seeds",
+    tuple[int, ...],
+    (),
+    "Train once for each of these seeds, one run after the other.",
+)
 
-    In a class that does, tyro would end the program with a message of its own. Fields
-    that are keywords of Python but for their end have flags without it.
+
+def without(arguments: Sequence[str], name: str) -> list[str]:
+    """A command line without one flag and its value.
+
+    Args:
+        arguments: The command line.
+        name: The flag, without dashes in front.
+
+    Returns:
+        The rest.
     """
-    # Slow to import.
-    import tyro
+    return _read(arguments, name, nargs=1)[1]
 
-    kind = type(part)
-    hints = typing.get_type_hints(kind, include_extras=True)
-    keywords = [x.name for x in dataclasses.fields(part) if x.name.endswith("_")]
-    body: dict[str, Any] = {name: getattr(kind, name) for name in keywords}
-    body |= {"__post_init__": lambda self: None, "__doc__": kind.__doc__}
-    body["__annotations__"] = {
-        name: typing.Annotated[hints[name], tyro.conf.arg(name=name.rstrip("_"))]
-        for name in keywords
-    }
-    free: Any = dataclasses.dataclass(frozen=True)(type(kind.__name__, (kind,), body))
-    return free(**vars(part))
+
+def _read(
+    arguments: Sequence[str], name: str, nargs: str | int
+) -> tuple[Any, list[str]]:
+    """What one flag is given, None without it, and all other arguments."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    # tyro takes either spelling.
+    spelled = {f"--{name}", f"--{name.replace('-', '_')}"}
+    parser.add_argument(*sorted(spelled), nargs=nargs, dest="found")
+    parsed, others = parser.parse_known_args(arguments)
+    return parsed.found, others

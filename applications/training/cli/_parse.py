@@ -2,16 +2,28 @@
 
 import dataclasses
 import datetime
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from applications.settings import flag, UserError
-from applications.training.cli._command_line import CommandLine
-from applications.training.cli._settings import checkpoint_settings, RunSettings
+from applications.training.cli._command_line import CommandLine, without
+from applications.training.cli._seeds import train_seeds
+from applications.training.cli._settings import (
+    checkpoint_settings,
+    LaunchSettings,
+    RunSettings,
+)
 from applications.training.loop import Limit
-from applications.training.processes import broadcast, join, on_all, on_main
+from applications.training.processes import (
+    broadcast,
+    find_place,
+    join,
+    on_all,
+    on_main,
+)
 from applications.training.storage import load_checkpoint, Progress, Run
 
 
@@ -24,7 +36,8 @@ def parse_settings(
 ) -> tuple[RunSettings[Config], Run | None]:
     """Reads a trainer's command line, and joins the other processes of the run.
 
-    They all have its settings from the first one, which alone sees its directory.
+    They all have its settings from the first one, which alone sees its directory. With
+    `--seeds` there is a run for each, and the program ends after the last one.
 
     Args:
         command_line: What the trainer can be told.
@@ -35,14 +48,23 @@ def parse_settings(
         first process. Flags that are not given are then as they were.
 
     Raises:
-        UserError: If the run is none or another algorithm's, or flags differ from its
-            settings.
+        UserError: If the run is none or another algorithm's, flags differ from its
+            settings, or one of several seeds fails.
+        SystemExit: After the last of several seeds.
         CollectiveStop: Instead of it, if there are several processes; also if their
             settings differ.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     settings = command_line.parse(arguments)
     own = settings.launch
+    seeds, flags = command_line.seeds(arguments)
+    if seeds:
+        _check_alone(own, flags)
+        directory = own.run_dir
+        if directory is None:
+            directory = Path("runs") / settings.name / _name(settings, "seeds")
+        train_seeds(command_line.module, without(flags, "run-dir"), seeds, directory)
+        raise SystemExit(0)
     if own.resume is not None and own.run_dir is not None:
         raise UserError("--run-dir names a new run and --resume an old one: drop one.")
     join(own.coordinator, own.num_processes, own.process_id, heartbeat=own.heartbeat)
@@ -62,6 +84,22 @@ def parse_settings(
         heartbeat=own.heartbeat,
     )
     return dataclasses.replace(settings, launch=launch), run
+
+
+def _check_alone(launch: LaunchSettings, flags: Sequence[str]) -> None:
+    """Refuses what does not go with several seeds."""
+    if launch.resume is not None:
+        raise UserError("--seeds begins new runs, and --resume goes on with one.")
+    if len(without(flags, "seed")) < len(flags):
+        raise UserError("--seeds gives each run its --seed: drop one of the two.")
+    place = find_place(
+        launch.coordinator, launch.num_processes, launch.process_id, os.environ
+    )
+    if place is not None:
+        raise UserError(
+            "--seeds is for a process that trains alone. With several, give each run "
+            "its own --seed; under SLURM, --num-processes 1 makes each task one."
+        )
 
 
 def _check_alike(settings: RunSettings[Any]) -> None:
@@ -156,6 +194,10 @@ def load_state(
 
 def new_directory(settings: RunSettings[Any], parent: Path) -> Path:
     """Names a directory for a run that was given none, by task, seed and time."""
+    return parent / _name(settings, f"seed{settings.launch.seed}")
+
+
+def _name(settings: RunSettings[Any], what: str) -> str:
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     env = settings.task.env.replace("/", "-").replace(":", "-")
-    return parent / f"{env}-seed{settings.launch.seed}-{now}"
+    return f"{env}-{what}-{now}"

@@ -127,7 +127,10 @@ def train(
 
             sinks = []
             if run is not None:
-                sinks.append(TensorBoard(run.directory, progress.iteration))
+                board = TensorBoard(
+                    run.directory, progress.env_steps, settings=settings.to_json()
+                )
+                sinks.append(board)
                 sinks.append(ProgressLine(progress, stop, format_row or _format_row))
             state, progress = loop(
                 run,

@@ -23,7 +23,11 @@ def shown(row: Row, name: str, pattern: str) -> str:
 
 @final
 class ProgressLine:
-    """A sink that shows one live line on a terminal; elsewhere a line now and then."""
+    """A sink that shows one live line on a terminal; elsewhere a line now and then.
+
+    Bar, count and the time that remains come first. The text of a row has what room is
+    left, and is cut off at the edge of a narrow terminal.
+    """
 
     def __init__(
         self,
@@ -52,15 +56,20 @@ class ProgressLine:
         # Slow to import.
         from rich import progress
         from rich.console import Console
+        from rich.table import Column
 
         console = Console()
         if console.is_terminal:
             self._bar = progress.Progress(
-                progress.BarColumn(bar_width=24),
+                progress.BarColumn(bar_width=16),
                 progress.MofNCompleteColumn(),
-                progress.TextColumn("{task.description}"),
                 progress.TimeRemainingColumn(compact=True),
+                progress.TextColumn(
+                    "{task.description}",
+                    table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
+                ),
                 console=console,
+                expand=True,
             )
             total = self._stop.count
             self._task = self._bar.add_task("", total=total, completed=self._done)

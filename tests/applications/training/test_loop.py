@@ -1,7 +1,13 @@
 """What the loop keeps, and what it refuses to."""
 
+import functools
+import io
+import re
+
 import jax.numpy as jnp
 import pytest
+import rich.console
+import rich.progress
 
 from applications.settings import UserError
 from applications.training import (
@@ -10,6 +16,7 @@ from applications.training import (
     loop,
     Manifest,
     Progress,
+    ProgressLine,
     read_rows,
     Run,
     StopRule,
@@ -81,3 +88,26 @@ def test_a_loss_beyond_all_bounds_ends_the_run(tmp_path, loss):
     # Control: a metric that may be anything.
     _, numbers, _ = _run(tmp_path / "b", [_SOUND] * 3, loss=loss, must_be_finite=())
     assert numbers == [1, 2]
+
+
+@pytest.mark.parametrize(("width", "whole"), [(60, False), (80, False), (160, True)])
+def test_a_narrow_terminal_shortens_the_text_alone(width, whole, monkeypatch):
+    assert rich.progress  # made before what it draws on is replaced
+    stream = io.StringIO()
+    console = functools.partial(
+        rich.console.Console, file=stream, force_terminal=True, width=width
+    )
+    monkeypatch.setattr(rich.console, "Console", console)
+    text = (
+        "return 24.6  perturbed 383.6 (max 1000.0)  correlation +0.55  35,873 steps/s"
+    )
+    line = ProgressLine(Progress(), StopRule(20, "iterations"), lambda row: text)
+    with line:
+        for iteration in (1, 20):
+            line.write({"iteration": iteration})
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue())
+    (last,) = {x for x in re.split(r"[\r\n]+", plain) if "20/20" in x}
+    assert len(last.rstrip()) <= width
+    assert re.search(r"━{10,} +20/20 +\S*:\S* ", last)
+    assert (text in last) == whole and "return 24.6" in last
+    assert whole or "…" in last

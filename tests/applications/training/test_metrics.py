@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from tensorboardX.proto import event_pb2
+from tensorboardX.proto import event_pb2, plugin_hparams_pb2
 
 from applications.settings import UserError
 from applications.training import (
@@ -25,7 +25,7 @@ from applications.training.plots._learning_curve import _columns
 
 
 def _row(iteration: int, value: float = 0.5) -> dict:
-    return {"iteration": iteration, "value": value}
+    return {"iteration": iteration, "env_steps": 10 * iteration, "value": value}
 
 
 def _events(directory: Path) -> list:
@@ -44,7 +44,7 @@ def _events(directory: Path) -> list:
 def _write(directory: Path, iteration: int, *rows: dict, **mark) -> tuple[int, str]:
     """Writes rows after so many iterations; gives what a checkpoint keeps of them."""
     log = MetricsLog(directory, iteration, **mark)
-    with log, TensorBoard(directory, iteration) as board:
+    with log, TensorBoard(directory, 10 * iteration) as board:
         for row in rows:
             board.write(log.write(row))
         return log.sync()
@@ -62,7 +62,35 @@ def test_rows_and_events(tmp_path):
         for event in _events(tmp_path)
         for value in event.summary.value
     ]
-    assert values == [(1, "value", 0.5), (2, "value", 0.25)]
+    assert values == [
+        *((10, "iteration", 1), (10, "value", 0.5)),
+        *((20, "iteration", 2), (20, "value", 0.25)),
+    ]
+
+
+def test_settings_are_hyperparameters(tmp_path):
+    settings = {"lr": 0.5, "env": "lqr", "hidden": [8, 4], "goal": None, "clip": True}
+    with TensorBoard(tmp_path, 0, settings=settings) as board:
+        board.write(_row(1))
+    values = [value for event in _events(tmp_path) for value in event.summary.value]
+    experiment, session, *_ = values
+    assert [value.tag for value in (experiment, session)] == [
+        "_hparams_/experiment",
+        "_hparams_/session_start_info",
+    ]
+    content = plugin_hparams_pb2.HParamsPluginData()  # pyright: ignore
+    content.ParseFromString(session.metadata.plugin_data.content)
+    read = content.session_start_info.hparams
+    assert {name: read[name].WhichOneof("kind") for name in read} == {
+        "lr": "number_value",
+        "env": "string_value",
+        "hidden": "string_value",
+        "clip": "bool_value",
+    }
+    assert read["lr"].number_value == 0.5 and read["hidden"].string_value == "8 4"
+    content.ParseFromString(experiment.metadata.plugin_data.content)
+    (metric,) = content.experiment.metric_infos
+    assert metric.name.tag == "return_policy"
 
 
 def test_every_line_is_strict_json(tmp_path):
@@ -73,7 +101,8 @@ def test_every_line_is_strict_json(tmp_path):
 
     for line in (tmp_path / "metrics.jsonl").read_text().splitlines():
         assert json.loads(line, parse_constant=refuse)["value"] is None
-    assert not [value for event in _events(tmp_path) for value in event.summary.value]
+    values = [value for event in _events(tmp_path) for value in event.summary.value]
+    assert {value.tag for value in values} == {"iteration"}
 
 
 def test_rows_after_the_checkpoint_are_dropped(tmp_path):
@@ -89,9 +118,9 @@ def test_rows_after_the_checkpoint_are_dropped(tmp_path):
     _write(tmp_path, 2, _row(3, 9.0), **mark)
     assert read_rows(path) == [_row(1), _row(2), _row(3, 9.0)]
     assert sorted(path.name for path in tmp_path.glob("m*")) == ["metrics.jsonl"]
-    # TensorBoard is told that the later processes start over at iteration 3.
+    # TensorBoard is told that the later processes start over after 20 steps.
     starts = [event.step for event in _events(tmp_path) if event.session_log.status]
-    assert starts == [1, 3, 3]
+    assert starts == [1, 21, 21]
 
 
 def test_a_checkpoint_from_before_there_were_checksums(tmp_path):
@@ -174,14 +203,14 @@ def test_readers_refuse_what_is_no_row(tmp_path, content, number):
 def test_rows_are_not_kept_in_memory_nor_synced(tmp_path, monkeypatch):
     synced = []
     monkeypatch.setattr(os, "fsync", synced.append)
-    row = {"iteration": 0} | {f"name{i}": float(i) for i in range(20)}
+    row = {"iteration": 0, "env_steps": 0} | {f"name{i}": float(i) for i in range(20)}
     with MetricsLog(tmp_path, 0) as log, TensorBoard(tmp_path, 0) as board:
         log.write(row)
         board.write(row)
         synced.clear()
         tracemalloc.start()
         for i in range(1, 501):
-            row["iteration"] = i
+            row["iteration"] = row["env_steps"] = i
             board.write(log.write(row))
         held, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()

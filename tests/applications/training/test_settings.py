@@ -1,12 +1,14 @@
 """Settings in parts, on one command line, and back from what a run recorded."""
 
 import dataclasses
-from typing import Any
+import importlib
+import re
+from typing import Annotated, Any, Literal
 
 import pytest
 
 from applications.envs import TaskSettings
-from applications.settings import check_settings, Count, UserError
+from applications.settings import AtLeast, check_settings, Count, UserError
 from applications.training import (
     asked_otherwise,
     checkpoint_settings,
@@ -19,6 +21,7 @@ from applications.training import (
     Trainer,
     TRAINERS,
 )
+from applications.training.cli._groups import GROUPS, in_order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +101,47 @@ def test_each_algorithm_has_its_own_flags(capsys):
         assert shown in text and hidden not in text and "{toy,other}" in text
 
 
+def _help(command_line: CommandLine, capsys, monkeypatch) -> str:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        command_line.parse(["--help"])
+    return capsys.readouterr().out
+
+
+def _flags(text: str) -> list[str]:
+    """Flags with which lines of a help begin, in a frame or without."""
+    return re.findall(r"^[^\w-]{0,3}(--[a-z][\w-]+)[ ,]", text, re.M)
+
+
+def test_the_first_screen_of_the_help_has_what_matters(capsys, monkeypatch):
+    command_line = importlib.import_module("applications.epvf.train").COMMAND_LINE
+    screen = _help(command_line, capsys, monkeypatch).splitlines()[:32]
+    found = _flags("\n".join(screen))
+    assert found == [
+        *("--preset", "--env", "--iterations", "--num-envs", "--representation"),
+        *("--hidden", "--seed", "--seeds", "--run-dir", "--resume"),
+    ]
+
+
+def test_groups_have_every_flag_once(capsys, monkeypatch):
+    named = set()
+    for name in ("epvf", "gogepo", "pvf", "baselines"):
+        module = importlib.import_module(f"applications.{name}.train")
+        text = _help(module.COMMAND_LINE, capsys, monkeypatch)
+        flags = _flags(text)
+        assert len(flags) == len(set(flags))
+        named |= {flag[2:].replace("-", "_") for flag in flags}
+    grouped = [name for names in GROUPS.values() for name in names]
+    assert len(grouped) == len(set(grouped)) and set(grouped) <= named
+
+
+def test_choices_have_a_fixed_order():
+    kind = Annotated[Literal["a", "b"] | None, AtLeast(1)]
+    assert in_order(kind) == Annotated[Literal["a", "b", None], AtLeast(1)]
+    assert in_order(int | None) == int | None
+    assert in_order(Literal["a", "b"]) == Literal["a", "b"]
+
+
 @pytest.mark.parametrize("flags", [["--preset", "both"], ["--preset"]])
 def test_a_preset_that_there_is_not(flags, capsys):
     with pytest.raises(SystemExit) as ended:
@@ -129,8 +173,6 @@ def test_names_are_unique():
 
 
 def test_every_trainer_has_settings_of_the_algorithm():
-    import importlib
-
     for name, trainer in TRAINERS.items():
         assert isinstance(trainer, Trainer)
         command_line = importlib.import_module(trainer.module).COMMAND_LINE
