@@ -22,8 +22,6 @@ _SIGNALS = (
     *(signal.SIGUSR1, signal.SIGUSR2),
 )
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-
 
 def train_seeds(
     module: str, flags: Sequence[str], seeds: Sequence[int], directory: Path
