@@ -17,7 +17,6 @@ from jaxtyping import Array
 AXIS = "population"
 
 Rows = TypeVar("Rows")
-State = TypeVar("State")
 Tree = TypeVar("Tree")
 
 

@@ -130,7 +130,9 @@ class _Rollout:
         outcome: AbstractOutcome | None,
         mesh: Mesh | None,
     ):
-        self._episodes = _Episodes(task, make_policy, options, outcome)
+        episodes = _Episodes(task, make_policy, options, outcome)
+        # Once: a task may hold the arrays of a physics model.
+        self._episodes = episodes if mesh is None else replicate(episodes, mesh)
         self._mesh = mesh
         self._form: Any = None
         self._run: Any = None
