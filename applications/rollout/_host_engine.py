@@ -25,7 +25,6 @@ from applications.rollout.engine import (
 )
 from applications.rollout.episode import (
     all_finite,
-    empty_episodes,
     Episode,
     episode_keys,
     EpisodeTally,
@@ -97,7 +96,14 @@ class HostEngine(AbstractEngine):
             simulations=self._make,
             outcome=self._outcome,
         )
-        return compile_in_parts(run, propose, learn, state)
+        return compile_in_parts(
+            run,
+            propose,
+            learn,
+            state,
+            options=options,
+            observation_size=self._task.observation_size,
+        )
 
     def compile_unroll(
         self, make_policy: MakePolicy, *, steps: int, record: bool = True
@@ -227,11 +233,6 @@ class HostRollout:
 
         self._draw, self._first = jax.jit(draw), jax.jit(first)
         self._next, self._form = jax.jit(following), form
-
-    def shape(self, population: Population) -> Episode:
-        """The form of what a whole population gives, without running it."""
-        batch = (count_policies(population), self._options.episodes)
-        return empty_episodes(batch, self._task.observation_size, self._options.visits)
 
     def _count(self, population: Population) -> int:
         """Policies of the part."""

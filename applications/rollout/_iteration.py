@@ -4,8 +4,10 @@ from typing import Any, Protocol, runtime_checkable
 import equinox as eqx
 from jaxtyping import PRNGKeyArray
 
+from applications.rollout._population import count_policies
 from applications.rollout.engine import Metrics, Population, State
-from applications.rollout.episode import Episode
+from applications.rollout.episode import empty_episodes, Episode
+from applications.rollout.options import RolloutOptions
 
 
 @runtime_checkable
@@ -14,10 +16,6 @@ class PopulationRollout(Protocol):
 
     def compile(self, population: Population) -> None:
         """Compiles what populations of this form need."""
-        ...
-
-    def shape(self, population: Population) -> Episode:
-        """The form of what a whole population gives, without running it."""
         ...
 
     def __call__(self, population: Population, *, key: PRNGKeyArray) -> Episode:
@@ -30,6 +28,9 @@ def compile_in_parts(
     propose: Callable[[State], Any],
     learn: Callable[[State, Any, Episode], tuple[State, Metrics]],
     state: State,
+    *,
+    options: RolloutOptions,
+    observation_size: int,
 ) -> Callable[[State], tuple[State, Metrics]]:
     """Compiles an iteration as three programs: to propose, to roll out and to learn.
 
@@ -42,6 +43,8 @@ def compile_in_parts(
         propose: As of `AbstractEngine.compile_iteration`.
         learn: As of `AbstractEngine.compile_iteration`.
         state: A state, for its form.
+        options: Episodes of each policy, as `run` has them.
+        observation_size: Length of an observation.
 
     Returns:
         One iteration. The state that it is given is used up.
@@ -52,7 +55,9 @@ def compile_in_parts(
     compiled_propose = to_propose.lower(propose, state).compile()
     proposal = compiled_propose(propose, state)
     run.compile(proposal.acting)
-    tried = (learn, proposal, run.shape(proposal.acting))
+    batch = (count_policies(proposal.acting), options.episodes)
+    episodes = empty_episodes(batch, observation_size, options.visits)
+    tried = (learn, proposal, episodes)
     compiled_learn = to_learn.lower(tried, state).compile()
 
     def step(state: State) -> tuple[State, Metrics]:

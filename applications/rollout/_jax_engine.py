@@ -22,7 +22,6 @@ from applications.rollout._devices import (
 from applications.rollout._iteration import compile_in_parts
 from applications.rollout._jax_rollout import rollout
 from applications.rollout._jax_unroll import start, unroll, UnrollState
-from applications.rollout._population import count_policies
 from applications.rollout.engine import (
     AbstractEngine,
     AbstractUnroll,
@@ -31,7 +30,7 @@ from applications.rollout.engine import (
     Population,
     State,
 )
-from applications.rollout.episode import empty_episodes, Episode
+from applications.rollout.episode import Episode
 from applications.rollout.options import at_least_1, RolloutOptions
 from applications.rollout.transitions import Unrolled
 
@@ -84,7 +83,14 @@ class JAXEngine(AbstractEngine):
     ) -> Callable[[State], tuple[State, Metrics]]:
         """As of `AbstractEngine`; rollouts are shared out over the devices."""
         run = _Rollout(self._task, make_policy, options, self._outcome, self._mesh)
-        return compile_in_parts(run, propose, learn, state)
+        return compile_in_parts(
+            run,
+            propose,
+            learn,
+            state,
+            options=options,
+            observation_size=self._task.observation_size,
+        )
 
     def iteration(
         self,
@@ -149,12 +155,6 @@ class _Rollout:
         jitted: Any = eqx.filter_jit(run if mesh is None else on_all_devices(run, mesh))
         self._run = jitted.lower(*self._placed(population, jr.key(0))).compile()
         self._form = form
-
-    def shape(self, population: Population) -> Episode:
-        options = self._episodes.options
-        batch = (count_policies(population), options.episodes)
-        size = self._episodes.task.observation_size
-        return empty_episodes(batch, size, options.visits)
 
     def _placed(self, *arguments: Any) -> tuple[Any, ...]:
         placed = (self._episodes, *arguments)
@@ -229,6 +229,8 @@ class _Unroll(AbstractUnroll):
         mesh: Mesh | None,
     ):
         self._task = task
+        # Once, as in a rollout.
+        self._everywhere = task if mesh is None else replicate(task, mesh)
         self._outcome = outcome
         self._make_policy = make_policy
         self._options = (steps, record)
@@ -256,7 +258,7 @@ class _Unroll(AbstractUnroll):
     ) -> tuple[Unrolled, UnrollState]:
         rows = jnp.asarray(rows)
         steps: Any = _Steps(
-            self._task, self._make_policy, population, rows, *self._options
+            self._everywhere, self._make_policy, population, rows, *self._options
         )
         if self._mesh is not None:
             steps, state = replicate((steps, state), self._mesh)

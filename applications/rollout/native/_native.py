@@ -22,7 +22,7 @@ from applications.rollout.engine import (
     Population,
     State,
 )
-from applications.rollout.episode import empty_episodes, Episode
+from applications.rollout.episode import Episode
 from applications.rollout.native._blocks import (
     Block,
     block_size,
@@ -83,7 +83,14 @@ class NativeEngine(AbstractEngine):
         """
         part = (jax.process_index(), jax.process_count())
         run = self._rollout(make_policy, options, part=part)
-        return compile_in_parts(run, propose, learn, state)
+        return compile_in_parts(
+            run,
+            propose,
+            learn,
+            state,
+            options=options,
+            observation_size=self._task.observation_size,
+        )
 
     def compile_unroll(
         self, make_policy: MakePolicy, *, steps: int, record: bool = True
@@ -234,11 +241,6 @@ class NativeRollout:
         first, _ = self._first(policies, keys, qpos, qvel, derived)
         self._next(policies, keys, first, qpos, qvel, derived)
         self._compiled.add(form)
-
-    def shape(self, population: Population) -> Episode:
-        """The form of what a whole population gives, without running it."""
-        batch = (count_policies(population), self._options.episodes)
-        return empty_episodes(batch, self._task.observation_size, self._options.visits)
 
     @property
     def _largest(self) -> int | None:
