@@ -116,8 +116,8 @@ class Config:
     perturbation."""
 
     optimism: Annotated[float, AtLeast(0)] = 0.25
-    """Ascend V + optimism x deviation. A kernel and an ensemble say how sure V is; of a
-    single perceptron the deviation is 0."""
+    """Ascend V + optimism x deviation, with a kernel or an ensemble, which say how sure
+    V is. A single perceptron does not, and so ascends V."""
 
     largest_deviation: OptionalRate = None
     """Stop a trusted step where V's deviation, of 1 at most, is larger. Only where V
@@ -335,6 +335,12 @@ class Config:
         if self.critic == "kernel" and self.ensemble > 1:
             raise UserError(
                 "--ensemble is of perceptrons: drop it, or add --critic perceptron."
+            )
+        # The default counts for nothing there; another number was meant.
+        if self.optimism not in (0, Config.optimism) and not self.is_sure:
+            raise UserError(
+                f"--optimism {self.optimism} needs a V that says how sure it is: add "
+                "--critic kernel or --ensemble 5, or drop it."
             )
         if self.policies == "many" and self.scales_weights and self.inputs == "noise":
             raise UserError(

@@ -165,6 +165,7 @@ def test_the_paper_is_a_preset():
     [
         ({"start_states": True}, "--critic kernel is V of policies alone"),
         ({"ensemble": 3}, "--ensemble is of perceptrons"),
+        ({"critic": "perceptron", "optimism": 0.5}, "--optimism 0.5 needs a V"),
         ({"policies": "many", "representation": "flat"}, "--inputs noise compares"),
         ({"representation": "answers+what"}, "no representation 'what'"),
         ({"noise_shape": "weight"}, "--noise-shape weight has units of its own"),
