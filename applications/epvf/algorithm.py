@@ -35,6 +35,7 @@ from applications.rollout import Episode
 from applications.search import (
     AbstractPolicySearch,
     adapt_noise_factor,
+    averaged,
     Metrics,
     Outcome,
     Proposal,
@@ -225,7 +226,12 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         }
         if landscape.answer_spread is not None:
             metrics["answer_spread"] = landscape.answer_spread
-        average = self._averaged(state, policies)
+        average = averaged(
+            learned.average,
+            policies,
+            part=self.config.average,
+            iteration=state.iteration,
+        )
         learned = Learned(
             policies, optimiser, critic, archive, pool, centres, factor, average
         )
@@ -266,20 +272,6 @@ class EPVF(AbstractPolicySearch[Learned, Keys]):
         if self.config.noise_unit == "weight":
             return scale
         return scale / self.view.space.size**_SHARE
-
-    def _averaged(
-        self, state: SearchState[Learned], policies: Float[Array, "policies weights"]
-    ) -> Float[Array, "policies weights"]:
-        """Averages over the last part of the iterations, the newest policies in them.
-
-        Of t + 1 policies the newest counts 1 / (1 + a t), so that those of about the
-        last a t count.
-        """
-        if not self.config.average:
-            return policies
-        share = self.config.average * state.iteration.astype(jnp.float32)
-        average = state.learned.average
-        return average + (policies - average) / (1 + share)
 
     def _deviation(self, state: SearchState[Learned]) -> Float[Array, ""]:
         """Standard deviation of the perturbations of a weight."""

@@ -38,7 +38,9 @@ class Learned(eqx.Module):
     """What GoGePo keeps from one iteration to the next.
 
     Attributes:
-        generator: As `Model` has it.
+        generator: The newest one.
+        average: The average of the last ones, which writes policies; None for the
+            newest.
         generator_optimiser: Adam's moments for the generator.
         value: As `Model` has it.
         value_optimiser: Adam's moments for the evaluator.
@@ -49,6 +51,7 @@ class Learned(eqx.Module):
     """
 
     generator: AbstractGenerator
+    average: AbstractGenerator | None
     generator_optimiser: optax.OptState
     value: EncodedMLP
     value_optimiser: optax.OptState

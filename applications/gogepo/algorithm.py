@@ -71,6 +71,7 @@ from applications.policies import (
 from applications.rollout import Episode
 from applications.search import (
     AbstractPolicySearch,
+    averaged,
     draw_noise,
     Metrics,
     Outcome,
@@ -145,6 +146,7 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
         archive = empty_archive(self.commands, weights, self.config.archive)
         learned = Learned(
             generator,
+            generator if self.config.average else None,
             self._generator_optimiser.init(eqx.filter(generator, eqx.is_inexact_array)),
             value,
             self._value_optimiser.init(eqx.filter(value, eqx.is_inexact_array)),
@@ -177,14 +179,19 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
         )
         watched = learned.outcomes.between(config.eval_episodes)
         commands = jnp.concatenate([explored, watched])
-        weights = self.generate(self.model(state), commands, key=keys.latents)
         count = len(explored)
+        model = self.model(state)
+        newest = eqx.tree_at(lambda model: model.generator, model, learned.generator)
+        weights = self.generate(newest, commands, key=keys.latents)
+        exploring, evaluation = weights[:count], weights[count:]
+        if learned.average is not None:
+            latents = jr.fold_in(keys.latents, count)
+            evaluation = self.generate(model, watched, key=latents)
         noise = draw_noise("gaussian", count, self.view.space.size, key=keys.noise)
         scale_at = schedule(
             config.noise_scale, config.noise_schedule, config.iterations
         )
-        candidates = weights[:count] + scale_at(state.iteration) * noise
-        evaluation = weights[count:]
+        candidates = exploring + scale_at(state.iteration) * noise
         if self.climber is not None:
             climbing, own = proposed(self.climber, state, key=keys.climb)
             candidates = jnp.concatenate([candidates, climbing])
@@ -245,8 +252,14 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
                 self.climber, state, proposal, outcome, key=keys.climb
             )
             metrics |= climbed
+        average = learned.average
+        if average is not None:
+            average = averaged(
+                average, generator, part=config.average, iteration=state.iteration
+            )
         learned = Learned(
             generator,
+            average,
             generator_optimiser,
             value,
             value_optimiser,
@@ -264,8 +277,9 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
     def model(self, state: State) -> Model:
         """Returns what it takes to write policies."""
         learned = state.learned
+        average = learned.average
         return Model(
-            learned.generator,
+            learned.generator if average is None else average,
             learned.value,
             learned.targets,
             learned.outcomes,

@@ -119,6 +119,11 @@ class Config:
     generator_updates: Count = 20
     """Gradient steps on the generator in each iteration."""
 
+    average: Annotated[float, AtLeast(0)] = 0.0
+    """Over which last part of the iterations so far generators are averaged. The
+    average writes the policies that are watched and kept; the newest one explores.
+    With 0 both are the same."""
+
     loss: Literal["evaluator", "weights", "both"] = "evaluator"
     """What the generator learns from: what the evaluator says of its policies; without
     one, the weights of policies that did what is commanded (UDRLPG); or the sum of

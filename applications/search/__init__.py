@@ -1,5 +1,6 @@
 """The base of all that tries populations of policies and learns from how they did."""
 
+from applications.search._average import averaged as averaged
 from applications.search._base import (
     AbstractSearch as AbstractSearch,
 )

@@ -53,7 +53,7 @@ def _initial(options):
 
 def _begun(*, least=-40.0, best=-10.0, **options):
     """An algorithm and a state that has seen returns from `least` to `best`."""
-    shapes = ("hidden", "slice_size", "generator", "command_scale", "climb")
+    shapes = ("hidden", "slice_size", "generator", "command_scale", "climb", "average")
     kept = {k: v for k, v in options.items() if k in shapes}
     state = _initial(tuple(kept.items()))
     where = lambda state: (
@@ -219,6 +219,25 @@ def test_a_climber_has_a_share_and_leads():
     assert metrics["return_climbing"] == -7 and metrics["return_policy"] == -3
     own = after.learned.climbing.archive.entries
     np.testing.assert_array_equal(own.returns[:4, 0], returns[4:8])
+
+
+def test_the_average_writes_policies_and_the_newest_generator_explores():
+    algorithm, state = _begun(average=0.5)
+    where = lambda state: state.learned.average
+    other = jax.tree.map(
+        lambda leaf: leaf + 0.3 if eqx.is_inexact_array(leaf) else leaf, where(state)
+    )
+    proposal = _propose(algorithm, state).proposal
+    told = _propose(algorithm, eqx.tree_at(where, state, other)).proposal
+    np.testing.assert_array_equal(told.candidates, proposal.candidates)
+    assert np.abs(told.evaluation - proposal.evaluation).max(axis=1).min() > 0
+    state = eqx.tree_at(where, state, other)
+    np.testing.assert_allclose(
+        told.evaluation,
+        _generate(algorithm, state, told.context)[8:],
+        rtol=1e-5,
+        atol=1e-6,
+    )
 
 
 def test_noise_becomes_less():
