@@ -14,10 +14,10 @@ import pytest
 
 
 _ROOT = Path(__file__).parents[3]
-_ITERATIONS = 120
+_ITERATIONS = 60
 _FLAGS = [
-    *("--num-envs", "16", "--iterations", str(_ITERATIONS), "--horizon", "100"),
-    *("--checkpoint-every", "2", "--critic-width", "64", "--seed", "3"),
+    *("--num-envs", "8", "--iterations", str(_ITERATIONS), "--horizon", "50"),
+    *("--archive", "4", "--num-states", "16", "--checkpoint-every", "2", "--seed", "3"),
 ]
 
 
