@@ -92,10 +92,21 @@ class AbstractSearch(eqx.Module, Generic[Learned]):
             key: Source of the randomness of all iterations.
 
         Returns:
-            The state, without any observation.
+            The state, without any observation. No array is in it twice, or is the
+            caller's key, since an iteration uses its state up.
         """
         observations = RunningStatistics.empty(self.task.observation_size)
-        return SearchState(learned, observations, jnp.zeros((), jnp.int32), key)
+        state = SearchState(learned, observations, jnp.zeros((), jnp.int32), key)
+        taken = {id(key)}
+
+        def own(leaf: Any) -> Any:
+            if not eqx.is_array(leaf):
+                return leaf
+            leaf = jnp.copy(leaf) if id(leaf) in taken else leaf
+            taken.add(id(leaf))
+            return leaf
+
+        return jax.tree.map(own, state)
 
     def fold_normalisation(
         self,

@@ -118,6 +118,18 @@ def test_shared_metrics_of_the_evaluation_policies():
     assert metrics["return_policy"] == pytest.approx((3 + 5 + 1) / 3)
 
 
+def test_a_state_that_is_used_up_takes_nothing_along():
+    search = _search()
+    key, shared = jr.key(0), jnp.zeros(1)
+    state = search.start({"newest": shared, "average": shared}, key=key)
+    use_up = jax.jit(lambda tree: jax.tree.map(lambda x: x + 1, tree), donate_argnums=0)
+    found = use_up(state.learned)
+    np.testing.assert_array_equal(found["average"], 1.0)
+    assert state.key is not key
+    # The array that came first is used up; with the same one twice it would fail.
+    assert shared.is_deleted()
+
+
 def test_policies_act_on_observations_as_they_are():
     state = _search().init(key=jr.key(0))
     seen = RunningStatistics(jnp.float32(2.0), jnp.full(1, 10.0), jnp.full(1, 8.0))
