@@ -193,7 +193,10 @@ def read_policy(config: Config, policy: AbstractPolicy) -> Any:
 
 
 def scale_of_rewards(config: Config, replay: Replay, horizon: int) -> Array:
-    """(1 - γ) by the root mean square of the rewards in a replay.
+    """(1 - γ) by the root mean square of what segments of a replay earned a step.
+
+    Rewards that cancel out within a segment, as those of a swimming stroke do, are no
+    part of values: by the rewards themselves such values would be all but 0.
 
     Args:
         config: γ, and whether rewards are scaled.
@@ -201,13 +204,14 @@ def scale_of_rewards(config: Config, replay: Replay, horizon: int) -> Array:
         horizon: Steps of an episode: by no more are rewards added up.
 
     Returns:
-        The factor; 1 where all rewards are 0.
+        The factor; 1 where nothing was earned.
     """
     if not config.scale_rewards:
         return jnp.ones(())
     entries = replay.segments.entries
     there = entries.valid & replay.segments.filled[:, None]
-    square = jnp.mean(jnp.square(entries.reward), where=there)
+    earned = jnp.mean(entries.reward, axis=1, where=there)
+    square = jnp.mean(jnp.square(earned), where=jnp.any(there, axis=1))
     known = square > 1e-20
     share = max(1 - config.discount, 1 / horizon)
     return jnp.where(known, share / jnp.sqrt(jnp.where(known, square, 1.0)), 1.0)

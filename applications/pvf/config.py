@@ -126,8 +126,8 @@ class Config:
     units of --noise-scale."""
 
     scale_rewards: bool = True
-    """Learn rewards times (1 - γ) by their root mean square, so that values are about
-    1."""
+    """Learn rewards times (1 - γ) by the root mean square of what a step earns in the
+    mean over a segment, so that values are about 1."""
 
     replay: Count = 1_000_000
     """Control steps that are kept; with pssvf, policies."""

@@ -13,7 +13,7 @@ import pytest
 from applications.envs import make
 from applications.policies import RunningStatistics, standardised
 from applications.pvf import Config, PVF
-from applications.pvf._frame import Frame
+from applications.pvf._frame import Frame, scale_of_rewards
 from applications.pvf._learning import _evaluated, fit_critic
 from applications.settings import UserError
 from applications.stores import Replay, Segment
@@ -155,6 +155,22 @@ def _assert_close(ours: Any, theirs: Any) -> None:
     pairs = zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
     for a, b in pairs:
         np.testing.assert_allclose(a, b, atol=2e-6)
+
+
+def test_rewards_that_cancel_out_are_no_part_of_their_scale():
+    search = small(segment=4, discount=0.9)
+    segment = _segment(search, 3)
+    # The last segment's second step is broken.
+    told = jnp.array([[5.0, -5.0, 5.0, -5.0], [1.0] * 4, [2.0, 99.0, 2.0, 2.0]])
+    segment = eqx.tree_at(lambda s: s.reward, segment, told)
+    replay = Replay.empty(segment, 2).add(segment)
+    # A step earned 0, 1 and 2 in the mean.
+    expected = 0.1 / np.sqrt((0 + 1 + 4) / 3)
+    scale = lambda config, replay: scale_of_rewards(config, replay, 1000)
+    np.testing.assert_allclose(scale(search.config, replay), expected, rtol=1e-6)
+    nothing = eqx.tree_at(lambda s: s.reward, segment, told.at[1:].set(0.0))
+    assert scale(search.config, Replay.empty(nothing, 2).add(nothing)) == 1
+    assert scale(small(segment=4, scale_rewards=False).config, replay) == 1
 
 
 def test_policies_are_kept_as_they_acted():
