@@ -1,13 +1,15 @@
 """Two networks made one: the loss along the line between them, before and after.
 
 Classifiers of scikit-learn's digits are trained from two seeds, aligned by weights and
-by activations, and the training loss is taken at eleven places between them; batch
-norms also with their statistics measured anew.
+by activations, and the training loss is taken at eleven places between them. Networks
+with batch norms have their statistics measured anew as well; the others have their
+hidden units repaired, at five places. What is not asked for anew stays as it was.
 
 python -m benchmarks.merging
 """
 
 import argparse
+import json
 import time
 from typing import Any
 
@@ -19,13 +21,20 @@ import optax
 from matplotlib.figure import Figure
 
 import wsl
-from benchmarks._common import fill, write
+from benchmarks._common import fill, RESULTS, write
 from benchmarks._merging_models import Model, MODELS
-from wsl.matching import barrier, interpolate, match_activations, reset_statistics
+from wsl.matching import (
+    barrier,
+    interpolate,
+    match_activations,
+    repair,
+    reset_statistics,
+)
 
 
-_STEPS, _BATCH, _POINTS = 300, 256, 11
+_STEPS, _BATCH, _POINTS, _REPAIRED_POINTS = 300, 256, 11, 5
 _METHODS = ("naive", "weights", "activations")
+_RESET, _REPAIRED = ", statistics reset", ", repaired"
 
 
 def _data() -> tuple[Any, Any, Any, Any]:
@@ -71,7 +80,7 @@ def _train(model: Model, images: Any, labels: Any, seed: int) -> Any:
     return run(weights)
 
 
-def _pair(name: str, seed: int, data: Any) -> dict[str, Any]:
+def _pair(name: str, seed: int, data: Any, methods: list[str]) -> dict[str, Any]:
     model, (images, labels, held_images, held_labels) = MODELS[name], data
 
     def answer(weights: Any, x: Any) -> Any:
@@ -91,30 +100,38 @@ def _pair(name: str, seed: int, data: Any) -> dict[str, Any]:
     batch = images[:500]
     space = wsl.infer_weight_space(answer, a, batch)
     stats = {leaf.path: 0.0 for leaf in space.leaves if "stats" in leaf.path}
-    aligned, seconds = {"naive": b}, {"naive": 0.0}
-    began = time.process_time()
-    match = wsl.match_weights(space, a, b, key=jr.key(0), leaf_weights=stats)
-    aligned["weights"], seconds["weights"] = match.aligned, time.process_time() - began
-    began = time.process_time()
-    match = match_activations(space, a, b, batch, fn=answer)
-    aligned["activations"] = match.aligned
-    seconds["activations"] = time.process_time() - began
+
+    def align(method: str) -> Any:
+        if method == "naive":
+            return b
+        if method == "weights":
+            key = jr.key(0)
+            return wsl.match_weights(space, a, b, key=key, leaf_weights=stats).aligned
+        return match_activations(space, a, b, batch, fn=answer).aligned
+
     row: dict[str, Any] = {"model": name, "seed": seed, "groups": len(space.groups)}
     row["accuracy_ends"] = [accuracy(a), accuracy(b)]
-    reset = (lambda w: reset_statistics(w, update, images)) if stats else None
-    for method in _METHODS:
-        other = aligned[method]
-        for adjust, suffix in ((None, ""), (reset, ", statistics reset")):
-            if adjust is None and suffix:
-                continue
-            found = barrier(loss, a, other, num_points=_POINTS, adjust=adjust)
+    for method in methods:
+        began = time.process_time()
+        other = align(method)
+        seconds = time.process_time() - began
+
+        def mend(weights: Any, other: Any = other) -> Any:
+            if stats:
+                return reset_statistics(weights, update, images)
+            return repair(space, weights, [a, other], batch, fn=answer)
+
+        points = _POINTS if stats else _REPAIRED_POINTS
+        mended = _RESET if stats else _REPAIRED
+        for adjust, suffix, n in ((None, "", _POINTS), (mend, mended, points)):
+            found = barrier(loss, a, other, num_points=n, adjust=adjust)
             middle = interpolate(a, other, 0.5)
             middle = middle if adjust is None else adjust(middle)
             row[method + suffix] = {
                 "barrier": found.height,
                 "losses": found.losses,
                 "accuracy_middle": accuracy(middle),
-                "cpu_seconds": seconds[method],
+                "cpu_seconds": seconds,
             }
     return row
 
@@ -124,16 +141,20 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--models", nargs="*", default=list(MODELS))
+    parser.add_argument("--methods", nargs="*", default=_METHODS, choices=_METHODS)
     arguments = parser.parse_args()
-    data, rows = _data(), []
+    data, path = _data(), RESULTS / "merging.json"
+    before = json.loads(path.read_text())["rows"] if path.exists() else []
+    known = {(row["model"], row["seed"]): row for row in before}
     for name in arguments.models:
         for seed in range(arguments.seeds):
-            rows.append(_pair(name, seed, data))
-            row = rows[-1]
+            row = _pair(name, seed, data, list(arguments.methods))
+            known[name, seed] = known.get((name, seed), {}) | row
             heights = {
                 m: round(v["barrier"], 4) for m, v in row.items() if isinstance(v, dict)
             }
             print(name, seed, heights, flush=True)
+    rows = [row for name in MODELS for key, row in known.items() if key[0] == name]
     command = "python -m benchmarks.merging"
     write("merging", command, {"rows": _rounded(rows)}, _draw(rows))
     fill("merging.md", "merging", _table(rows))
@@ -152,21 +173,29 @@ def _mean(rows: list[dict], name: str, method: str, what: str) -> float | None:
     return float(np.mean(found)) if found else None
 
 
+def _mended(rows: list[dict], name: str, method: str, what: str) -> float | None:
+    reset = _mean(rows, name, method + _RESET, what)
+    return _mean(rows, name, method + _REPAIRED, what) if reset is None else reset
+
+
 def _table(rows: list[dict]) -> str:
-    reset = ", statistics reset"
-    columns = [*_METHODS, "naive" + reset, "weights" + reset, "activations" + reset]
     lines = [
-        "| network | as they are | by weights | by activations | reset: as they are | "
-        "by weights | by activations | accuracy of the mean, as they are → aligned (of "
-        "the two) |",
+        "| network | as they are | by weights | by activations | reset or repaired: as "
+        "they are | by weights | by activations | accuracy of the mean, as they are → "
+        "aligned, and reset or repaired (of the two) |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name in dict.fromkeys(row["model"] for row in rows):
-        cells = [_mean(rows, name, method, "barrier") for method in columns]
+        cells = [
+            found(rows, name, method, "barrier")
+            for found in (_mean, _mended)
+            for method in _METHODS
+        ]
         shown = ["" if x is None else f"{x:.3f}" for x in cells]
-        last = "activations" + (reset if cells[-1] is not None else "")
         before = _mean(rows, name, "naive", "accuracy_middle")
-        after = _mean(rows, name, last, "accuracy_middle")
+        after = _mended(rows, name, "activations", "accuracy_middle")
+        if after is None:
+            after = _mean(rows, name, "activations", "accuracy_middle")
         ends = np.mean([r["accuracy_ends"] for r in rows if r["model"] == name])
         accuracy = f"{before:.3f} → {after:.3f} ({ends:.3f})"
         lines.append(f"| {name} | {' | '.join(shown)} | {accuracy} |")
@@ -177,7 +206,6 @@ def _draw(rows: list[dict]) -> Figure:
     names = list(dict.fromkeys(row["model"] for row in rows))
     figure = Figure(figsize=(11.0, 5.0), layout="constrained")
     panels = figure.subplots(2, -(-len(names) // 2), squeeze=False).ravel()
-    ts = np.linspace(0, 1, _POINTS)
     for axes, name in zip(panels, names, strict=False):
         mine = [row for row in rows if row["model"] == name]
         methods = [m for m, value in mine[0].items() if isinstance(value, dict)]
@@ -185,7 +213,7 @@ def _draw(rows: list[dict]) -> Figure:
         for method, style in zip(chosen, ("C3-", "C0-", "C2-", "C2--"), strict=False):
             losses = np.mean([row[method]["losses"] for row in mine], axis=0)
             label = "as they are" if method == "naive" else f"by {method}"
-            axes.plot(ts, losses, style, label=label)
+            axes.plot(np.linspace(0, 1, len(losses)), losses, style, label=label)
         axes.set(title=name, ylim=(0, None))
         axes.legend(fontsize=7)
     for axes in panels[len(names) :]:

@@ -11,4 +11,4 @@ function written anew for pieces of its weights (`_blocks`, `_block_*`, on the a
 """
 
 from wsl._infer._infer import infer_weight_space as infer_weight_space
-from wsl._infer._record import record as record
+from wsl._infer._record import Activations as Activations, record as record

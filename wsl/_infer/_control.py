@@ -193,6 +193,16 @@ def _call(interpreter: Interpreter, eqn: Any, inputs: Sequence[Value], used: Wan
     return None if function is None else interpreter.run(function, inputs, used)
 
 
+@_control("custom_linear_solve")
+def _solve(interpreter: Interpreter, eqn: Any, inputs: Sequence[Value], used: Wanted):
+    """What solves; the products with the matrix are there for derivatives only."""
+    counts, solve = eqn.params["const_lengths"], eqn.params["jaxprs"].solve
+    start = counts.matvec + counts.vecmat
+    held = inputs[start : start + counts.solve]
+    sides = inputs[sum(counts) :]
+    return interpreter.run(solve, [*held, *sides], used)
+
+
 @_control("cond")
 def _cond(interpreter: Interpreter, eqn: Any, inputs: Sequence[Value], used: Wanted):
     """Any of the branches."""

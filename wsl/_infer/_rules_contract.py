@@ -114,10 +114,28 @@ def fft(tracker: Tracker, eqn: Any, operands: Sequence[Value]):
     return _along_batch(tracker, eqn, operands, len(eqn.params["fft_lengths"]))
 
 
-@rule(
-    *"cholesky eigh eig geqrf hessenberg lu qr schur svd triangular_solve "
-    "tridiagonal".split()
-)
+@rule(*"cholesky eigh eig geqrf hessenberg lu qr schur svd tridiagonal".split())
 def linear_algebra(tracker: Tracker, eqn: Any, operands: Sequence[Value]):
     """Works on matrices, each by itself."""
     return _along_batch(tracker, eqn, operands, 2)
+
+
+@rule("lu_pivots_to_permutation")
+def pivots(tracker: Tracker, eqn: Any, operands: Sequence[Value]):
+    """Works on vectors, each by itself."""
+    return _along_batch(tracker, eqn, operands, 1)
+
+
+@rule("triangular_solve")
+def triangular_solve(tracker: Tracker, eqn: Any, operands: Sequence[Value]):
+    """Solves for each right-hand side by itself."""
+    matrix, sides = operands
+    at = len(sides.axes) - (1 if eqn.params["left_side"] else 2)
+    held = list(sides.axes)
+    held[at] = tracker.uniform(shape_of(eqn.invars[1])[at])
+    results = _along_batch(tracker, eqn, [matrix, Value(tuple(held))], 2)
+    if results is None:
+        return None
+    solved = list(results[0].axes)
+    solved[at] = sides.axes[at]
+    return [Value(tuple(solved))]

@@ -33,7 +33,8 @@ def gather(tracker: Tracker, eqn: Any, operands: Sequence[Value]):
             axis = tracker.fix(axis, sizes[d], _INDEXED)
         if d not in numbers.collapsed_slice_dims:
             windows.append(axis)
-    return [Value(_interleave(numbers.offset_dims, windows, batch, len(result)))]
+    offsets = [int(d) for d in numbers.offset_dims]
+    return [Value(_interleave(offsets, windows, batch, len(result)))]
 
 
 @rule("scatter", "scatter-add", "scatter-max", "scatter-min", "scatter-mul")

@@ -2,7 +2,7 @@
 
 `match_weights` finds permutations by linear assignment, on the host;
 `match_activations` by what units answer on data, `match_many` for several networks.
-`average`, `interpolate`, `barrier` and `reset_statistics` make one of them.
+`average`, `interpolate`, `barrier`, `reset_statistics` and `repair` make one of them.
 `soft_match` goes down the gradient of the distance on doubly stochastic matrices, which
 can be compiled; `sinkhorn`, `soft_permute` and `harden` are its parts. Low-rank factors
 have a continuous group, GL(r): `canonical_factors`, `match_factors`.
@@ -28,6 +28,7 @@ from wsl.matching._merge import (
     interpolate as interpolate,
     reset_statistics as reset_statistics,
 )
+from wsl.matching._repair import repair as repair
 from wsl.matching._sinkhorn import (
     harden as harden,
     one_hot as one_hot,

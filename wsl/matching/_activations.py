@@ -29,15 +29,20 @@ def match_activations(
     of a group is compared: before and after an activation, along a residual stream,
     queries and keys. Each unit of `a` is matched to the one of `b` whose answers are
     correlated with its own the most, in the mean over these arrays, by one linear
-    assignment for each group (hierarchical where groups are nested). Groups do not
-    depend on one another, so that there is nothing to descend and nothing to restart;
-    but there must be data, and units that never answer are told apart by nothing.
+    assignment for each group (hierarchical where groups are nested). A pair counts as
+    much as its units answer, each relative to all units of its network: where not all
+    can have their like, the strong ones come first. Groups do not depend on one
+    another, so that there is nothing to descend and nothing to restart; but there must
+    be data, and units that never answer are told apart by nothing.
 
     Where networks were trained on the same data, this often finds better places for
     averages than [`match_weights`][wsl.match_weights], whose distance is then larger.
 
-    Source: Li et al. 2016 (convergent learning), correlations of activations; Ainsworth
-    et al. 2023 (Git Re-Basin), activation matching.
+    Sources: Li et al. 2016 (convergent learning), correlations of activations;
+    Ainsworth et al. 2023 (Git Re-Basin), activation matching, by products of answers.
+    Correlations times the sum of deviations lie between: strong units count more, and a
+    copy whose ReLU units are scaled is still found, as the sum of all deviations is the
+    same for every permutation.
 
     Args:
         space: The space of both, as [`infer_weight_space`][wsl.infer_weight_space]
@@ -83,7 +88,7 @@ def match_activations(
             # Of arrays with units on two axes each would depend on the other.
             if len(chains) == 1 and set(pair.groups) <= set(family):
                 names = tuple(pair.groups[slot] for slot in chains[0])
-                terms.append((names, _correlations(pair, chains[0])))
+                terms.append((names, _similarities(pair, chains[0])))
         if terms:
             _, found = assign(root, problem.sizes, problem.children, terms)
             element |= found
@@ -122,14 +127,20 @@ def _pairs(space: WeightSpace, axes: Any, answers: Any) -> list[Pair]:
     return pairs
 
 
-def _correlations(pair: Pair, chain: list[int]) -> np.ndarray:
-    """Of all units of `a` with all of `b`, over everything else."""
+def _similarities(pair: Pair, chain: list[int]) -> np.ndarray:
+    """Of all units of `a` and all of `b`: correlations times the sum of deviations.
+
+    Over everything else; deviations are relative to the root mean square of all.
+    """
     sizes = [pair.a.shape[d] for d in chain]
-    rows = []
+    rows, deviations = [], []
     for array in (pair.a, pair.b):
         units = np.moveaxis(array, chain, range(len(chain)))
         units = units.reshape(int(np.prod(sizes)), -1)
         units = units - units.mean(axis=1, keepdims=True)
-        norms = np.linalg.norm(units, axis=1, keepdims=True)
-        rows.append(units / np.where(norms > 1e-6 * norms.max(initial=0), norms, 1.0))
-    return (rows[0] @ rows[1].T).reshape((*sizes, *sizes))
+        norms = np.linalg.norm(units, axis=1)
+        whole = np.linalg.norm(norms) or 1.0
+        rows.append(units / np.where(norms > 1e-6 * whole, norms, 1.0)[:, None])
+        deviations.append(norms / whole)
+    together = deviations[0][:, None] + deviations[1][None]
+    return (rows[0] @ rows[1].T * together).reshape((*sizes, *sizes))

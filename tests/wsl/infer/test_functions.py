@@ -381,26 +381,3 @@ def test_numpy_arrays_are_weights():
         lambda w, x: w["b"] @ jnp.tanh(w["a"] @ x), weights, jnp.ones(3)
     )
     assert space.groups == {"g0": 4}
-
-
-def test_matrices_and_transforms_leave_batch_axes_alone():
-    def mixed(w, x):  # FNet: tokens are mixed, features are not.
-        h = jnp.tanh(x @ w["in"])
-        return jnp.fft.fft(h, axis=0).real @ w["out"]
-
-    weights = draw({"in": numbers(3, 4), "out": numbers(4, 2)})
-    spec = {"['in']": (None, "h"), "['out']": ("h", None)}
-    check(mixed, weights, [numbers(5, 3)], spec)
-
-    def factored(w, x):
-        h = jnp.einsum("uij,jk->uik", w["in"], x) + 3.0 * jnp.eye(2)[None]
-        roots = jnp.linalg.cholesky(h @ h.swapaxes(1, 2))
-        return (jnp.tanh(roots) * w["out"][:, None, None]).sum(0)
-
-    weights = draw({"in": numbers(4, 2, 2), "out": numbers(4)})
-    spec = {"['in']": ("h", None, None), "['out']": ("h",)}
-    check(factored, weights, [numbers(2, 2)], spec)
-    # Control: along the axes themselves nothing moves.
-    mixes = lambda w, x: jnp.fft.fft(jnp.tanh(w["in"].T @ x)).real @ w["out"]
-    weights = {"in": numbers(3, 4), "out": numbers(4, 2)}
-    assert infer_weight_space(mixes, weights, numbers(3)).groups == {}

@@ -1,4 +1,7 @@
-"""Flax needs no code: what its page says is so."""
+"""Flax and Haiku need no code: what their page says is so."""
+
+import re
+from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -83,3 +86,50 @@ def test_encoders_of_variables(flax_net):
     assert vector.shape == (4,)
     stacked = wsl.stack([variables, variables])
     assert eqx.filter_vmap(wsl.encoders.Flat(space))(stacked).shape[0] == 2
+
+
+_PAGE = (Path(__file__).parents[3] / "docs" / "foreign.md").read_text()
+_SECTION = _PAGE.split("## Flax and Haiku\n")[1].split("\n## ")[0]
+_BLOCK = r"^```python\n(.*?)^```\n\n```text\n(.*?)^```"
+_BLOCKS = re.findall(_BLOCK, _SECTION, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("library", "at"), [("flax.linen", 0), ("flax.nnx", 1), ("haiku", 2)]
+)
+def test_the_page(library, at, capsys):
+    pytest.importorskip(library)
+    assert len(_BLOCKS) == 3
+    code, shown = _BLOCKS[at]
+    assert f"import {library}" in code or "from flax import nnx" in code
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        exec(compile(code, "foreign.md", "exec"), {"__name__": "guide"})
+    assert capsys.readouterr().out.strip() == shown.strip()
+
+
+def test_nnx_attention_has_its_whole_group():
+    nnx = pytest.importorskip("flax.nnx")
+
+    class Net(nnx.Module):
+        def __init__(self, rngs):
+            self.first = nnx.Linear(3, 5, rngs=rngs)
+            self.mixer = nnx.MultiHeadAttention(2, 5, 6, rngs=rngs, decode=False)
+            self.last = nnx.Linear(5, 2, rngs=rngs)
+
+        def __call__(self, x):
+            h = nnx.tanh(self.first(x))
+            return self.last(h + self.mixer(h))
+
+    x = numbers(4, 3)
+    with jax.numpy_rank_promotion("allow"):
+        model = Net(nnx.Rngs(0))
+        graph, weights, rest = nnx.split(model, nnx.Param, ...)
+        run = lambda w, x: nnx.merge(graph, w, rest)(x)
+        space = wsl.infer_weight_space(run, weights, x)
+        # Heads, queries with keys and values with outputs in each, the stream.
+        assert sorted(space.groups.values()) == [2, 3, 3, 5]
+        moved = space.permute(weights, draw_element(space, 0))
+        np.testing.assert_allclose(run(moved, x), model(x), atol=1e-5)
+        kernel = weights["first"]["kernel"]
+        other = moved["first"]["kernel"]
+    assert np.abs(np.asarray(kernel[...]) - np.asarray(other[...])).max() > 0.1

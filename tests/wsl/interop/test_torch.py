@@ -1,6 +1,8 @@
 """Modules of PyTorch: their weights, symmetries, and the way back."""
 
 import importlib.util
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -157,7 +159,7 @@ def test_recurrent_layers():
 
 
 def test_two_state_dicts_to_one_that_evaluates():
-    """The lines of the page, on two copies: the mean is the network."""
+    """Matched by weights, on two copies: the mean is the network."""
     resnet = _Residual().eval()
     first = _state(resnet, 0)
     resnet.load_state_dict(first)
@@ -196,3 +198,66 @@ def test_two_state_dicts_to_one_that_evaluates():
         np.testing.assert_allclose(
             merged.norm.running_mean, batch.mean((0, 2, 3)), atol=1e-4
         )
+
+
+def _digits():
+    """Images and labels in batches, to train on and to test on."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(images))
+    images = torch.tensor(images[order].reshape(-1, 1, 8, 8) / 8 - 1).float()
+    images = torch.nn.functional.interpolate(
+        images.expand(-1, 3, -1, -1), scale_factor=4, mode="bilinear"
+    )
+    labels = torch.tensor(labels[order])
+    batches = list(zip(images.split(100), labels.split(100), strict=True))
+    return batches[:14], batches[14:]
+
+
+def _train(module, batches):
+    torch.set_num_threads(1)  # Threads wait for one another where cores are busy.
+    optimiser = torch.optim.AdamW(module.parameters(), 1e-3)
+    for _ in range(8):
+        for i in torch.randperm(len(batches)):
+            images, labels = batches[i]
+            optimiser.zero_grad()
+            torch.nn.functional.cross_entropy(module(images), labels).backward()
+            optimiser.step()
+    return module.eval()
+
+
+def _accuracy(module, batches):
+    with torch.no_grad():
+        right = [(module(x).argmax(1) == y).float() for x, y in batches]
+    return float(torch.cat(right).mean())
+
+
+@pytest.mark.nightly
+def test_the_page_merges_two_resnets(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("transformers")  # Beside the model in its module.
+    resnet18 = importlib.import_module("benchmarks._foreign_torch").ResNet18
+    page = Path(__file__).parents[3] / "docs" / "foreign.md"
+    section = page.read_text().split("\n## PyTorch\n")[1]
+    (block, *_) = re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.M)
+    assert len(block.strip().splitlines()) <= 25
+    monkeypatch.chdir(tmp_path)
+    train, test = _digits()
+    for seed, name in enumerate(("first.pt", "second.pt")):
+        torch.manual_seed(seed)
+        module = _train(resnet18(16), train)
+        assert _accuracy(module, test) > 0.9
+        torch.save(module.state_dict(), name)
+    names = {"resnet": resnet18(16), "train_loader": train, "test_loader": test}
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        exec(compile(block, "foreign.md", "exec"), names)
+    assert float(capsys.readouterr().out.removeprefix("accuracy")) > 0.5
+    # Control: as they are, with the statistics of their mean.
+    naive = names["imported"].to_module(names["average"]([names["a"], names["b"]]))
+    for norm in naive.modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):
+            norm.reset_running_stats()
+            norm.momentum = None
+    naive.train()
+    _accuracy(naive, train)
+    assert _accuracy(naive.eval(), test) < 0.3

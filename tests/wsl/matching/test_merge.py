@@ -133,6 +133,21 @@ def test_units_are_found_by_what_they_answer(mlp):
         match_activations(space.unfix("f0"), model, moved, batch, fn=_batched)
 
 
+def test_strong_units_come_first():
+    # Units answer u and u + 0.1 v in a, u and v in b: both of a are likest to u, and by
+    # correlations alone the first gets it, as 1 + 0.1 > 0.995. The strong one shall.
+    t = np.arange(8.0)
+    u, v = np.where(t % 2, 1.0, -1.0), np.where(t % 4 < 2, 1.0, -1.0)
+    fn = lambda w, x: jnp.abs(x @ w["w"]).sum(1)
+    x = array(np.stack([u, v], 1))
+    b = {"w": array([[1.0, 0.0], [0.0, 1.0]])}
+    for weak, strong, expected in ((0.1, 10.0, [1, 0]), (10.0, 0.1, [0, 1])):
+        a = {"w": array([[weak, strong], [0.0, 0.1 * strong]])}
+        space = wsl.infer_weight_space(fn, a, x)
+        match = match_activations(space, a, b, x, fn=fn)
+        assert match.element["g0"].tolist() == expected
+
+
 def test_heads_and_what_is_in_them_are_found_by_what_they_answer():
     def attention(w, x):
         q, k, v = ((x @ w[name]).reshape(len(x), 2, 3) for name in "qkv")
