@@ -64,21 +64,25 @@ def result_of_generator(
 
 
 def draw_commands(axes: Axes, runs: list[dict[str, Any]]) -> None:
-    """Commanded against achieved return, a line a seed.
+    """Commanded against achieved return: a thin line a seed, their median a thick one.
 
     Args:
         axes: Where.
         runs: Runs of one group, with their command curves.
     """
-    for run in runs:
-        given, achieved, expected = (
-            np.array(run[name])[:, 0] for name in ("commanded", "achieved", "predicted")
-        )
-        color = f"C{run['seed']}"
-        axes.plot(given, achieved, "o-", ms=3, color=color, label=f"seed {run['seed']}")
-        axes.plot(given, expected, "--", linewidth=0.8, color=color)
     all_given = [x[0] for run in runs for x in run["commanded"]]
     ends = [min(all_given), max(all_given)]
-    axes.plot(ends, ends, ":", color="gray")
-    axes.set(xlabel="commanded return", ylabel="achieved (dashed: expected)")
-    axes.grid(alpha=0.3)
+    axes.plot(ends, ends, ":", color="gray", label="as commanded")
+    for name, color in (("predicted", "tab:orange"), ("achieved", "tab:purple")):
+        label = "expected" if name == "predicted" else "achieved"
+        grid = np.linspace(ends[0], ends[1], 100)
+        drawn = []
+        for run in runs:
+            given, said = (np.array(run[x])[:, 0] for x in ("commanded", name))
+            axes.plot(given, said, color=color, linewidth=0.7, alpha=0.5)
+            # Beyond the commands of a run it says nothing.
+            drawn.append(np.interp(grid, given, said, left=np.nan, right=np.nan))
+        there = np.isfinite(drawn).any(axis=0)
+        middle = np.nanmedian(np.array(drawn)[:, there], axis=0)
+        axes.plot(grid[there], middle, color=color, linewidth=2, label=label)
+    axes.set(xlabel="commanded return", ylabel="return")

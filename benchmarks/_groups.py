@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from _style import in_style, panels
 from matplotlib.figure import Figure
 
 from applications.training import bootstrap_interval, interquartile_mean
@@ -96,6 +97,7 @@ def _joined(values: list[float | None], pattern: str) -> str:
     return ", ".join("-" if x is None else format(x, pattern) for x in values)
 
 
+@in_style()
 def draw_dots(table: list[dict[str, Any]], title: str) -> Figure:
     """A panel a task, a line a group: dots for seeds, a bar for the IQM's interval.
 
@@ -108,18 +110,19 @@ def draw_dots(table: list[dict[str, Any]], title: str) -> Figure:
     """
     tasks = list(dict.fromkeys(row["group"][0] for row in table))
     names = list(dict.fromkeys(row["group"][1] for row in table))
-    size = (3.4 * len(tasks) + 1.2, 0.32 * len(names) + 1.4)
-    figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
-    for axes, task in zip(panels, tasks, strict=True):
+    columns = min(len(tasks), 2)
+    figure, grid = panels(len(tasks), columns, 0.25 * len(names) + 0.8, sharey=True)
+    for axes, task in zip(grid, tasks, strict=True):
         for row in (row for row in table if row["group"][0] == task):
             y = names.index(row["group"][1])
-            axes.plot(row["mean_returns"], [y] * len(row["mean_returns"]), "o", ms=4)
-            axes.plot(row["interval"], [y, y], color="gray", linewidth=3, alpha=0.4)
-            axes.plot(row["interquartile_mean"], y, "|", color="black", ms=12)
-        axes.set(title=task, xlabel="return of 100 fresh episodes")
-        axes.grid(alpha=0.3)
-    panels[0].set_yticks(range(len(names)), names)
-    panels[0].invert_yaxis()
+            seeds = row["mean_returns"]
+            axes.plot(row["interval"], [y, y], color="tab:blue", lw=6, alpha=0.25)
+            axes.plot(seeds, [y] * len(seeds), "o", ms=4, color="tab:blue", alpha=0.7)
+            axes.plot(row["interquartile_mean"], y, "|", color="black", ms=12, mew=2)
+        axes.set_title(task)
+    for axes in grid[-columns:]:
+        axes.set_xlabel("return of 100 fresh episodes")
+    grid[0].set_yticks(range(len(names)), names)
+    grid[0].invert_yaxis()
     figure.suptitle(title)
     return figure

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from _style import in_style, legend_below, WIDTH
 from matplotlib.figure import Figure
 
 
@@ -19,9 +20,9 @@ _LABELS = {
 }
 # What is drawn of each: the column, the title, how it is called in the legend.
 _PANELS = [
-    ("step_ms", "step: loss and gradient (ms)"),
+    ("step_ms", "step (ms)"),
     ("compile_s", "compilation (s)"),
-    ("peak_mib", "peak memory of the process (MiB)"),
+    ("peak_mib", "peak memory (MiB)"),
 ]
 
 
@@ -76,9 +77,10 @@ def print_table(results: list[dict[str, Any]]) -> None:
         )
 
 
+@in_style()
 def draw(results: list[dict[str, Any]]) -> Figure:
     """Bars for each case, on logarithmic scales."""
-    figure = Figure(figsize=(11.0, 8.5), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 8.5))
     panels = figure.subplots(1, len(_PANELS), sharey=True)
     names = [result["name"] for result in results]
     for axes, (key, title) in zip(panels, _PANELS, strict=True):
@@ -91,20 +93,20 @@ def draw(results: list[dict[str, Any]]) -> Figure:
             if known:
                 axes.barh(places, known, 0.2, color=_COLOURS[way], label=_LABELS[way])
             for place, value in zip(places, known, strict=True):
-                axes.text(value * 1.06, place, _cell(value, 0), va="center", fontsize=5)
+                axes.text(value * 1.06, place, _cell(value, 0), va="center", fontsize=6)
         axes.set(title=title, xscale="log")
-        axes.grid(axis="x", alpha=0.3)
-        axes.margins(x=0.16, y=0.02)
+        axes.grid(axis="y", visible=False)
+        axes.margins(x=0.3, y=0.02)
         if key == "peak_mib":
             axes.set_xticks([250, 500, 1000, 2000], ["250", "500", "1000", "2000"])
             axes.minorticks_off()
     panels[0].set_yticks(range(len(names)), names)
     panels[0].set_ylim(len(names) - 0.4, -0.6)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
+    legend_below(figure, panels, ncols=2)
     figure.suptitle(
         "Equivariant linear layers, loss and gradient, CPU with 2 threads. Steps with\n"
-        "the batch whole or in chunks, whichever is faster; memory with it whole"
+        "the batch whole or in chunks, whichever is faster; memory with it whole",
+        fontsize="medium",
     )
     for n, result in enumerate(results):
         capped = [way for way, found in result["ways"].items() if "capped" in found]

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from benchmarks._style import in_style, panels
 from benchmarks.zoo import ENCODERS
 
 
@@ -27,18 +27,19 @@ FAMILIES = {
 }
 
 
+@in_style()
 def draw(entries: list[dict[str, Any]]) -> Figure:
     """Each encoder's figure, one panel a metric, and its seconds beside it."""
-    figure, panels = plt.subplots(2, 3, figsize=(14, 10), layout="constrained")
-    for ((task, metric), title), axes in zip(PANELS.items(), panels.flat, strict=True):
+    figure, grid = panels(len(PANELS), 2, 4.0)
+    for ((task, metric), title), axes in zip(PANELS.items(), grid, strict=True):
         mine = [entry for entry in entries if entry["task"] == task]
         _panel(axes, mine, metric)
-        axes.set_title(title, fontsize=11)
+        axes.set_title(title)
     handles = [
         Line2D([], [], ls="", marker=marker, color=colour, label=family)
         for family, (colour, marker) in FAMILIES.items()
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=10)
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
 
 
@@ -63,10 +64,9 @@ def _panel(axes: Axes, entries: list[dict[str, Any]], metric: str) -> None:
                 color="0.35",
             )
     axes.set_yticks(
-        range(len(entries)), [entry["encoder"] for entry in entries], fontsize=9
+        range(len(entries)), [entry["encoder"] for entry in entries], fontsize="small"
     )
     axes.invert_yaxis()
-    axes.grid(alpha=0.25)
     if "mse" in metric:
         axes.set_xscale("log")
     else:

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 
 import wsl
 from benchmarks._common import fill, write
+from benchmarks._style import in_style, legend_below, panels
 from wsl.matching import canonical_factors, Factors, singular_values
 
 
@@ -268,19 +269,22 @@ def _table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
+@in_style()
 def _draw(rows: list[dict]) -> Figure:
-    figure = Figure(figsize=(7.0, 3.2), layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = panels(1, 1, 3.2)
     names = list(dict.fromkeys(row["encoder"] for row in rows))
     for i, what in enumerate(("as_trained", "random_gauges")):
-        heights = [_mean(rows, name, what)[0] for name in names]
+        found = [_mean(rows, name, what) for name in names]
         places = [at + 0.4 * i for at in range(len(names))]
-        axes.barh(places, heights, 0.4, label=what.replace("_", " "))
-    axes.axvline(0.1, color="k", linestyle=":", label="chance")
+        means, deviations = zip(*found, strict=True)
+        label = what.replace("_", " ")
+        axes.barh(places, means, 0.38, xerr=deviations, label=label)
+    axes.axvline(0.1, color="black", linestyle=":", label="chance")
     axes.set_yticks([at + 0.2 for at in range(len(names))], names)
     axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
     axes.set(xlabel="accuracy: which digit was renamed")
-    axes.legend()
+    legend_below(figure, [axes])
     return figure
 
 

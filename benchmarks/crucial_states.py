@@ -18,6 +18,7 @@ import jax.random as jr
 import numpy as np
 import optax
 from _study import study_here
+from _style import in_style, panels
 from _teaching import explore, Explored, fit_value, new_policies
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
@@ -166,29 +167,27 @@ def _returns(rows: list[dict[str, Any]], name: str) -> list[float]:
     return [x for row in rows if row["states"] == name for x in row["returns"]]
 
 
+@in_style()
 def draw(rows: list[dict[str, Any]]) -> Figure:
     """Returns of all clones, a panel a task and number of states."""
     places = list(dict.fromkeys((row["task"], row["count"]) for row in rows))
-    columns = 2
-    height = -(-len(places) // columns)
-    figure = Figure(figsize=(4.6 * columns, 2.4 * height), layout="constrained")
-    grid = figure.subplots(height, columns, squeeze=False)
-    for axes, (task, count) in zip(grid.ravel(), places, strict=False):
+    figure, grid = panels(len(places), 2, 2.0, sharey=True)
+    for axes, (task, count) in zip(grid, places, strict=True):
         mine = [row for row in rows if (row["task"], row["count"]) == (task, count)]
         for i, name in enumerate(_STATES):
             returns = [
                 x for row in mine if row["states"] == name for x in row["returns"]
             ]
-            spread = np.linspace(-0.2, 0.2, len(returns))
-            axes.plot(returns, i + spread, "o", ms=3, color=f"C{i}")
+            spread = np.linspace(-0.25, 0.25, len(returns))
+            color = "tab:blue" if name.startswith("learned") else "0.5"
+            axes.plot(returns, i + spread, "o", ms=3, color=color)
+            axes.plot([np.median(returns)] * 2, [i - 0.4, i + 0.4], color="black")
         for teacher in {row["teacher"] for row in mine}:
             axes.axvline(teacher, color="black", linestyle=":", linewidth=1)
-        axes.set_yticks(range(len(_STATES)), _STATES)
-        axes.invert_yaxis()
         axes.set(title=f"{task}, {count} states", xlabel="return of the clones")
-        axes.grid(alpha=0.3, axis="x")
-    for axes in grid.ravel()[len(places) :]:
-        axes.set_axis_off()
+        axes.grid(axis="y", visible=False)
+    grid[0].set_yticks(range(len(_STATES)), _STATES)
+    grid[0].invert_yaxis()
     return figure
 
 

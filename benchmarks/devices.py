@@ -26,9 +26,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import matplotlib.pyplot as plt
 import numpy as np
 from _common import ROOT, write
+from _style import in_style, panels
 from matplotlib.figure import Figure
 
 from applications.envs import make
@@ -287,10 +287,12 @@ def _project(measured: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+@in_style()
 def _figure(measured: dict[str, Any], table: list[dict[str, Any]]) -> Figure:
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
+    figure, (left, right) = panels(2, 2, 2.9)
     rates = {x["processes"]: x["steps_per_second"] for x in measured["training"]}
     left.bar([str(x) for x in rates], list(rates.values()))
+    left.grid(axis="x", visible=False)
     left.set(
         title=f"measured: {_ENV}, 256 policies, C engine",
         xlabel="processes, one core each",
@@ -305,14 +307,12 @@ def _figure(measured: dict[str, Any], table: list[dict[str, Any]]) -> Figure:
         right.plot(x, learning, ":", color=f"C{i}")
     right.set(
         title="projected (dotted: learning alone)",
-        xlabel=f"machines with {len(os.sched_getaffinity(0))} cores",
+        xlabel="machines with 2 cores",
         ylabel="seconds an iteration",
         xscale="log",
         yscale="log",
     )
-    right.legend(fontsize=8)
-    for axes in (left, right):
-        axes.grid(alpha=0.25)
+    right.legend()
     return figure
 
 

@@ -4,6 +4,7 @@ python benchmarks/epvf_cartpole.py
 """
 
 from _common import curves, train, write
+from _style import band, in_style, panels
 from matplotlib.figure import Figure
 
 
@@ -44,25 +45,30 @@ def main() -> None:
     )
 
 
+@in_style()
 def _draw(runs: list[dict]) -> Figure:
-    figure = Figure(figsize=(8.0, 3.4), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    for run in runs:
-        label = f"seed {run['seed']}: {run['wall_seconds']:.0f} s"
-        left.plot(run["seconds"], run["return_policy"], label=label)
-        steps = [count / 1e6 for count in run["env_steps"]]
-        right.plot(steps, run["return_perturbed_mean"], label=label)
-    left.set(
-        title="the policy",
-        xlabel="seconds since compilation began",
-        ylabel="undiscounted return",
-    )
-    left.set_xlim(0)
-    right.set(title="its perturbations, mean", xlabel="million environment steps")
-    right.legend(title="wall time of the command", loc="lower right")
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-    figure.suptitle("python -m applications.epvf.train, five seeds, cartpole, CPU")
+    figure, (left, right) = panels(2, 2, 2.9, sharey=True)
+    for axes, what in ((left, "seconds"), (right, "env_steps")):
+        for metric, color, label in (
+            ("return_policy", "tab:blue", "the policy"),
+            ("return_perturbed_mean", "tab:orange", "its perturbations, mean"),
+        ):
+            scale = 1e6 if what == "env_steps" else 1
+            places = [[x / scale for x in run[what]] for run in runs]
+            values = [run[metric] for run in runs]
+            if (
+                what == "seconds"
+            ):  # Compilation takes longer in one run than in another.
+                began = [run["compile_seconds"] for run in runs]
+                places = [
+                    [x - start for x in own]
+                    for own, start in zip(places, began, strict=True)
+                ]
+            band(axes, places, values, color=color, label=label)
+    left.set(xlabel="seconds after compilation", ylabel="return")
+    right.set(xlabel="million environment steps")
+    right.legend(loc="lower right")
+    figure.suptitle("python -m applications.epvf.train: median and range of five seeds")
     return figure
 
 

@@ -7,6 +7,7 @@ import shlex
 
 import numpy as np
 from _common import curves, train, write
+from _style import band, in_style, label_below, legend_below, panels
 from matplotlib.figure import Figure
 
 from applications.epvf.ablate import ABLATIONS
@@ -64,16 +65,26 @@ def _line(choice: str, runs: list[dict]) -> str:
     return f"| {name} | {each('mean_return')} | {each('perturbed_at_the_end')} |"
 
 
+@in_style()
 def _draw(result: dict[str, list[dict]]) -> Figure:
-    figure = Figure(figsize=(9.0, 7.0), layout="constrained")
-    panels = figure.subplots(3, 4, sharex=True, sharey=True).ravel()
-    for axes, (choice, runs) in zip(panels, result.items(), strict=True):
-        for run in runs:
-            axes.plot(run["return_perturbed_mean"], linewidth=1)
-        axes.set_title(choice.replace(" --", "\n--") or "default", fontsize="small")
-        axes.grid(alpha=0.3)
-    figure.supxlabel("iterations")
-    figure.supylabel("mean return of the perturbed policies, three seeds")
+    figure, grid = panels(len(result), 3, 1.7, sharex=True, sharey=True)
+    base = [run["return_perturbed_mean"] for run in result[""]]
+    for axes, (choice, runs) in zip(grid, result.items(), strict=True):
+        own = [run["return_perturbed_mean"] for run in runs]
+        for values, color, label in (
+            (base, "0.6", "--preset paper"),
+            (own, "tab:blue", "one choice changed"),
+        ):
+            if choice or values is base:
+                places = [range(1, len(one) + 1) for one in values]
+                band(axes, places, values, color=color, label=label)
+        axes.set_title(choice.replace(" --", "\n--") or "--preset paper")
+    label_below(grid, 3, "iterations")
+    figure.supylabel(
+        "mean return of the perturbed policies: median and range of three seeds",
+        fontsize="medium",
+    )
+    legend_below(figure, grid)
     return figure
 
 

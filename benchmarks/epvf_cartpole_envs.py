@@ -5,6 +5,8 @@ python benchmarks/epvf_cartpole_envs.py
 
 import numpy as np
 from _common import curves, smooth, train, write
+from _style import in_style, panels
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 
@@ -71,31 +73,23 @@ def main() -> None:
     )
 
 
+@in_style()
 def _draw(result: dict[str, list[dict]]) -> Figure:
-    figure = Figure(figsize=(9.0, 3.8), layout="constrained")
-    panels = figure.subplots(1, len(_SETTINGS), sharey=True)
-    for axes, (name, setting) in zip(panels, _SETTINGS.items(), strict=True):
-        for place, envs in enumerate(_ENVIRONMENTS):
+    figure, grid = panels(len(_SETTINGS), 2, 3.2, sharey=True)
+    # From few to many, from light to dark.
+    shades = colormaps["viridis_r"](np.linspace(0.15, 1.0, len(_ENVIRONMENTS)))
+    for axes, (name, setting) in zip(grid, _SETTINGS.items(), strict=True):
+        for color, envs in zip(shades, _ENVIRONMENTS, strict=True):
             runs = [run for run in result[name] if run["num_envs"] == envs]
             smoothed = [smooth(run["return_perturbed_mean"], _WINDOW) for run in runs]
-            color = f"C{place}"
             iterations = np.arange(1, len(smoothed[0]) + 1)
-            axes.plot(
-                iterations, np.mean(smoothed, axis=0), color=color, label=str(envs)
-            )
-            axes.fill_between(
-                iterations,
-                np.min(smoothed, axis=0),
-                np.max(smoothed, axis=0),
-                color=color,
-                alpha=0.15,
-                linewidth=0,
-            )
+            middle = np.mean(smoothed, axis=0)
+            axes.plot(iterations, middle, color=color, label=str(envs))
+            low, high = np.min(smoothed, axis=0), np.max(smoothed, axis=0)
+            axes.fill_between(iterations, low, high, color=color, alpha=0.15, lw=0)
         axes.set(title=setting["title"], xlabel="iterations", xscale="log")
-        axes.title.set_fontsize("medium")
-        axes.grid(alpha=0.3)
-    panels[0].set_ylabel("mean return of the perturbed policies")
-    panels[0].legend(title="environments", loc="upper left")
+    grid[0].set_ylabel("mean return of the perturbed policies")
+    grid[0].legend(title="environments", loc="upper left")
     return figure
 
 

@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 from _runs import result_of, Training
 from _study import study
+from _style import band, in_style, label_below, legend_below, panels
 from matplotlib.figure import Figure
+
+from applications.training import colour_of
 
 
 # Fewer of the algorithms beside, so that all of it takes hours and not a day.
@@ -125,38 +128,34 @@ def _trainings(tasks: Sequence[str]) -> list[Training]:
     ]
 
 
+@in_style()
 def _draw(runs: list[dict[str, Any]]) -> Figure:
     tasks = list(dict.fromkeys(run["group"][0] for run in runs))
-    columns = min(len(tasks), 3)
-    lines = -(-len(tasks) // columns)
-    figure = Figure(figsize=(4 * columns, 3.2 * lines), layout="constrained")
-    panels = figure.subplots(lines, columns, squeeze=False).ravel()
-    algorithms = list(dict.fromkeys(run["group"][1] for run in runs))
-    for axes, task in zip(panels, tasks, strict=False):
+    figure, grid = panels(len(tasks), 2, 2.3)
+    for axes, task in zip(grid, tasks, strict=True):
         solved = TASKS[task][0]
         if solved is not None:
             axes.axhline(solved, color="gray", linestyle=":", linewidth=1)
-        labelled = set()
-        for run in (run for run in runs if run["group"][0] == task):
-            algorithm = run["group"][1]
-            values = [
-                np.nan if value is None else value for value in run["return_policy"]
-            ]
-            axes.plot(
-                np.array(run["env_steps"]) / 1e6,
-                values,
-                color=f"C{algorithms.index(algorithm)}",
-                linewidth=1,
-                label=None if algorithm in labelled else algorithm,
-            )
-            labelled.add(algorithm)
-        axes.set(title=task, xlabel="million environment steps")
-        axes.legend(fontsize="small")
-        axes.grid(alpha=0.3)
-    for axes in panels[len(tasks) :]:
-        axes.remove()
-    panels[0].set_ylabel("return of the policy, one line a seed")
+        mine = [run for run in runs if run["group"][0] == task]
+        draw_returns(axes, mine)
+        axes.set_title(task)
+    label_below(grid, 2, "million environment steps")
+    figure.supylabel("return of the policy", fontsize="medium")
+    legend_below(figure, grid)
     return figure
+
+
+def draw_returns(axes: Any, runs: list[dict[str, Any]]) -> None:
+    """Returns of the policy, a band for each algorithm."""
+    for algorithm in dict.fromkeys(run["group"][1] for run in runs):
+        mine = [run for run in runs if run["group"][1] == algorithm]
+        band(
+            axes,
+            [np.array(run["env_steps"]) / 1e6 for run in mine],
+            [run["return_policy"] for run in mine],
+            color=colour_of(algorithm),
+            label=algorithm,
+        )
 
 
 if __name__ == "__main__":

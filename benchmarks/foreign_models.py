@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 import wsl
 from benchmarks._common import fill, write
 from benchmarks._foreign_jax import JAX_CASES
+from benchmarks._style import in_style, legend_below, panels
 
 
 def _measure(
@@ -105,17 +106,18 @@ def _table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
+@in_style()
 def _draw(rows: list[dict]) -> Figure:
-    figure = Figure(figsize=(8.0, 0.3 * len(rows) + 1.0), layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = panels(1, 1, 0.26 * len(rows) + 0.8)
     places = range(len(rows))
     axes.barh(places, [row["infer_seconds"] for row in rows], 0.4, label="infer")
     checks = [row["verify_seconds"] for row in rows]
     axes.barh([p + 0.4 for p in places], checks, 0.4, label="verify, quick")
     axes.set_yticks([p + 0.2 for p in places], [row["model"] for row in rows])
     axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
     axes.set(xlabel="CPU seconds", xscale="log")
-    axes.legend()
+    legend_below(figure, [axes])
     return figure
 
 

@@ -9,9 +9,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import matplotlib.pyplot as plt
 import numpy as np
 from _common import write
+from _style import in_style, panels
 
 from wsl.encoders import count_flops
 from wsl.generators import ChunkedHyperNetwork, MLPHyperNetwork, SliceHyperNetwork
@@ -99,26 +99,29 @@ def _arrays(network):
     return jax.tree.leaves(eqx.filter(network, eqx.is_array))
 
 
+@in_style()
 def _figure(costs: list[dict], starts: list[dict]):
-    figure, panels = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+    figure, grid = panels(3, 3, 2.6)
     names = [row["generator"].replace("HyperNetwork", "") for row in costs]
-    panels[0].bar(names, [row["parameters"] for row in costs])
-    panels[0].set_yscale("log")
-    panels[0].set_title("parameters", fontsize=10)
-    panels[1].bar(names, [row["seconds_64"] for row in costs])
-    panels[1].set_title("seconds for 64 policies", fontsize=10)
+    colours = dict(zip(names, ("tab:blue", "tab:orange", "tab:green"), strict=True))
+    for axes, key, title in (
+        (grid[0], "parameters", "parameters"),
+        (grid[1], "seconds_64", "seconds for 64 policies"),
+    ):
+        axes.bar(names, [row[key] for row in costs], color=colours.values())
+        axes.set_title(title)
+        axes.grid(axis="x", visible=False)
+    grid[0].set_yscale("log")
     for i, row in enumerate(starts):
         moments = row["output_moment_of_each"]
-        panels[2].plot([i] * len(moments), moments, "o", alpha=0.6)
-    labels = [
-        f"{row['generator'].replace('HyperNetwork', '')}, {row['context_size']}"
-        for row in starts
-    ]
-    panels[2].set_xticks(range(len(starts)), labels, fontsize=8, rotation=30)
-    panels[2].axhline(1, color="0.5", linewidth=1)
-    panels[2].set_ylim(bottom=0)
-    panels[2].set_xlabel("generator, numbers of a context", fontsize=8)
-    panels[2].set_title("outputs' second moment at the start, target 1", fontsize=10)
+        colour = colours[row["generator"].replace("HyperNetwork", "")]
+        grid[2].plot([i] * len(moments), moments, "o", alpha=0.6, ms=4, color=colour)
+    sizes = [str(row["context_size"]) for row in starts]
+    grid[2].set_xticks(range(len(starts)), sizes)
+    grid[2].axhline(1, color="0.5", linewidth=1)
+    grid[2].set_ylim(bottom=0)
+    grid[2].set_xlabel("numbers of a context")
+    grid[2].set_title("second moment, target 1")
     return figure
 
 

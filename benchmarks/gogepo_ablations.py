@@ -12,6 +12,7 @@ from typing import Any
 from _gogepo import draw_commands, result_of_generator, TRAINER
 from _runs import Training
 from _study import study
+from _style import in_style, label_below, legend_below, panels
 from matplotlib.figure import Figure
 
 
@@ -53,16 +54,16 @@ def _trainings(tasks: Sequence[str]) -> list[Training]:
     ]
 
 
+@in_style()
 def _draw(runs: list[dict[str, Any]]) -> Figure:
     names = list(dict.fromkeys(run["group"][1] for run in runs))
-    lines = -(-len(names) // _COLUMNS)
-    figure = Figure(figsize=(10, 2.9 * lines), layout="constrained")
-    panels = figure.subplots(lines, _COLUMNS, squeeze=False).ravel()
-    for axes, name in zip(panels, names, strict=False):
+    figure, grid = panels(len(names), _COLUMNS, 2.2, sharex=True, sharey=True)
+    for axes, name in zip(grid, names, strict=True):
         draw_commands(axes, [run for run in runs if run["group"][1] == name])
-        axes.set_title(name)
-    for axes in panels[len(names) :]:
-        axes.remove()
+        axes.set(title=name, xlabel="", ylabel="")
+    label_below(grid, _COLUMNS, "commanded return")
+    figure.supylabel("return", fontsize="medium")
+    legend_below(figure, grid)
     return figure
 
 

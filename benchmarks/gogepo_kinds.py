@@ -13,6 +13,7 @@ from _gogepo import draw_commands, result_of_generator, TRAINER
 from _groups import summarise
 from _runs import Training
 from _study import study
+from _style import in_style, legend_below, panels
 from gogepo_tasks import TASKS as RETURNS
 from matplotlib.figure import Figure
 
@@ -91,15 +92,15 @@ def _markdown(table: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+@in_style()
 def _draw(runs: list[dict[str, Any]]) -> Figure:
     groups = list(dict.fromkeys(tuple(run["group"]) for run in runs))
-    figure = Figure(figsize=(3.4 * len(groups), 3.2), layout="constrained")
-    panels = figure.subplots(1, len(groups), squeeze=False)[0]
-    for axes, group in zip(panels, groups, strict=True):
+    figure, grid = panels(len(groups), 2, 2.5)
+    for axes, group in zip(grid, groups, strict=True):
         draw_commands(axes, [run for run in runs if tuple(run["group"]) == group])
-        axes.set_title(" ".join(group))
-        axes.set_xlabel(f"commanded {group[1].split('-')[0]}")
-    panels[0].legend(fontsize="small")
+        what = group[1].split("-")[0]
+        axes.set(title=", ".join(group), xlabel=f"commanded {what}", ylabel=what)
+    legend_below(figure, grid)
     return figure
 
 

@@ -19,6 +19,7 @@ from _common import smooth
 from _gogepo import TRAINER
 from _runs import result_of, Training
 from _study import study
+from _style import band, in_style, panels
 from matplotlib.figure import Figure
 
 
@@ -100,18 +101,16 @@ def _markdown(table: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+@in_style()
 def _draw(runs: list[dict[str, Any]]) -> Figure:
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-    axes = figure.subplots()
-    names = list(dict.fromkeys(run["group"][1] for run in runs))
-    for run in runs:
-        name = run["group"][1]
-        label = name if run["seed"] == 0 else None
-        color = f"C{names.index(name)}"
-        axes.plot(run["seconds"], _returns(run), color=color, label=label)
+    figure, (axes,) = panels(1, 1, 3.4)
+    for i, name in enumerate(dict.fromkeys(run["group"][1] for run in runs)):
+        mine = [run for run in runs if run["group"][1] == name]
+        seconds, returns = [run["seconds"] for run in mine], map(_returns, mine)
+        label = f"{name} ({len(mine)} seeds)" if len(mine) > 1 else f"{name} (1 seed)"
+        band(axes, seconds, list(returns), color=f"C{i}", label=label)
     axes.set(xscale="log", xlabel="seconds", ylabel="return of the policy for the best")
-    axes.legend()
-    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
     return figure
 
 

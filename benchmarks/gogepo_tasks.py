@@ -9,15 +9,14 @@ and started again.
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from _gogepo import draw_commands, result_of_generator, TRAINER
 from _runs import result_of, Training
 from _study import study
-from epvf_tasks import TASKS as EPVF_TASKS
+from _style import in_style, legend_below, panels
+from epvf_tasks import draw_returns, TASKS as EPVF_TASKS
 from matplotlib.figure import Figure
 
 
-_ALGORITHMS = ("gogepo", "ars", "ddpg")
 # DDPG takes a quarter of an hour for each.
 _SEEDS = {"gogepo": range(5), "ars": range(3), "ddpg": range(1)}
 # Rank correlation and best return achieved that are enough on cartpole.
@@ -121,30 +120,22 @@ def _examine(run: Training) -> dict[str, Any] | None:
     return result_of(run, "return_policy")
 
 
+@in_style()
 def _draw(runs: list[dict[str, Any]]) -> Figure:
     tasks = list(dict.fromkeys(run["group"][0] for run in runs))
-    size = (3.6 * len(tasks), 6.4)
-    figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(2, len(tasks), squeeze=False)
-    for i, task in enumerate(tasks):
+    figure, grid = panels(2 * len(tasks), 2, 2.4)
+    for task, learning, commands in zip(tasks, grid[::2], grid[1::2], strict=True):
         mine = [run for run in runs if run["group"][0] == task]
-        learning, commands = panels[:, i]
-        for algorithm in dict.fromkeys(run["group"][1] for run in mine):
-            label, color = algorithm, f"C{_ALGORITHMS.index(algorithm)}"
-            for run in (run for run in mine if run["group"][1] == algorithm):
-                returns = [np.nan if x is None else x for x in run["return_policy"]]
-                steps = np.array(run["env_steps"]) / 1e6
-                learning.plot(steps, returns, color=color, linewidth=1, label=label)
-                label = None
+        draw_returns(learning, mine)
         learning.set(title=task, xlabel="million environment steps")
-        learning.legend(fontsize="small")
-        learning.grid(alpha=0.3)
+        learning.set_ylabel("return of the policy")
         generators = [run for run in mine if run["group"][1] == "gogepo"]
         if generators:
             draw_commands(commands, generators)
+            commands.set_title(f"{task}: commands")
         else:
             commands.remove()
-    panels[0][0].set_ylabel("return of the policy")
+    legend_below(figure, grid)
     return figure
 
 

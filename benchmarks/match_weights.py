@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from _common import write
+from _style import in_style, legend_below, panels
 from matplotlib.figure import Figure
 
 import wsl
@@ -103,26 +104,21 @@ def main() -> None:
     )
 
 
+@in_style()
 def _draw(rows: list[dict], trials: int) -> Figure:
-    figure = Figure(figsize=(8.0, 3.4), layout="constrained")
-    panels = figure.subplots(1, len(_SIZES), sharey=True)
-    for axes, (width, hidden, blocks) in zip(panels, _SIZES, strict=True):
+    figure, grid = panels(len(_SIZES), 3, 2.6, sharey=True)
+    for axes, (width, hidden, blocks) in zip(grid, _SIZES, strict=True):
         for name, style in zip(_METHODS, ("o-", "s-", "^-", "x:"), strict=True):
             chosen = [
                 row for row in rows if (row["method"], row["width"]) == (name, width)
             ]
-            axes.plot(
-                [r["noise"] for r in chosen],
-                [r["recovered"] for r in chosen],
-                style,
-                label=name,
+            noise, recovered = (
+                [row[key] for row in chosen] for key in ("noise", "recovered")
             )
+            axes.plot(noise, recovered, style, label=name)
         axes.set(title=f"{blocks} blocks, {width}-{hidden}-{width}", xlabel="noise")
-        axes.grid(alpha=0.3)
-    panels[0].set(ylabel=f"recovered, of {trials}", ylim=(-3, trials * 1.03))
-    figure.legend(
-        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2
-    )
+    grid[0].set(ylabel=f"recovered, of {trials}", ylim=(-3, trials * 1.03))
+    legend_below(figure, grid, ncols=2)
     figure.suptitle("Permutations of residual networks found again")
     return figure
 

@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 import wsl
 from benchmarks._common import fill, RESULTS, write
 from benchmarks._merging_models import Model, MODELS
+from benchmarks._style import in_style, label_below, legend_below, panels
 from wsl.matching import (
     barrier,
     interpolate,
@@ -202,11 +203,11 @@ def _table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
+@in_style()
 def _draw(rows: list[dict]) -> Figure:
     names = list(dict.fromkeys(row["model"] for row in rows))
-    figure = Figure(figsize=(11.0, 5.0), layout="constrained")
-    panels = figure.subplots(2, -(-len(names) // 2), squeeze=False).ravel()
-    for axes, name in zip(panels, names, strict=False):
+    figure, grid = panels(len(names), 3, 2.0, sharex=True)
+    for axes, name in zip(grid, names, strict=True):
         mine = [row for row in rows if row["model"] == name]
         methods = [m for m, value in mine[0].items() if isinstance(value, dict)]
         chosen = [m for m in methods if m in _METHODS or m.startswith("activations")]
@@ -215,11 +216,9 @@ def _draw(rows: list[dict]) -> Figure:
             label = "as they are" if method == "naive" else f"by {method}"
             axes.plot(np.linspace(0, 1, len(losses)), losses, style, label=label)
         axes.set(title=name, ylim=(0, None))
-        axes.legend(fontsize=7)
-    for axes in panels[len(names) :]:
-        axes.set_visible(False)
-    figure.supxlabel("place on the line between two networks")
-    figure.supylabel("training loss")
+    label_below(grid, 3, "place between two networks")
+    figure.supylabel("training loss", fontsize="medium")
+    legend_below(figure, grid)
     return figure
 
 

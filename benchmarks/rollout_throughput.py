@@ -41,12 +41,13 @@ import gymnasium
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import matplotlib.pyplot as plt
 import mujoco
 import mujoco.rollout
 import numpy as np
 from _common import fill, machine, ROOT, write
+from _style import in_style, legend_below, panels
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from mujoco.batch import Batch
 
 from applications.envs import AbstractTask, make
@@ -490,11 +491,10 @@ def _markdown(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+@in_style()
 def _figure(rows: list[dict[str, Any]]) -> Figure:
     envs = list(dict.fromkeys(row["env"] for row in rows))
-    figure, panels = plt.subplots(
-        1, len(envs), figsize=(4 * len(envs), 4.0), layout="constrained", squeeze=False
-    )
+    figure, grid = panels(len(envs), 2, 2.4)
     labels = {
         "limit": "physics alone, same controls",
         "limit_random": "physics alone, random controls",
@@ -503,10 +503,10 @@ def _figure(rows: list[dict[str, Any]]) -> Figure:
         "gymnasium": "Gymnasium, vectorised",
         "brax": "Brax, its own ant",
     }
-    lines = {}
-    for axes, env in zip(panels[0], envs, strict=True):
+    colours = ("0.6", "0.3", "tab:blue", "tab:orange", "tab:green", "tab:red")
+    for axes, env in zip(grid, envs, strict=True):
         mine = [row for row in rows if row["env"] == env]
-        for i, (name, label) in enumerate(labels.items()):
+        for (name, label), colour in zip(labels.items(), colours, strict=True):
             points = [
                 (row["num_envs"], row["steps_per_second"][name])
                 for row in mine
@@ -514,13 +514,13 @@ def _figure(rows: list[dict[str, Any]]) -> Figure:
             ]
             if points:
                 x, y = zip(*points, strict=True)
-                (lines[label],) = axes.plot(x, y, "o-", color=f"C{i}")
+                axes.plot(x, y, "o-", ms=4, color=colour, label=label)
         axes.set(title=env, xscale="log", yscale="log", xlabel="policies")
-        axes.grid(alpha=0.25)
-    panels[0][0].set_ylabel("control steps a second")
-    figure.legend(
-        lines.values(), lines.keys(), loc="outside lower center", ncols=len(lines)
-    )
+        # A few round numbers, and none between them.
+        axes.yaxis.set_major_locator(LogLocator(numticks=5))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    figure.supylabel("control steps a second", fontsize="medium")
+    legend_below(figure, grid, ncols=3)
     return figure
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from _study import study_here
+from _style import in_style, label_below, legend_below, panels
 from _teaching import explore, fit_value, new_policies, teach
 from matplotlib.figure import Figure
 
@@ -144,36 +145,29 @@ def _spread(numbers: list[float]) -> str:
     return f"{middle:.0f} ({low:.0f} to {high:.0f})"
 
 
+@in_style()
 def draw(rows: list[dict[str, Any]]) -> Figure:
-    """Returns along the climb: a row of panels a task, a panel a kind of policy."""
-    tasks = list(dict.fromkeys(row["task"] for row in rows))
-    shapes = list(dict.fromkeys(row["policy"] for row in rows))
-    figure = Figure(figsize=(3.2 * len(shapes), 2.8 * len(tasks)), layout="constrained")
-    grid = figure.subplots(len(tasks), len(shapes), squeeze=False, sharex=True)
+    """Returns along the climb: a panel a task and kind of policy."""
+    pairs = list(dict.fromkeys((row["task"], row["policy"]) for row in rows))
+    figure, grid = panels(len(pairs), 2, 2.1, sharex=True)
     colors = dict(zip(_CRITICS, ("tab:blue", "tab:orange", "tab:gray"), strict=True))
-    for panels, task in zip(grid, tasks, strict=True):
-        for axes, shape in zip(panels, shapes, strict=True):
-            for critic, color in colors.items():
-                mine = [
-                    row["returns"]
-                    for row in rows
-                    if (row["task"], row["critic"], row["policy"])
-                    == (task, critic, shape)
-                ]
-                updates = np.arange(_CHECKS + 1) * _EVERY
-                low, middle, high = np.percentile(mine, [25, 50, 75], axis=0)
-                axes.plot(
-                    updates, middle, color=color, label=f"V with probes: {critic}"
-                )
-                axes.fill_between(updates, low, high, color=color, alpha=0.2, lw=0)
-            mean = np.mean([row["trained"] for row in rows if row["task"] == task])
-            axes.axhline(mean, color="black", linestyle=":", linewidth=1)
-            axes.set_title(f"{task}: {shape}", fontsize="medium")
-            axes.grid(alpha=0.3)
-        panels[0].set_ylabel("return")
-    for axes in grid[-1]:
-        axes.set_xlabel("steps up V")
-    grid[0][0].legend(fontsize="x-small")
+    updates = np.arange(_CHECKS + 1) * _EVERY
+    for axes, (task, shape) in zip(grid, pairs, strict=True):
+        for critic, color in colors.items():
+            mine = [
+                row["returns"]
+                for row in rows
+                if (row["task"], row["critic"], row["policy"]) == (task, critic, shape)
+            ]
+            low, middle, high = np.percentile(mine, [25, 50, 75], axis=0)
+            axes.plot(updates, middle, color=color, label=f"probes of V: {critic}")
+            axes.fill_between(updates, low, high, color=color, alpha=0.2, lw=0)
+        mean = np.mean([row["trained"] for row in rows if row["task"] == task])
+        axes.axhline(mean, color="black", linestyle=":", linewidth=1)
+        axes.set(title=f"{task}: {shape}", ylim=(0, None))
+    label_below(grid, 2, "steps up V")
+    figure.supylabel("return", fontsize="medium")
+    legend_below(figure, grid)
     return figure
 
 

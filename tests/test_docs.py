@@ -36,13 +36,13 @@ def test_readme_example_runs(capsys):
     assert "groups: g0 (8)" in capsys.readouterr().out
 
 
-# README's example and this guide stand for the others, which compile for minutes.
+# README's example and these stand for the others, which compile for minutes. Guides
+# that are notebooks too run as those, in test_examples.py.
 _QUICK = ["tasks.md", "whole_episodes.md", "export.md"]
 _SLOW = [
     "index.md",
     "symmetries.md",
     "prediction.md",
-    "merging.md",
     "lora.md",
     "generators.md",
     "encoders/weights.md",
@@ -478,6 +478,7 @@ def missing_extras(text: str) -> set[str]:
     [
         *("symmetries", "prediction", "merging", "foreign", "lora", "generators"),
         *("zoo", "own", "tasks", "whole_episodes", "export", "recipes", "index"),
+        *("networks", "context"),
         *("encoders/weights", "encoders/graphs", "encoders/probing"),
     ],
 )

@@ -15,7 +15,9 @@ _PAGE = (Path(__file__).parents[1] / "docs" / "own.md").read_text()
 
 
 def _blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", _PAGE, re.DOTALL | re.MULTILINE)
+    return re.findall(
+        rf"^```{language}(?: title=.*?)?\n(.*?)^```", _PAGE, re.DOTALL | re.MULTILINE
+    )
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 @pytest.mark.nightly
 def test_the_page_runs(elsewhere, capsys):
-    commands = [line[2:] for line in _blocks("console")[0].splitlines()]
+    commands = [line[2:] for line in _blocks("console")[1].splitlines()]
     assert len(commands) == 5
     for command in commands:
         python, dash_m, module, *arguments = shlex.split(command)

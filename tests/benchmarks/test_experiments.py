@@ -51,3 +51,7 @@ def test_true_returns_of_lqr_by_hand():
     # Standing still costs 1 at each of 50 steps; at -1 all is over after one.
     expected = [-50, -1.618034, -2, -394, -250, -247]
     np.testing.assert_allclose(landscape.true_returns(policies), expected, rtol=1e-5)
+    # What the page says of the whole picture.
+    returns = landscape.true_returns(landscape.grid())
+    told = f"Returns go from {returns.max():.1f} to {returns.min():.0f};"
+    assert told in (_ROOT / "docs" / "experiments.md").read_text()

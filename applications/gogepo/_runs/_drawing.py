@@ -8,7 +8,10 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
+from applications.training import picture_style
 
+
+@picture_style()
 def draw_commands(curves: Sequence[dict[str, Any]], names: Sequence[str]) -> Figure:
     """Commanded against achieved, one line a snapshot, and what the evaluator expects.
 
@@ -20,7 +23,7 @@ def draw_commands(curves: Sequence[dict[str, Any]], names: Sequence[str]) -> Fig
     Returns:
         The picture, with a panel for each number.
     """
-    figure = Figure(figsize=(5.2 * len(names), 4.6), layout="constrained")
+    figure = Figure(figsize=(5.2 * len(names), 4.6))
     panels = figure.subplots(1, len(names), squeeze=False)[0]
     colors = matplotlib.colormaps["viridis_r"](np.linspace(0.1, 0.95, len(curves)))
     for i, (axes, name) in enumerate(zip(panels, names, strict=True)):
@@ -34,11 +37,11 @@ def draw_commands(curves: Sequence[dict[str, Any]], names: Sequence[str]) -> Fig
         label = "expected by the evaluator"
         axes.plot(given, expected, "--", color="tab:red", linewidth=1.2, label=label)
         axes.set(xlabel=f"commanded {name}", ylabel=f"achieved {name}")
-        axes.grid(alpha=0.3)
-    panels[0].legend(fontsize="small")
+    panels[0].legend()
     return figure
 
 
+@picture_style()
 def draw_policies(
     tried: Float[np.ndarray, "policies answers"],
     outcomes: Float[np.ndarray, " policies"],
@@ -63,7 +66,7 @@ def draw_policies(
     _, _, components = np.linalg.svd(both - centre, full_matrices=False)
     plane = components[:2].T
     points, line = (tried - centre) @ plane, (path - centre) @ plane
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    figure = Figure(figsize=(6.4, 4.8))
     axes = figure.add_subplot()
     shades = {
         "cmap": "viridis",

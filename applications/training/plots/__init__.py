@@ -18,3 +18,7 @@ from applications.training.plots._statistics import (
     interquartile_mean as interquartile_mean,
     read_curve as read_curve,
 )
+from applications.training.plots._style import (
+    colour_of as colour_of,
+    picture_style as picture_style,
+)

@@ -12,6 +12,7 @@ from applications.training.plots._statistics import (
     Curve,
     interquartile_mean,
 )
+from applications.training.plots._style import picture_style
 
 
 Middle: TypeAlias = Literal["iqm", "mean"]
@@ -135,25 +136,26 @@ def draw_comparison(
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter
 
-    names = list(_AXES) if panels == "both" else [panels]
-    figure = Figure(figsize=(1.0 + 4.6 * len(names), 3.8), layout="constrained")
-    grid = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
-    for axes, name in zip(grid, names, strict=True):
-        for i, one in enumerate(summaries):
-            line = one["curves"][name]
-            seeds = "" if one["seeds"] == 1 else f" ({one['seeds']} seeds)"
-            label = f"{one['runs']}{seeds}"
-            axes.plot(line["at"], line["middle"], color=f"C{i}", label=label)
-            if "low" in line:
-                band = (line["at"], line["low"], line["high"])
-                axes.fill_between(*band, color=f"C{i}", alpha=0.2, lw=0)
-        unit = "s" if name == "seconds" else ""
-        axes.xaxis.set_major_formatter(EngFormatter(unit=unit, sep=" " if unit else ""))
-        axes.set_xlabel(_AXES[name])
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-    grid[0].set_ylabel(_METRICS.get(metric, metric.replace("_", " ")))
-    grid[0].legend(fontsize="small", frameon=False)
-    if title:
-        figure.suptitle(title)
-    save_figure(figure, path)
+    with picture_style():
+        names = list(_AXES) if panels == "both" else [panels]
+        figure = Figure(figsize=(1.0 + 4.6 * len(names), 3.8))
+        grid = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+        for axes, name in zip(grid, names, strict=True):
+            for i, one in enumerate(summaries):
+                line = one["curves"][name]
+                seeds = "" if one["seeds"] == 1 else f" ({one['seeds']} seeds)"
+                label = f"{one['runs']}{seeds}"
+                axes.plot(line["at"], line["middle"], color=f"C{i}", label=label)
+                if "low" in line:
+                    band = (line["at"], line["low"], line["high"])
+                    axes.fill_between(*band, color=f"C{i}", alpha=0.2, lw=0)
+            unit = "s" if name == "seconds" else ""
+            axes.xaxis.set_major_formatter(
+                EngFormatter(unit=unit, sep=" " if unit else "")
+            )
+            axes.set_xlabel(_AXES[name])
+        grid[0].set_ylabel(_METRICS.get(metric, metric.replace("_", " ")))
+        grid[0].legend()
+        if title:
+            figure.suptitle(title)
+        save_figure(figure, path)

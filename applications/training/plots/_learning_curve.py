@@ -7,13 +7,14 @@ import numpy as np
 
 from applications.training.plots._save import save_figure
 from applications.training.plots._statistics import number_in
+from applications.training.plots._style import picture_style
 from applications.training.storage import Row
 
 
 _CURVES = (
     ("return_perturbed_max", "best of the perturbed policies", "0.75"),
-    ("return_perturbed_mean", "mean of the perturbed policies", "tab:blue"),
-    ("return_policy", "the policy", "tab:orange"),
+    ("return_perturbed_mean", "mean of the perturbed policies", "tab:orange"),
+    ("return_policy", "the policy", "tab:blue"),
 )
 # More than a picture has columns.
 _POINTS = 4000
@@ -38,17 +39,17 @@ def plot_returns(rows: Iterable[Row], path: Path, *, title: str) -> None:
     steps, *returns, last = _columns(rows, "env_steps", *names)
     if last is None:
         return
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-    axes = figure.add_subplot()
-    for (name, label, color), values in zip(_CURVES, returns, strict=True):
-        if name in last:
-            # Rows without a number leave no gap.
-            there = np.isfinite(values)
-            axes.plot(steps[there], values[there], label=label, color=color)
-    axes.set(title=title, xlabel="environment steps", ylabel="undiscounted return")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    save_figure(figure, path)
+    with picture_style():
+        figure = Figure(figsize=(6.4, 4.0))
+        axes = figure.add_subplot()
+        for (name, label, color), values in zip(_CURVES, returns, strict=True):
+            if name in last:
+                # Rows without a number leave no gap.
+                there = np.isfinite(values)
+                axes.plot(steps[there], values[there], label=label, color=color)
+        axes.set(title=title, xlabel="environment steps", ylabel="undiscounted return")
+        axes.legend()
+        save_figure(figure, path)
 
 
 def _columns(rows: Iterable[Row], *names: str) -> list[Any]:
