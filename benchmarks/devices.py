@@ -36,6 +36,7 @@ from applications.envs.native import NativeTask
 from applications.epvf.algorithm import EPVF
 from applications.epvf.config import Config
 from applications.rollout._devices import gather_parts, mesh_of, on_all_devices
+from applications.rollout.episode import empty_episodes
 from applications.rollout.native import NativeRollout
 
 
@@ -183,10 +184,8 @@ def _pieces() -> dict[str, Any]:
 
 def _episodes(policies: int) -> Any:
     """The form of what is gathered."""
-    algorithm = _algorithm(policies)
-    assert isinstance(algorithm.task, NativeTask)
-    run = NativeRollout(algorithm.task, algorithm.view.to_policy)
-    return run.shape(jnp.zeros((policies, 1)))
+    size = make(_ENV, physics="mujoco").observation_size
+    return empty_episodes((policies, 1), size)
 
 
 def _bytes_of_a_policy() -> int:
