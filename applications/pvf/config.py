@@ -108,7 +108,7 @@ class Config:
     noise_end: Scale = 0.1
     """The share of the noise that is left at the end, unless it stays."""
 
-    discount: Annotated[float, AtLeast(0), AtMost(1)] = 0.995
+    discount: Annotated[float, AtLeast(0), AtMost(1)] = 0.998
     """Discount γ of a step."""
 
     lambda_: Share = 0.95
