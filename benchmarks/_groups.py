@@ -11,6 +11,8 @@ from applications.training import bootstrap_interval, interquartile_mean
 
 # Iterations at the end over which the perturbed policies' returns are averaged.
 _LAST_POINTS = 10
+# Returns below are shown with decimals.
+_LARGE = 20.0
 # What a curve of commands comes to.
 _OF_CURVES = {
     "rank_correlation": ("rank correlations", ".2f"),
@@ -80,17 +82,24 @@ def markdown(table: list[dict[str, Any]]) -> str:
     for row in table:
         task, name = row["group"]
         low, high = row["interval"]
+        shown = ".0f" if _largest(table, task) >= _LARGE else ".2f"
         cells = [
             f"`{task}`",
             name,
             f"{row['env_steps'] / 1e6:.1f} M",
             f"{row['seconds']:.0f}",
-            _joined(row["mean_returns"], ".0f"),
-            f"{row['interquartile_mean']:.0f} ({low:.0f} to {high:.0f})",
+            _joined(row["mean_returns"], shown),
+            f"{row['interquartile_mean']:{shown}} ({low:{shown}} to {high:{shown}})",
         ]
         cells += [_joined(row.get(k, []), v) for k, (_, v) in of_curves.items()]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _largest(table: list[dict[str, Any]], task: str) -> float:
+    """The largest return of a task, whatever its sign."""
+    mine = [row["mean_returns"] for row in table if row["group"][0] == task]
+    return max(abs(x) for returns in mine for x in returns)
 
 
 def _joined(values: list[float | None], pattern: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from _runs import result_of, Training
 from _study import study
+from matplotlib.figure import Figure
 from pvf_tasks import draw
 
 
@@ -40,7 +41,7 @@ def main() -> None:
         __doc__,
         ["lqr"],
         _trainings,
-        lambda _, runs: draw(runs, {"lqr": _SOLVED}),
+        lambda _, runs: _draw(runs),
         examine=lambda run: result_of(
             run, "return_policy", "value_correlation", "start_correlation"
         ),
@@ -61,6 +62,11 @@ def _trainings(tasks: Sequence[str]) -> list[Training]:
         for name, flags in VARIANTS.items()
         for seed in _SEEDS
     ]
+
+
+def _draw(runs: list[dict[str, Any]]) -> Figure:
+    # Returns span two decades.
+    return draw(runs, {"lqr": _SOLVED}, value="symlog", linthresh=2, linscale=0.5)
 
 
 if __name__ == "__main__":

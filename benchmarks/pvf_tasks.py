@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from _runs import result_of, Training
 from _study import study
+from _style import band, in_style, label_below, legend_below, panels
 from matplotlib.figure import Figure
 
 
@@ -49,7 +50,7 @@ def main() -> None:
         __doc__,
         list(TASKS),
         _trainings,
-        lambda _, runs: draw(runs, {task: bar for task, (bar, _) in TASKS.items()}),
+        lambda _, runs: _draw(runs),
         examine=lambda run: result_of(
             run, "return_policy", "value_correlation", "q_mean", "weight_norm"
         ),
@@ -74,34 +75,46 @@ def _trainings(tasks: Sequence[str]) -> list[Training]:
     ]
 
 
-def draw(runs: list[dict[str, Any]], bars: dict[str, float | None]) -> Figure:
-    """Learning curves, a panel a task and a line a seed."""
+def _draw(runs: list[dict[str, Any]]) -> Figure:
+    return draw(runs, {task: bar for task, (bar, _) in TASKS.items()})
+
+
+@in_style()
+def draw(
+    runs: list[dict[str, Any]], bars: dict[str, float | None], **scale: Any
+) -> Figure:
+    """Learning curves, a panel a task: the median of the seeds and their range.
+
+    Args:
+        runs: What `result_of` gives.
+        bars: By task the return that is asked for, if there is one.
+        scale: Of the returns, as of `set_yscale`.
+
+    Returns:
+        The picture.
+    """
     tasks = list(dict.fromkeys(run["group"][0] for run in runs))
-    figure = Figure(figsize=(4 * max(len(tasks), 1), 3.4), layout="constrained")
-    panels = figure.subplots(1, max(len(tasks), 1), squeeze=False).ravel()
-    for axes, task in zip(panels, tasks, strict=False):
+    figure, grid = panels(len(tasks), min(len(tasks), 2), 2.6)
+    for axes, task in zip(grid, tasks, strict=True):
         mine = [run for run in runs if run["group"][0] == task]
-        names = list(dict.fromkeys(run["group"][1] for run in mine))
         bar = bars.get(task)
         if bar is not None:
             axes.axhline(bar, color="gray", linestyle=":", linewidth=1)
-        for run in mine:
-            name = run["group"][1]
-            first = run is next(other for other in mine if other["group"][1] == name)
-            values = [
-                np.nan if value is None else value for value in run["return_policy"]
-            ]
-            axes.plot(
-                np.array(run["env_steps"]) / 1e3,
-                values,
-                color=f"C{names.index(name)}",
-                linewidth=1,
-                label=name if first else None,
+        for i, name in enumerate(dict.fromkeys(run["group"][1] for run in mine)):
+            its = [run for run in mine if run["group"][1] == name]
+            band(
+                axes,
+                [np.array(run["env_steps"]) / 1e3 for run in its],
+                [run["return_policy"] for run in its],
+                color=f"C{i}",
+                label=name,
             )
-        axes.set(title=task, xlabel="thousand environment steps")
-        axes.legend(fontsize="small")
-        axes.grid(alpha=0.3)
-    panels[0].set_ylabel("return of the policy, one line a seed")
+        if scale:
+            axes.set_yscale(**scale)
+        axes.set_title(task)
+    label_below(grid, min(len(tasks), 2), "thousand environment steps")
+    figure.supylabel("return of the policy", fontsize="medium")
+    legend_below(figure, grid)
     return figure
 
 

@@ -57,6 +57,8 @@ PICTURES: dict[str, Callable[[dict[str, Any]], Any]] = {
     ),
     "merging": _of("benchmarks.merging", "_draw", "rows"),
     "offline_zoo": _of("benchmarks._zoo_figure", "draw", "table"),
+    "pvf_lqr": _of("pvf_lqr", "_draw", "runs"),
+    "pvf_tasks": _of("pvf_tasks", "_draw", "runs"),
     "rollout_throughput": _of("rollout_throughput", "_figure", "rows"),
     "zero_shot": _of("zero_shot", "draw", "rows"),
 }

@@ -31,8 +31,8 @@ _COMMENT = re.compile(r"<!-- numbers: (.*) -->", re.DOTALL)
 _NUMBER = re.compile(
     r"(?<![\w.])(?:(?<![^\s(])-)?\d+(?:,\d{3})*(?:\.\d+)?(?:e-?\d+)?(?![\w]|[.,]\d)"
 )
-# Their tables and sentences have tests of their own, or are still to come.
-_ELSEWHERE = {"benchmark", "devices", "gogepo", "learning", "pvf", "results"}
+# Their tables and sentences have tests of their own.
+_ELSEWHERE = {"benchmark", "devices", "gogepo", "learning", "results"}
 # Made by a script as a whole.
 _ELSEWHERE |= {"reproduced"}
 _PAGES = [
