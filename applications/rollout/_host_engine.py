@@ -96,14 +96,7 @@ class HostEngine(AbstractEngine):
             simulations=self._make,
             outcome=self._outcome,
         )
-        return compile_in_parts(
-            run,
-            propose,
-            learn,
-            state,
-            options=options,
-            observation_size=self._task.observation_size,
-        )
+        return compile_in_parts(run, propose, learn, state, self._task, options)
 
     def compile_unroll(
         self, make_policy: MakePolicy, *, steps: int, record: bool = True

@@ -28,9 +28,8 @@ def compile_in_parts(
     propose: Callable[[State], Any],
     learn: Callable[[State, Any, Episode], tuple[State, Metrics]],
     state: State,
-    *,
+    task: Any,
     options: RolloutOptions,
-    observation_size: int,
 ) -> Callable[[State], tuple[State, Metrics]]:
     """Compiles an iteration as three programs: to propose, to roll out and to learn.
 
@@ -43,8 +42,8 @@ def compile_in_parts(
         propose: As of `AbstractEngine.compile_iteration`.
         learn: As of `AbstractEngine.compile_iteration`.
         state: A state, for its form.
+        task: What `run` runs in.
         options: Episodes of each policy, as `run` has them.
-        observation_size: Length of an observation.
 
     Returns:
         One iteration. The state that it is given is used up.
@@ -56,7 +55,7 @@ def compile_in_parts(
     proposal = compiled_propose(propose, state)
     run.compile(proposal.acting)
     batch = (count_policies(proposal.acting), options.episodes)
-    episodes = empty_episodes(batch, observation_size, options.visits)
+    episodes = empty_episodes(batch, task.observation_size, options.visits)
     tried = (learn, proposal, episodes)
     compiled_learn = to_learn.lower(tried, state).compile()
 

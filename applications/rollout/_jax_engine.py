@@ -83,14 +83,7 @@ class JAXEngine(AbstractEngine):
     ) -> Callable[[State], tuple[State, Metrics]]:
         """As of `AbstractEngine`; rollouts are shared out over the devices."""
         run = _Rollout(self._task, make_policy, options, self._outcome, self._mesh)
-        return compile_in_parts(
-            run,
-            propose,
-            learn,
-            state,
-            options=options,
-            observation_size=self._task.observation_size,
-        )
+        return compile_in_parts(run, propose, learn, state, self._task, options)
 
     def iteration(
         self,

@@ -83,14 +83,7 @@ class NativeEngine(AbstractEngine):
         """
         part = (jax.process_index(), jax.process_count())
         run = self._rollout(make_policy, options, part=part)
-        return compile_in_parts(
-            run,
-            propose,
-            learn,
-            state,
-            options=options,
-            observation_size=self._task.observation_size,
-        )
+        return compile_in_parts(run, propose, learn, state, self._task, options)
 
     def compile_unroll(
         self, make_policy: MakePolicy, *, steps: int, record: bool = True
