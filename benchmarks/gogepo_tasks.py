@@ -39,7 +39,7 @@ TASKS: dict[str, tuple[str, dict[str, str]]] = {
     "inverted_pendulum": (
         "",
         {
-            "gogepo": "--iterations 200",
+            "gogepo": "--iterations 100",
             "ars": "--normalise --steps 4000000",
             "ddpg": "--steps 100000",
         },
@@ -47,9 +47,7 @@ TASKS: dict[str, tuple[str, dict[str, str]]] = {
     "swimmer": (
         "",
         {
-            # A linear policy, and noise that is wide at first and becomes less.
-            "gogepo": "--hidden --noise-scale 0.5 --noise-schedule linear "
-            "--iterations 60",
+            "gogepo": "--hidden --iterations 40",
             "ars": EPVF_TASKS["swimmer"][1]["ars"],
             "ddpg": "--steps 100000",
         },
@@ -57,9 +55,7 @@ TASKS: dict[str, tuple[str, dict[str, str]]] = {
     "hopper": (
         "",
         {
-            # What is good is rare at first, to be remembered for longer.
-            "gogepo": "--hidden --noise-scale 1 --noise-schedule linear "
-            "--iterations 100 --recency 0.5",
+            "gogepo": "--hidden --iterations 150 --no-survival-bonus",
             "ars": EPVF_TASKS["hopper"][1]["ars"],
             "ddpg": "--steps 100000",
         },

@@ -61,7 +61,7 @@ class Config:
     deviation of all outcomes that it has seen (seen), which grow with them; or the
     share of the archive's outcomes that are less (quantile)."""
 
-    climb: Annotated[float, AtLeast(0), AtMost(1)] = 0.0
+    climb: Annotated[float, AtLeast(0), AtMost(1)] = 0.5
     """Share of the environments whose policies are perturbations of one that climbs a
     value function of its own, as EPVF does by default."""
 
@@ -124,7 +124,7 @@ class Config:
     average writes the policies that are watched and kept; the newest one explores.
     With 0 both are the same."""
 
-    loss: Literal["evaluator", "weights", "both"] = "evaluator"
+    loss: Literal["evaluator", "weights", "both"] = "both"
     """What the generator learns from: what the evaluator says of its policies; without
     one, the weights of policies that did what is commanded (UDRLPG); or the sum of
     both."""
@@ -169,7 +169,7 @@ class Config:
     critic_updates: Count = 20
     """Gradient steps on the evaluator in each iteration."""
 
-    archive: Count = 32
+    archive: Count = 100
     """Size of the archive as a multiple of the number of environments."""
 
     batch_size: Count = 128
@@ -178,7 +178,7 @@ class Config:
     recency: Annotated[float, AtLeast(0)] = 1.1
     """The k-th last batch is learned from in proportion to 1 / k to this power."""
 
-    evenly: Annotated[float, AtLeast(0), AtMost(1)] = 0.0
+    evenly: Annotated[float, AtLeast(0), AtMost(1)] = 0.5
     """Share of what is learned from that is drawn evenly over the range of outcomes,
     whenever it was done, so that what is rare is not forgotten."""
 
@@ -256,6 +256,9 @@ PRESETS = {
     "sequential": Config(
         num_envs=1,
         iterations=3000,
+        climb=0.0,
+        evenly=0.0,
+        loss="evaluator",
         hidden=(256, 256),
         archive=10_000,
         batch_size=16,
