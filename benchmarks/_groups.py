@@ -19,6 +19,8 @@ _OF_CURVES = {
     "best_achieved": ("best achieved", ".0f"),
     "mean_error": ("mean errors", ".0f"),
 }
+# Of a run up to some step, over which returns of a noisy curve are averaged.
+_LAST_SHARE = 0.1
 
 
 def summarise(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -54,6 +56,35 @@ def summarise(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return table
 
 
+def at_equal_steps(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of `summarise`, and how all stood when the first of the task ended.
+
+    Args:
+        runs: What `_runs.result_of` gives, with `return_policy`.
+
+    Returns:
+        The rows. `equal_steps` is the least number of steps of a run of the task, in
+        `at_equal_steps` is each seed's return there: the mean of its policies over the
+        last tenth of these steps.
+    """
+    table = summarise(runs)
+    for row in table:
+        task = row["group"][0]
+        steps = min(run["steps"] for run in runs if run["group"][0] == task)
+        mine = [run for run in runs if run["group"] == row["group"]]
+        row["equal_steps"] = steps
+        row["at_equal_steps"] = [_stood(run, steps) for run in mine]
+    return table
+
+
+def _stood(run: dict[str, Any], steps: float) -> float:
+    taken = np.array(run["env_steps"], float)
+    returns = np.array(run["return_policy"], float)
+    there = (taken <= steps) & np.isfinite(returns)
+    late = there & (taken > (1 - _LAST_SHARE) * steps)
+    return float(np.mean(returns[late])) if late.any() else float(returns[there][-1])
+
+
 def _at_the_end(run: dict[str, Any]) -> float:
     values = [value for value in run["return_perturbed_mean"] if value is not None]
     return float(np.mean(values[-_LAST_POINTS:]))
@@ -63,7 +94,7 @@ def markdown(table: list[dict[str, Any]]) -> str:
     """The rows as a Markdown table.
 
     Args:
-        table: What `summarise` gives.
+        table: What `summarise` or `at_equal_steps` gives.
 
     Returns:
         The lines.
@@ -76,6 +107,9 @@ def markdown(table: list[dict[str, Any]]) -> str:
         "mean returns of the seeds",
         "IQM (95 %)",
     ]
+    equal = "at_equal_steps" in table[0]
+    if equal:
+        columns.append("at equal steps")
     of_curves = {k: v for k, v in _OF_CURVES.items() if any(k in row for row in table)}
     columns += [title for title, _ in of_curves.values()]
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
@@ -91,6 +125,9 @@ def markdown(table: list[dict[str, Any]]) -> str:
             _joined(row["mean_returns"], shown),
             f"{row['interquartile_mean']:{shown}} ({low:{shown}} to {high:{shown}})",
         ]
+        if equal:
+            at = f"{row['equal_steps'] / 1e6:.1f} M"
+            cells.append(f"{_joined(row['at_equal_steps'], shown)} (at {at})")
         cells += [_joined(row.get(k, []), v) for k, (_, v) in of_curves.items()]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

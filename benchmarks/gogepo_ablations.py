@@ -1,4 +1,4 @@
-"""GoGePo on cartpole, one choice changed at a time.
+"""GoGePo on cartpole and swimmer, one choice changed at a time.
 
 Every run has one core. Runs are kept in `runs/benchmarks`, so that this can be stopped
 and started again.
@@ -13,21 +13,27 @@ from _gogepo import draw_commands, result_of_generator, TRAINER
 from _runs import Training
 from _study import study
 from _style import in_style, label_below, legend_below, panels
+from gogepo_tasks import task_flags, TASKS
 from matplotlib.figure import Figure
 
 
-# By name: flags, and how many seeds.
-VARIANTS = {
-    "gogepo": ("", 5),
-    "without slices": ("--generator mlp", 5),
-    "flat evaluator": ("--representation flat", 5),
-    "without recency": ("--recency 0", 5),
-    "uniform commands": ("--strategy uniform", 5),
-    "scale of the range": ("--command-scale range", 3),
-    "up to the best": ("--strategy spread", 3),
-    "best plus drive": ("--strategy best", 3),
-    "without evaluator": ("--loss weights", 3),
+# By name, flags: the parts of the recipe, and what it is made of.
+_RECIPE = {
+    "gogepo": "",
+    "without climbing": "--climb 0",
+    "recent ones alone": "--evenly 0",
+    "evaluator alone": "--loss evaluator",
+    "weights alone": "--loss weights",
+    "archive of 32": "--archive 32",
 }
+_CHOICES = {
+    "without slices": "--generator mlp",
+    "flat evaluator": "--representation flat",
+    "uniform commands": "--strategy uniform",
+    "best plus drive": "--strategy best",
+}
+VARIANTS = {"cartpole": _RECIPE | _CHOICES, "swimmer": _RECIPE}
+_SEEDS = range(3)
 _COLUMNS = 3
 
 
@@ -36,10 +42,10 @@ def main() -> None:
         "gogepo_ablations",
         "ablations",
         __doc__,
-        ["cartpole"],
+        list(VARIANTS),
         _trainings,
         lambda _, runs: _draw(runs),
-        examine=lambda run: result_of_generator(run, "--low 0 --high 500"),
+        examine=lambda run: result_of_generator(run, TASKS[run.group[0]][0]),
         also=["gogepo_tasks"],
         page="gogepo.md",
     )
@@ -47,20 +53,26 @@ def main() -> None:
 
 def _trainings(tasks: Sequence[str]) -> list[Training]:
     return [
-        Training((task, name.replace(" ", "-")), flags, seed, TRAINER)
+        Training(
+            (task, name.replace(" ", "-")),
+            " ".join([*task_flags(task).split(), *flags.split()]),
+            seed,
+            TRAINER,
+        )
         for task in tasks
-        for name, (flags, seeds) in VARIANTS.items()
-        for seed in range(seeds)
+        for name, flags in VARIANTS[task].items()
+        for seed in _SEEDS
     ]
 
 
 @in_style()
 def _draw(runs: list[dict[str, Any]]) -> Figure:
-    names = list(dict.fromkeys(run["group"][1] for run in runs))
-    figure, grid = panels(len(names), _COLUMNS, 2.2, sharex=True, sharey=True)
-    for axes, name in zip(grid, names, strict=True):
-        draw_commands(axes, [run for run in runs if run["group"][1] == name])
-        axes.set(title=name, xlabel="", ylabel="")
+    groups = list(dict.fromkeys(tuple(run["group"]) for run in runs))
+    figure, grid = panels(len(groups), _COLUMNS, 2.2)
+    for axes, group in zip(grid, groups, strict=True):
+        draw_commands(axes, [run for run in runs if tuple(run["group"]) == group])
+        task, name = group
+        axes.set(title=f"{task}: {name}", xlabel="", ylabel="")
     label_below(grid, _COLUMNS, "commanded return")
     figure.supylabel("return", fontsize="medium")
     legend_below(figure, grid)

@@ -25,7 +25,7 @@ KINDS = {
     ("cartpole", "return and length"): "--command-kind return-length",
     ("cartpole", "speed"): _SPEED,
     ("cartpole", "return, latent"): "--generator latent",
-    ("swimmer", "speed"): f"{RETURNS['swimmer'][1]['gogepo']} {_SPEED}",
+    ("swimmer", "speed"): f"{RETURNS['swimmer'][1]} {_SPEED}",
 }
 _TITLES = (
     *("task", "command", "steps", "least and best commanded"),

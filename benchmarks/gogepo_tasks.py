@@ -1,4 +1,6 @@
-"""GoGePo on cartpole and the paper's four tasks, with ARS and DDPG beside it.
+"""GoGePo on cartpole and the paper's four tasks, with other algorithms beside it.
+
+What stands beside it is at equal steps too: when the shortest run of a task ended.
 
 Every run has one core. Runs are kept in `runs/benchmarks`, so that this can be stopped
 and started again.
@@ -10,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from _gogepo import draw_commands, result_of_generator, TRAINER
+from _groups import at_equal_steps
 from _runs import result_of, Training
 from _study import study
 from _style import in_style, legend_below, panels
@@ -17,50 +20,27 @@ from epvf_tasks import draw_returns, TASKS as EPVF_TASKS
 from matplotlib.figure import Figure
 
 
-# DDPG takes a quarter of an hour for each.
-_SEEDS = {"gogepo": range(5), "ars": range(3), "ddpg": range(1)}
+_SEEDS = range(5)
+# Of what stands beside it.
+_SEEDS_BESIDE = range(3)
 # Rank correlation and best return achieved that are enough on cartpole.
 _ENOUGH = (0.9, 475.0)
 # By task: what is commanded in the end (21 commands; from the least to the best outcome
-# of the run where nothing is said), and flags by algorithm.
-TASKS: dict[str, tuple[str, dict[str, str]]] = {
-    "cartpole": (
-        "--low 0 --high 500",
-        {"gogepo": "", "ars": "--steps 2000000"},
-    ),
-    "mountain_car_continuous": (
-        "",
-        {
-            "gogepo": "--iterations 100",
-            "ars": "--normalise --steps 5000000",
-            "ddpg": "--steps 100000",
-        },
-    ),
-    "inverted_pendulum": (
-        "",
-        {
-            "gogepo": "--iterations 100",
-            "ars": "--normalise --steps 4000000",
-            "ddpg": "--steps 100000",
-        },
-    ),
-    "swimmer": (
-        "",
-        {
-            "gogepo": "--hidden --iterations 40",
-            "ars": EPVF_TASKS["swimmer"][1]["ars"],
-            "ddpg": "--steps 100000",
-        },
-    ),
-    "hopper": (
-        "",
-        {
-            "gogepo": "--hidden --iterations 150 --no-survival-bonus",
-            "ars": EPVF_TASKS["hopper"][1]["ars"],
-            "ddpg": "--steps 100000",
-        },
-    ),
+# of the run where nothing is said), and GoGePo's flags.
+TASKS: dict[str, tuple[str, str]] = {
+    "cartpole": ("--low 0 --high 500", ""),
+    "mountain_car_continuous": ("", "--iterations 100"),
+    "inverted_pendulum": ("", "--iterations 100"),
+    "swimmer": ("", "--hidden --iterations 40"),
+    "hopper": ("", "--hidden --iterations 150 --no-survival-bonus"),
 }
+# By task, the flags of each algorithm beside it: those of EPVF's tasks, or own ones.
+_BESIDE = {
+    "cartpole": {"ars": "--steps 2000000"},
+    "mountain_car_continuous": {"ars": "--normalise --steps 5000000"},
+    "inverted_pendulum": {"ars": "--normalise --steps 4000000"},
+}
+_FROM_EPVF_TASKS = ("ars", "openes")
 _METRICS = ("return_policy", "command_best", "command_error", "command_correlation")
 
 
@@ -73,6 +53,7 @@ def main() -> None:
         _trainings,
         lambda _, runs: _draw(runs),
         examine=_examine,
+        tabulate=at_equal_steps,
         mark=_count_enough,
         also=["epvf_tasks"],
         page="gogepo.md",
@@ -88,25 +69,37 @@ def _count_enough(row: dict[str, Any]) -> None:
         )
 
 
+def task_flags(task: str) -> str:
+    """Flags of GoGePo on a task. Cartpole is the default, as a first look has it."""
+    where = [] if task == "cartpole" else ["--env", task]
+    return " ".join([*where, *TASKS[task][1].split()])
+
+
 def _trainings(tasks: Sequence[str]) -> list[Training]:
-    return [
+    own = [
+        Training((task, "gogepo"), task_flags(task), seed, TRAINER)
+        for task in tasks
+        for seed in _SEEDS
+    ]
+    beside = [
         Training(
             (task, algorithm),
-            _flags(task, algorithm, flags),
+            f"--env {task} {flags} --algorithm {algorithm}",
             seed,
-            TRAINER if algorithm == "gogepo" else "applications.baselines.train",
+            "applications.baselines.train",
         )
         for task in tasks
-        for algorithm, flags in TASKS[task][1].items()
-        for seed in _SEEDS[algorithm]
+        for algorithm, flags in _beside(task).items()
+        for seed in _SEEDS_BESIDE
     ]
+    return own + beside
 
 
-def _flags(task: str, algorithm: str, flags: str) -> str:
-    named = [] if algorithm == "gogepo" else ["--algorithm", algorithm]
-    # Cartpole is the default, as a first look has it.
-    where = [] if task == "cartpole" and algorithm == "gogepo" else ["--env", task]
-    return " ".join([*where, *flags.split(), *named])
+def _beside(task: str) -> dict[str, str]:
+    theirs = EPVF_TASKS[task][1] if task in EPVF_TASKS else {}
+    return _BESIDE.get(task, {}) | {
+        name: flags for name, flags in theirs.items() if name in _FROM_EPVF_TASKS
+    }
 
 
 def _examine(run: Training) -> dict[str, Any] | None:

@@ -90,13 +90,16 @@ class Check(NamedTuple):
 
     def coupled(self, groups: Sequence[str]) -> float:
         """The largest change when groups move all their leaves together."""
-        return max(self.change(self._moved(groups)) for _ in range(self.num_samples))
+        return max(
+            self.change(self._moved(groups, self.random))
+            for _ in range(self.num_samples)
+        )
 
-    def _moved(self, groups: Sequence[str]) -> list[Any]:
+    def _moved(self, groups: Sequence[str], random: np.random.Generator) -> list[Any]:
         shapes = self.space.element_shapes()
         element = identity(shapes)
         for group in groups:
-            element[group] = _derangement(shapes[group], self.random)
+            element[group] = _derangement(shapes[group], random)
         return permute_leaves(self.space.pieces, self.leaves, element)
 
     def alone(self, i: int, slot: Slot, samples: int) -> tuple[float, str]:
@@ -125,7 +128,9 @@ class Check(NamedTuple):
     def blame(self, group: str) -> int:
         """The leaf for which other axes than the space's mend the group best."""
         size = self.space.groups[group]
-        permutation = _derangement((size,), self.random)
+        # A stream of its own: what was drawn before decides nothing.
+        random = self.random.spawn(1)[0]
+        permutation = _derangement((size,), random)
         # Every block moves alike, so that any axis of the right length can follow.
         present = [
             frozenset(slot.dimension for slot in leaf.slots if slot.group == group)
@@ -138,7 +143,7 @@ class Check(NamedTuple):
             )
         ]
         if self.change(moved) <= 1:
-            return self._blame_blocks(group)
+            return self._blame_blocks(group, random)
         best: dict[int, tuple[bool, bool, float]] = {}
         for i, leaf in enumerate(self.leaves):
             for sizes, dimensions in _choices(self.space.pieces[i], size):
@@ -148,17 +153,27 @@ class Check(NamedTuple):
                 # A cure that leaves the group nothing to move is the last resort.
                 rank = (change > 1, not rest, change)
                 best[i] = min(best.get(i, rank), rank)
-        return min(best, key=best.__getitem__)
+        return _first_of_the_least(best)
 
-    def _blame_blocks(self, group: str) -> int:
+    def _blame_blocks(self, group: str, random: np.random.Generator) -> int:
         """The same where only permutations that differ between blocks do harm."""
-        moved = self._moved([group])
+        moved = self._moved([group], random)
         without = {
-            i: self.change([*moved[:i], self.leaves[i], *moved[i + 1 :]])
+            i: (self.change([*moved[:i], self.leaves[i], *moved[i + 1 :]]),)
             for i, leaf in enumerate(self.space.pieces)
             if any(slot.group == group for slot in leaf.slots)
         }
-        return min(without, key=without.__getitem__)
+        return _first_of_the_least(without)
+
+
+def _first_of_the_least(ranks: dict[int, tuple[*tuple[bool, ...], float]]) -> int:
+    """The first whose change, the last of its rank, is the least but for rounding."""
+    least = min(ranks.values())
+    return next(
+        i
+        for i, rank in ranks.items()
+        if rank[:-1] == least[:-1] and rank[-1] <= least[-1] + 1
+    )
 
 
 def _call(function: Callable[..., Any] | None, model: Any, *inputs: PyTree) -> Any:
