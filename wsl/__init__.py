@@ -16,6 +16,14 @@ from wsl import (
     nn as nn,
 )
 from wsl._infer import infer_weight_space as infer_weight_space
+from wsl._linear import (
+    infer_linear_symmetry as infer_linear_symmetry,
+    LinearElement as LinearElement,
+    LinearGroup as LinearGroup,
+    LinearKind as LinearKind,
+    LinearSymmetry as LinearSymmetry,
+    Place as Place,
+)
 from wsl._space import (
     Factor as Factor,
     GroupElement as GroupElement,

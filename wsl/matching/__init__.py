@@ -5,7 +5,9 @@
 `average`, `interpolate`, `barrier`, `reset_statistics` and `repair` make one of them.
 `soft_match` goes down the gradient of the distance on doubly stochastic matrices, which
 can be compiled; `sinkhorn`, `soft_permute` and `harden` are its parts. Low-rank factors
-have a continuous group, GL(r): `canonical_factors`, `match_factors`.
+have a continuous group, GL(r): `canonical_factors`, `match_factors`. What a
+`LinearSymmetry` finds in a whole network, `match_linear` aligns, `canonical_weights`
+settles and `invariants` does not see.
 """
 
 from wsl.matching._activations import match_activations as match_activations
@@ -16,6 +18,12 @@ from wsl.matching._factors import (
     Factors as Factors,
     match_factors as match_factors,
     singular_values as singular_values,
+)
+from wsl.matching._linear import (
+    canonical_weights as canonical_weights,
+    invariants as invariants,
+    LinearMatch as LinearMatch,
+    match_linear as match_linear,
 )
 from wsl.matching._many import (
     average as average,

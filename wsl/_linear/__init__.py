@@ -1,0 +1,15 @@
+"""Continuous symmetries: linear maps of whole index sets, beyond permutations.
+
+`_symmetry` says which there are and how they act, `_places` how one acts on one piece
+of a leaf, and `_infer` finds them on numbers.
+"""
+
+from wsl._linear._infer import infer_linear_symmetry as infer_linear_symmetry
+from wsl._linear._places import Place as Place, stacked as stacked
+from wsl._linear._symmetry import (
+    LinearElement as LinearElement,
+    LinearGroup as LinearGroup,
+    LinearKind as LinearKind,
+    LinearSymmetry as LinearSymmetry,
+    turns as turns,
+)

@@ -1,0 +1,267 @@
+"""Which linear maps leave a function alone, found and checked on real numbers.
+
+A group of linear maps of an index set has the permutations of that set as a part. So it
+is looked for where a space has such a group: first whether rotations leave the function
+alone, then on which leaves the map and on which its inverse has to act. That is linear
+algebra: with f_j the change of the outputs when leaf j alone is stretched a little, the
+signs s_j of all leaves have to give Σ s_j f_j = 0.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import PRNGKeyArray, PyTree
+
+from wsl._linear._places import act_at, Place
+from wsl._linear._symmetry import LinearGroup, LinearSymmetry, places_of
+from wsl._space import check_space, numpy_generator, WeightSpace
+from wsl._verify import Check
+
+
+# How much more than a permutation of the same numbers a product with a matrix rounds.
+_ROOM = 16.0
+# Below, in units of the largest, a change or a singular value counts as zero.
+_ZERO = 1e-3
+# How far from each other the entries of a null vector may be to be signs.
+_EVEN = 0.05
+# How many stretches are tried, at most: outputs must be more than leaves.
+_STRETCHES = 64
+
+
+def infer_linear_symmetry(
+    space: WeightSpace,
+    fn: Callable[..., Any],
+    *inputs: PyTree,
+    key: PRNGKeyArray,
+    num_samples: int = 2,
+    noise: float = 0.1,
+) -> LinearSymmetry:
+    """Finds the linear maps of index sets that leave a model's function alone.
+
+    For each group of the space it is tried whether rotations of the index set change
+    the outputs, and if not, whether all invertible maps do not either, and on which
+    leaves it is their inverse that has to act. Pairs of an index set that rotary
+    embeddings turn are tried too. All that is returned has been checked on random
+    elements, one group at a time and all at once, by what rounding explains.
+
+    What it cannot find: groups that are no more than a part of such maps, as those of a
+    stream whose norm has a gain for each unit (multiply it into the next matrices
+    first), or with a norm that takes off the mean; maps of index sets that the space
+    has fixed, but for rotary pairs.
+
+    Args:
+        space: The space, for instance from
+            [`infer_weight_space`][wsl.infer_weight_space].
+        fn: A model with weights of this space, or a function of such weights, as
+            [`verify_symmetry`][wsl.verify_symmetry] takes it.
+        *inputs: What the model is called with; for a function, the weights and then
+            its other inputs, if any.
+        key: Source of randomness.
+        num_samples: How many elements to draw for each check.
+        noise: Relative size of noise on the weights, so that nothing holds by accident,
+            as of biases that are zero.
+
+    Returns:
+        The symmetry; without groups where there are none.
+
+    Raises:
+        ValueError: If `num_samples` is not positive, or `noise` negative, or the
+            weights are not of this space, or if groups that hold one by one do not
+            hold together.
+
+    Examples:
+        >>> import jax, wsl
+        >>> weights = {"b": jax.numpy.ones((3, 2)), "a": jax.numpy.ones((2, 4))}
+        >>> fn = lambda w, x: jax.numpy.tanh(w["b"] @ (w["a"] @ x))
+        >>> x = jax.numpy.ones(4)
+        >>> space = wsl.infer_weight_space(fn, weights, x)
+        >>> key = jax.random.key(0)
+        >>> print(wsl.infer_linear_symmetry(space, fn, weights, x, key=key))
+        group  kind        size  acts on  its inverse on
+        g0     invertible  2     ['a']    ['b']
+    """
+    if num_samples < 1 or noise < 0:
+        raise ValueError(
+            "Draw one sample or more, with noise of 0 or more; got "
+            f"num_samples={num_samples}, noise={noise}."
+        )
+    check_space(space)
+    random = numpy_generator(key)
+    search = _Search(
+        Check.make(space, fn, inputs, num_samples, noise, random), num_samples, key
+    )
+    found = [
+        group
+        for name, size in space.groups.items()
+        if size > 1 and (group := search.linear(name)) is not None
+    ]
+    found += [
+        group
+        for candidate in _rotary_candidates(space)
+        if (group := search.rotary(candidate)) is not None
+    ]
+    together = LinearSymmetry(space, tuple(found))
+    if found and not search.holds(together):
+        names = [group.name for group in found]
+        raise ValueError(
+            f"Each of {names} leaves the function alone, all together do not. Is it "
+            "a function of its inputs alone?"
+        )
+    return together
+
+
+@dataclasses.dataclass(frozen=True)
+class _Search:
+    check: Check
+    num_samples: int
+    key: PRNGKeyArray
+
+    def linear(self, name: str) -> LinearGroup | None:
+        """The largest kind of linear maps of a group's index set that holds."""
+        space = self.check.space
+        shape = space.element_shapes()[name]
+        group = LinearGroup(
+            name, "orthogonal", (*shape, shape[-1]), tuple(places_of(space, name))
+        )
+        if not self.holds(LinearSymmetry(space, (group,))):
+            return None
+        signs = self._signs(group)
+        if signs is None:
+            return group
+        places = _with_signs(group.places, signs)
+        larger = dataclasses.replace(group, kind="invertible", places=places)
+        return larger if self.holds(LinearSymmetry(space, (larger,))) else group
+
+    def rotary(self, candidate: LinearGroup) -> LinearGroup | None:
+        """The same group with the right places inverted, if it holds."""
+        signs = self._signs(candidate)
+        if signs is None:
+            return None
+        group = dataclasses.replace(
+            candidate, places=_with_signs(candidate.places, signs)
+        )
+        holds = self.holds(LinearSymmetry(self.check.space, (group,)))
+        return group if holds else None
+
+    def holds(self, symmetry: LinearSymmetry) -> bool:
+        """Whether random elements leave the function alone."""
+        model = _weights(symmetry.space, self.check.leaves)
+        room = _ROOM * math.sqrt(len(symmetry.groups))
+        for i in range(self.num_samples):
+            element = symmetry.sample(key=jr.fold_in(self.key, i))
+            acted = symmetry.act(model, element)
+            leaves = symmetry.space.cut(symmetry.space.weight_leaves(acted))
+            if not self.check.change([np.asarray(x) for x in leaves]) <= room:
+                return False
+        return True
+
+    def _signs(self, group: LinearGroup) -> list[int] | None:
+        """On which places the map acts (1), and on which its inverse (-1).
+
+        None where no signs would do.
+        """
+        count, rows = len(group.places), []
+        for i in range(_STRETCHES):
+            rows.append(self._changes(group, jr.fold_in(self.key, i)))
+            if sum(map(len, rows)) >= 4 * count and i:
+                break
+        changes = np.concatenate(rows).astype(float)
+        sizes = np.linalg.norm(changes, axis=0)
+        # What the function does not depend on may be mapped either way.
+        read = sizes > _ZERO * max(sizes.max(initial=0.0), 1e-30)
+        signs = np.ones(count)
+        if read.sum() > 1:
+            # The null vector of the changes, if they have one.
+            squares, vectors = np.linalg.eigh(changes[:, read].T @ changes[:, read])
+            vector = vectors[:, 0] / np.abs(vectors[:, 0]).max()
+            if squares[0] > _ZERO**2 * squares[-1]:
+                return None
+            if np.abs(np.abs(vector) - 1).max() > _EVEN:
+                return None
+            signs[read] = np.sign(vector) * np.sign(vector[0])
+        return [int(sign) for sign in signs]
+
+    def _changes(self, group: LinearGroup, key: PRNGKeyArray) -> np.ndarray:
+        """Changes of all outputs, a column for each place that is stretched alone."""
+        *blocks, n, _ = group.shape
+        drawn = jr.normal(key, (*blocks, n, n))
+        stretch = drawn + jnp.swapaxes(drawn, -1, -2)
+        if group.kind == "rotary":
+            # Turns are tried with the sample; what is left is a factor.
+            stretch = stretch[..., :1, :1] * jnp.broadcast_to(jnp.eye(2), group.shape)
+        sizes = [tuple(f.size for f in p.factors) for p in self.check.space.pieces]
+        columns = [
+            self._slope(place, sizes[place.piece], stretch) for place in group.places
+        ]
+        return np.stack(columns, axis=1)
+
+    def _slope(self, place: Place, sizes: Sequence[int], stretch: Any) -> np.ndarray:
+        """By central differences, which need no more of the function than a call."""
+        step = 1e-2 / float(jnp.max(jnp.abs(jnp.linalg.eigvalsh(stretch))))
+        eye = jnp.broadcast_to(jnp.eye(stretch.shape[-1]), stretch.shape)
+        array = jnp.asarray(self.check.leaves[place.piece])
+        ends = []
+        for sign in (1, -1):
+            maps = eye + sign * step * stretch
+            moved = np.asarray(act_at(place, array, sizes, maps))
+            leaves = list(self.check.leaves)
+            leaves[place.piece] = moved
+            outputs = self.check.run(leaves)
+            ends.append(np.concatenate([x.ravel().astype(float) for x in outputs]))
+        return (ends[0] - ends[1]) / (2 * step)
+
+
+def _with_signs(places: Sequence[Place], signs: Sequence[int]) -> tuple[Place, ...]:
+    return tuple(
+        place._replace(inverted=sign < 0)
+        for place, sign in zip(places, signs, strict=True)
+    )
+
+
+def _weights(space: WeightSpace, leaves: Sequence[Any]) -> PyTree:
+    return jax.tree.unflatten(space.treedef, space.join(leaves))
+
+
+def _rotary_candidates(space: WeightSpace) -> Iterator[LinearGroup]:
+    """Pairs of fixed indices beside an index set that several pieces share.
+
+    Rotary embeddings tell frequencies apart, so that these are fixed, and beside each
+    there are two indices, which are turned.
+    """
+    shared: dict[str, list[tuple[int, list[int]]]] = {}
+    for i, piece in enumerate(space.pieces):
+        dimension = 0
+        for factors in piece.axes:
+            at = list(range(dimension, dimension + len(factors)))
+            dimension += len(factors)
+            for factor in factors:
+                if factor.name in space.fixed and len(factors) > 1:
+                    shared.setdefault(str(factor.name), []).append((i, at))
+    for name, where in shared.items():
+        if len({i for i, _ in where}) != len(where) or len(where) < 2:
+            continue
+        named = [{space.pieces[i].factors[d].name: d for d in at} for i, at in where]
+        # Of heads that share keys the queries have one axis more: no block of its own.
+        common = set.intersection(*(set(found) for found in named)) - {None, name}
+        blocks = [*sorted(map(str, common)), name]
+        places = []
+        for (i, at), found in zip(where, named, strict=True):
+            piece = space.pieces[i]
+            pairs = [
+                d
+                for d in at
+                if piece.factors[d].size == 2
+                and piece.factors[d].name not in (*blocks, *space.groups)
+            ]
+            if len(pairs) == 1:
+                dimensions = tuple(found[block] for block in blocks)
+                places.append(Place(i, piece.path, pairs[0], dimensions))
+        if len(places) == len(where):
+            sizes = [space.index_sets[block] for block in blocks]
+            yield LinearGroup(name, "rotary", (*sizes, 2, 2), tuple(places))

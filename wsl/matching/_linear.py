@@ -1,0 +1,291 @@
+"""One network among all that linear maps make of it, and the nearest to another."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from wsl._linear import (
+    LinearElement,
+    LinearGroup,
+    LinearSymmetry,
+    Place,
+    stacked,
+    turns,
+)
+from wsl.matching._factors import canonical_factors, Factors
+
+
+Weights = TypeVar("Weights")
+Side = Float[Array, "*blocks _ n"]
+Maps = Float[Array, "*blocks n n"]
+# Below, in units of the distance before, a round of matching has come to its end.
+_DONE = 1e-6
+
+
+def canonical_weights(symmetry: LinearSymmetry, weights: Weights) -> Weights:
+    """The weights of the same function that no element of a symmetry changes.
+
+    By one group after the other, orthogonal ones first:
+
+    - orthogonal: the axes are the principal ones of all that is mapped, those with the
+      largest moments first, and the entry that is largest in magnitude of each is
+      positive. Leaves that other groups change are left out, if there are others.
+    - invertible: the factors of the product are its
+      [canonical ones][wsl.matching.canonical_factors].
+    - rotary: both sides of a frequency are equally large, and the largest entry of the
+      first side is real and positive.
+
+    Unique where moments and singular values differ. What permutations are left, of
+    heads for instance, [`match_weights`][wsl.match_weights] finds.
+
+    Args:
+        symmetry: The symmetry.
+        weights: Weights of its space, or a model.
+
+    Returns:
+        The weights in their canonical form.
+
+    Raises:
+        ValueError: If the weights are not of the space, or an invertible group is
+            larger than what is mapped on either side.
+    """
+    for group in _in_order(symmetry):
+        sides = _sides(symmetry, weights, group)
+        find: Any = {
+            "orthogonal": _principal,
+            "invertible": _balanced,
+            "rotary": _upright,
+        }[group.kind]
+        weights = symmetry.act(weights, {group.name: find(*sides)})
+    return weights
+
+
+def invariants(
+    symmetry: LinearSymmetry, weights: PyTree
+) -> dict[str, Float[Array, "*blocks n"]]:
+    """Numbers of each group's weights that none of its elements changes.
+
+    Args:
+        symmetry: The symmetry.
+        weights: Weights of its space, or a model.
+
+    Returns:
+        For each block of each group: of an invertible one the singular values of the
+        product of both sides, of an orthogonal one those of all that is mapped, and of
+        a rotary one the product of the norms of both sides, once.
+
+    Raises:
+        ValueError: If the weights are not of the space.
+    """
+    found = {}
+    for group in symmetry.groups:
+        left, right = _sides(symmetry, weights, group)
+        if group.kind == "orthogonal":
+            found[group.name] = jnp.linalg.svd(left, compute_uv=False)
+        elif group.kind == "invertible":
+            cores = [jnp.linalg.qr(side, mode="r") for side in (left, right)]
+            product = cores[0] @ jnp.swapaxes(cores[1], -1, -2)
+            values = jnp.linalg.svd(product, compute_uv=False)
+            found[group.name] = values[..., : group.shape[-1]]
+        else:
+            norms = [jnp.linalg.norm(side, axis=(-1, -2)) for side in (left, right)]
+            found[group.name] = (norms[0] * norms[1])[..., None]
+    return found
+
+
+class LinearMatch(eqx.Module, Generic[Weights]):
+    """How [`match_linear`][wsl.matching.match_linear] aligned networks.
+
+    Attributes:
+        element: What was done to `b`, for each group.
+        aligned: `b` after it.
+        distance: Euclidean distance from `a`, over all weights.
+        distance_before: The same of `b` as given.
+    """
+
+    element: LinearElement
+    aligned: Weights
+    distance: Float[Array, ""]
+    distance_before: Float[Array, ""]
+
+
+def match_linear(
+    symmetry: LinearSymmetry, a: Weights, b: Weights, *, rounds: int = 20
+) -> LinearMatch[Weights]:
+    """Aligns a network to another by linear maps that leave its function alone.
+
+    One group after the other, in closed form: an orthogonal one by Procrustes' problem
+    (Schönemann 1966); an invertible one, with sides B and A of the networks, by the G
+    that minimises ‖B_a - B_b G‖² + ‖G A_a - A_b‖², which is a Sylvester equation; a
+    rotary one likewise with a complex number. For two gauges of one network, and groups
+    that do not meet in a leaf, this is exact. Where groups meet it goes round until
+    nothing changes.
+
+    Permutations of heads and of units are other groups: align by
+    [`match_weights`][wsl.match_weights] first, or after, or in turns.
+
+    Args:
+        symmetry: The symmetry.
+        a: Weights to align to.
+        b: Weights to align.
+        rounds: How often to go over all groups, at most.
+
+    Returns:
+        The element, the aligned weights and distances.
+
+    Raises:
+        ValueError: If weights are not of the space, or `rounds` is not positive.
+    """
+    if rounds < 1:
+        raise ValueError(f"Go over the groups once or more; got rounds={rounds}.")
+    before = last = _distance(symmetry, a, b)
+    element, aligned = symmetry.identity(), b
+    for turn in range(rounds):
+        for group in _in_order(symmetry):
+            # At first by what no other group has changed.
+            free = _free_places(symmetry, group) if turn == 0 else group.places
+            ours, theirs = (_sides(symmetry, w, group, free) for w in (a, aligned))
+            find: Any = {
+                "orthogonal": _procrustes,
+                "invertible": _sylvester,
+                "rotary": _turned,
+            }[group.kind]
+            maps = find(*ours, *theirs)
+            aligned = symmetry.act(aligned, {group.name: maps})
+            element[group.name] = maps @ element[group.name]
+        now = _distance(symmetry, a, aligned)
+        if len(symmetry.groups) < 2 or last - now <= _DONE * before:
+            break
+        last = now
+    return LinearMatch(element, aligned, _distance(symmetry, a, aligned), before)
+
+
+# What a group has on its two sides.
+
+
+def _in_order(symmetry: LinearSymmetry) -> list[LinearGroup]:
+    return sorted(symmetry.groups, key=lambda group: group.kind != "orthogonal")
+
+
+def _free_places(symmetry: LinearSymmetry, group: LinearGroup) -> tuple[Place, ...]:
+    """Where an orthogonal group acts and no other does, if there is such a place."""
+    if group.kind != "orthogonal":
+        return group.places
+    taken = {
+        place.piece
+        for other in symmetry.groups
+        if other is not group
+        for place in other.places
+    }
+    free = tuple(place for place in group.places if place.piece not in taken)
+    return free or group.places
+
+
+def _sides(
+    symmetry: LinearSymmetry,
+    weights: PyTree,
+    group: LinearGroup,
+    places: Sequence[Place] | None = None,
+) -> tuple[Side, Side]:
+    """What the maps act on, and what their inverses act on."""
+    if places is None:
+        places = _free_places(symmetry, group)
+    space = symmetry.space
+    pieces = space.cut(space.weight_leaves(weights))
+    empty = jnp.zeros((*group.shape[:-2], 0, group.shape[-1]))
+    left, right = (
+        [place for place in places if place.inverted is inverted]
+        for inverted in (False, True)
+    )
+    return (
+        stacked(left, pieces, symmetry.sizes) if left else empty,
+        stacked(right, pieces, symmetry.sizes) if right else empty,
+    )
+
+
+def _distance(symmetry: LinearSymmetry, a: PyTree, b: PyTree) -> Float[Array, ""]:
+    leaves = zip(*(symmetry.space.weight_leaves(w) for w in (a, b)), strict=True)
+    return jnp.sqrt(sum(jnp.sum(jnp.square(x - y)) for x, y in leaves))
+
+
+def _transposed(matrix: Array) -> Array:
+    return jnp.swapaxes(matrix, -1, -2)
+
+
+def _for_each_block(find: Callable[..., Array], *sides: Array) -> Array:
+    """Goes over leading axes of all sides."""
+    for _ in range(sides[0].ndim - 2):
+        find = jax.vmap(find)
+    return find(*sides)
+
+
+# Canonical forms.
+
+
+def _principal(left: Side, right: Side) -> Maps:
+    del right
+
+    def of_one(side: Float[Array, "rows n"]) -> Float[Array, "n n"]:
+        _, axes = jnp.linalg.eigh(side.T @ side)
+        axes = axes[:, ::-1]
+        mapped = side @ axes
+        at = jnp.argmax(jnp.abs(mapped), axis=0)
+        picked = jnp.take_along_axis(mapped, at[None], axis=0)[0]
+        return (axes * jnp.where(picked < 0, -1.0, 1.0)[None]).T
+
+    return _for_each_block(of_one, left)
+
+
+def _balanced(left: Side, right: Side) -> Maps:
+    def of_one(left: Array, right: Array) -> Float[Array, "n n"]:
+        canonical = canonical_factors(Factors(left, right.T))
+        return jnp.linalg.lstsq(left, canonical.left)[0].T
+
+    return _for_each_block(of_one, left, right)
+
+
+def _upright(left: Side, right: Side) -> Maps:
+    z, w = _as_complex(left), _as_complex(right)
+    at = jnp.argmax(jnp.abs(z), axis=-1, keepdims=True)
+    largest = jnp.take_along_axis(z, at, axis=-1)[..., 0]
+    size = jnp.sqrt(jnp.linalg.norm(w, axis=-1) / jnp.linalg.norm(z, axis=-1))
+    factor = size / jnp.abs(largest)
+    return turns(factor * largest.real, -factor * largest.imag)
+
+
+# Alignment. Rows are mapped by the transpose: x becomes x Gᵀ.
+
+
+def _procrustes(a: Side, _: Side, b: Side, __: Side) -> Maps:
+    u, _s, vt = jnp.linalg.svd(_transposed(b) @ a)
+    return _transposed(u @ vt)
+
+
+def _sylvester(a_left: Side, a_right: Side, b_left: Side, b_right: Side) -> Maps:
+    """M with (B_bᵀ B_b) M + M (A_a A_aᵀ) = B_bᵀ B_a + A_b A_aᵀ, by eigenvectors."""
+    p, x = jnp.linalg.eigh(_transposed(b_left) @ b_left)
+    q, y = jnp.linalg.eigh(_transposed(a_right) @ a_right)
+    wanted = _transposed(b_left) @ a_left + _transposed(b_right) @ a_right
+    sums = p[..., :, None] + q[..., None, :]
+    solved = (_transposed(x) @ wanted @ y) / jnp.maximum(sums, 1e-12)
+    return _transposed(x @ solved @ _transposed(y))
+
+
+def _turned(a_left: Side, a_right: Side, b_left: Side, b_right: Side) -> Maps:
+    z_a, w_a, z_b, w_b = map(_as_complex, (a_left, a_right, b_left, b_right))
+
+    def inner(x: Array, y: Array) -> Array:
+        return jnp.sum(jnp.conj(x) * y, axis=-1)
+
+    # z_a is to be f z_b, and w_b is to be conj(f) w_a.
+    above = inner(z_b, z_a) + jnp.conj(inner(w_a, w_b))
+    below = (inner(z_b, z_b) + inner(w_a, w_a)).real
+    return turns(above.real / below, above.imag / below)
+
+
+def _as_complex(side: Side) -> Array:
+    return jax.lax.complex(side[..., 0], side[..., 1])
