@@ -94,7 +94,7 @@ class Config:
     """Whether perturbed policies are drawn anew after each segment, or at the end of
     the segment in which their episode ends."""
 
-    noise_scale: Scale = 0.2
+    noise_scale: Scale = 0.3
     """Scale σ of the normal noise on weights."""
 
     action_noise: Scale = 0.1
