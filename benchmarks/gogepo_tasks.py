@@ -31,7 +31,7 @@ TASKS: dict[str, tuple[str, str]] = {
     "cartpole": ("--low 0 --high 500", ""),
     "mountain_car_continuous": ("", "--iterations 100"),
     "inverted_pendulum": ("", "--iterations 100"),
-    "swimmer": ("", "--hidden --iterations 40"),
+    "swimmer": ("", "--hidden --iterations 60"),
     "hopper": ("", "--hidden --iterations 150 --no-survival-bonus"),
 }
 # By task, the flags of each algorithm beside it: those of EPVF's tasks, or own ones.
