@@ -10,7 +10,6 @@ import argparse
 import json
 import math
 import os
-import tempfile
 from pathlib import Path
 
 
@@ -18,10 +17,10 @@ from pathlib import Path
 os.environ.setdefault("MUJOCO_GL", "egl")
 
 from _common import RESULTS
-from PIL import Image, ImageSequence
+from _films import frames_of, save_film
 
-from applications.envs import make, render
-from applications.training import key_for, open_policy, Purpose, Run, write_json
+from applications.envs import make
+from applications.training import open_policy, Run, write_json
 
 
 _SIZE = (320, 240)
@@ -60,26 +59,8 @@ def _write_film(directory: Path, path: Path) -> None:
     assert control_step is not None, "a task whose steps have no length in time"
     steps = math.ceil((_START + _LENGTH) / control_step)
     task = make(Run(directory).manifest.settings["env"], horizon=steps)
-    with tempfile.TemporaryDirectory() as temporary:
-        whole = Path(temporary) / "whole.webp"
-        render(task, policy, whole, key=key_for(0, Purpose.RENDER))
-        with Image.open(whole) as film:
-            frames, seconds, duration = [], 0.0, 40
-            for frame in ImageSequence.Iterator(film):
-                if _START <= seconds < _START + _LENGTH:
-                    frames.append(frame.convert("RGB").resize(_SIZE))
-                duration = frame.info.get("duration", duration)
-                seconds += duration / 1000
-    first, *others = frames
-    first.save(
-        path,
-        save_all=True,
-        append_images=others,
-        duration=duration,
-        loop=0,
-        quality=45,
-        method=6,
-    )
+    frames, duration = frames_of(task, policy, _SIZE, start=_START, length=_LENGTH)
+    save_film(frames, path, duration)
 
 
 if __name__ == "__main__":
