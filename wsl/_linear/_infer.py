@@ -8,10 +8,12 @@ signs s_j of all leaves have to give Σ s_j f_j = 0.
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -20,18 +22,24 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from wsl._linear._places import act_at, Place
 from wsl._linear._symmetry import LinearGroup, LinearSymmetry, places_of
-from wsl._space import check_space, numpy_generator, WeightSpace
+from wsl._space import check_space, is_weight, numpy_generator, WeightSpace
 from wsl._verify import Check
 
 
 # How much more than a permutation of the same numbers a product with a matrix rounds.
 _ROOM = 16.0
-# Below, in units of the largest, a change or a singular value counts as zero.
-_ZERO = 1e-3
-# How far from each other the entries of a null vector may be to be signs.
-_EVEN = 0.05
+# Below, in units of the largest, a change says nothing.
+_UNREAD = 1e-3
+# How small a singular value, in units of the largest, and how even a null vector may be
+# for signs to be tried. The verdict is that of random elements.
+_NULL, _EVEN = 0.03, 0.5
 # How many stretches are tried, at most: outputs must be more than leaves.
 _STRETCHES = 64
+# Of how many places that hardly matter both signs are tried.
+_UNSURE = 4
+# A symmetry holds for all weights. Where they are small, what follows is nearly linear,
+# and a softmax all but even: more than the symmetry would pass.
+_SCALES = (1.0, 4.0)
 
 
 def infer_linear_symmetry(
@@ -48,7 +56,8 @@ def infer_linear_symmetry(
     the outputs, and if not, whether all invertible maps do not either, and on which
     leaves it is their inverse that has to act. Pairs of an index set that rotary
     embeddings turn are tried too. All that is returned has been checked on random
-    elements, one group at a time and all at once, by what rounding explains.
+    elements, one group at a time and all at once, by what rounding explains, on the
+    weights and on weights four times as large.
 
     What it cannot find: groups that are no more than a part of such maps, as those of a
     stream whose norm has a gain for each unit (multiply it into the next matrices
@@ -93,9 +102,11 @@ def infer_linear_symmetry(
         )
     check_space(space)
     random = numpy_generator(key)
-    search = _Search(
-        Check.make(space, fn, inputs, num_samples, noise, random), num_samples, key
-    )
+    checks = [
+        Check.make(space, *scaled, num_samples, noise, random)
+        for scaled in _scaled(space, fn, inputs)
+    ]
+    search = _Search(space, checks, num_samples, key)
     found = [
         group
         for name, size in space.groups.items()
@@ -104,7 +115,7 @@ def infer_linear_symmetry(
     found += [
         group
         for candidate in _rotary_candidates(space)
-        if (group := search.rotary(candidate)) is not None
+        if (group := search.signed(candidate)) is not None
     ]
     together = LinearSymmetry(space, tuple(found))
     if found and not search.holds(together):
@@ -118,114 +129,114 @@ def infer_linear_symmetry(
 
 @dataclasses.dataclass(frozen=True)
 class _Search:
-    check: Check
+    space: WeightSpace
+    checks: Sequence[Check]
     num_samples: int
     key: PRNGKeyArray
 
     def linear(self, name: str) -> LinearGroup | None:
         """The largest kind of linear maps of a group's index set that holds."""
-        space = self.check.space
-        shape = space.element_shapes()[name]
-        group = LinearGroup(
-            name, "orthogonal", (*shape, shape[-1]), tuple(places_of(space, name))
-        )
-        if not self.holds(LinearSymmetry(space, (group,))):
+        shape, places = self.space.element_shapes()[name], places_of(self.space, name)
+        group = LinearGroup(name, "orthogonal", (*shape, shape[-1]), tuple(places))
+        if not self.holds(LinearSymmetry(self.space, (group,))):
             return None
-        signs = self._signs(group)
-        if signs is None:
-            return group
-        places = _with_signs(group.places, signs)
-        larger = dataclasses.replace(group, kind="invertible", places=places)
-        return larger if self.holds(LinearSymmetry(space, (larger,))) else group
+        return self.signed(dataclasses.replace(group, kind="invertible")) or group
 
-    def rotary(self, candidate: LinearGroup) -> LinearGroup | None:
-        """The same group with the right places inverted, if it holds."""
-        signs = self._signs(candidate)
-        if signs is None:
-            return None
-        group = dataclasses.replace(
-            candidate, places=_with_signs(candidate.places, signs)
-        )
-        holds = self.holds(LinearSymmetry(self.check.space, (group,)))
-        return group if holds else None
+    def signed(self, group: LinearGroup) -> LinearGroup | None:
+        """The group with the map at some places and its inverse at others, if any."""
+        for signs in self._signs(group):
+            places = tuple(
+                place._replace(inverted=sign < 0)
+                for place, sign in zip(group.places, signs, strict=True)
+            )
+            found = dataclasses.replace(group, places=places)
+            if self.holds(LinearSymmetry(self.space, (found,))):
+                return found
+        return None
 
     def holds(self, symmetry: LinearSymmetry) -> bool:
         """Whether random elements leave the function alone."""
-        model = _weights(symmetry.space, self.check.leaves)
         room = _ROOM * math.sqrt(len(symmetry.groups))
         for i in range(self.num_samples):
             element = symmetry.sample(key=jr.fold_in(self.key, i))
-            acted = symmetry.act(model, element)
-            leaves = symmetry.space.cut(symmetry.space.weight_leaves(acted))
-            if not self.check.change([np.asarray(x) for x in leaves]) <= room:
-                return False
+            for check in self.checks:
+                pieces = symmetry.act_on_pieces(check.leaves, element)
+                if not check.change([np.asarray(x) for x in pieces]) <= room:
+                    return False
         return True
 
-    def _signs(self, group: LinearGroup) -> list[int] | None:
-        """On which places the map acts (1), and on which its inverse (-1).
+    def _signs(self, group: LinearGroup) -> Iterator[list[int]]:
+        """On which places the map may act (1), and on which its inverse (-1).
 
-        None where no signs would do.
+        Small weights show it through rounding, large ones through curvature.
         """
-        count, rows = len(group.places), []
-        for i in range(_STRETCHES):
-            rows.append(self._changes(group, jr.fold_in(self.key, i)))
-            if sum(map(len, rows)) >= 4 * count and i:
-                break
-        changes = np.concatenate(rows).astype(float)
-        sizes = np.linalg.norm(changes, axis=0)
-        # What the function does not depend on may be mapped either way.
-        read = sizes > _ZERO * max(sizes.max(initial=0.0), 1e-30)
-        signs = np.ones(count)
-        if read.sum() > 1:
-            # The null vector of the changes, if they have one.
-            squares, vectors = np.linalg.eigh(changes[:, read].T @ changes[:, read])
-            vector = vectors[:, 0] / np.abs(vectors[:, 0]).max()
-            if squares[0] > _ZERO**2 * squares[-1]:
-                return None
-            if np.abs(np.abs(vector) - 1).max() > _EVEN:
-                return None
-            signs[read] = np.sign(vector) * np.sign(vector[0])
-        return [int(sign) for sign in signs]
-
-    def _changes(self, group: LinearGroup, key: PRNGKeyArray) -> np.ndarray:
-        """Changes of all outputs, a column for each place that is stretched alone."""
-        *blocks, n, _ = group.shape
-        drawn = jr.normal(key, (*blocks, n, n))
-        stretch = drawn + jnp.swapaxes(drawn, -1, -2)
-        if group.kind == "rotary":
-            # Turns are tried with the sample; what is left is a factor.
-            stretch = stretch[..., :1, :1] * jnp.broadcast_to(jnp.eye(2), group.shape)
-        sizes = [tuple(f.size for f in p.factors) for p in self.check.space.pieces]
-        columns = [
-            self._slope(place, sizes[place.piece], stretch) for place in group.places
-        ]
-        return np.stack(columns, axis=1)
-
-    def _slope(self, place: Place, sizes: Sequence[int], stretch: Any) -> np.ndarray:
-        """By central differences, which need no more of the function than a call."""
-        step = 1e-2 / float(jnp.max(jnp.abs(jnp.linalg.eigvalsh(stretch))))
-        eye = jnp.broadcast_to(jnp.eye(stretch.shape[-1]), stretch.shape)
-        array = jnp.asarray(self.check.leaves[place.piece])
-        ends = []
-        for sign in (1, -1):
-            maps = eye + sign * step * stretch
-            moved = np.asarray(act_at(place, array, sizes, maps))
-            leaves = list(self.check.leaves)
-            leaves[place.piece] = moved
-            outputs = self.check.run(leaves)
-            ends.append(np.concatenate([x.ravel().astype(float) for x in outputs]))
-        return (ends[0] - ends[1]) / (2 * step)
+        for check in self.checks:
+            count, rows = len(group.places), []
+            for i in range(_STRETCHES):
+                rows.append(_changes(check, group, jr.fold_in(self.key, i)))
+                if sum(map(len, rows)) >= 8 * count:
+                    break
+            changes = np.concatenate(rows)
+            sizes = np.linalg.norm(changes, axis=0)
+            read = sizes > _UNREAD * max(sizes.max(initial=0.0), 1e-30)
+            signs = np.ones(count, int)
+            if read.sum() > 1:
+                # The null vector of the changes, if they have one.
+                squares, vectors = np.linalg.eigh(changes[:, read].T @ changes[:, read])
+                vector = vectors[:, 0] / np.abs(vectors[:, 0]).max()
+                if squares[0] > _NULL**2 * squares[-1] or np.abs(vector).min() < _EVEN:
+                    continue
+                signs[read] = np.sign(vector) * np.sign(vector[0])
+            # What the function hardly depends on, as biases of keys, shows no sign.
+            unsure = np.flatnonzero(~read)[:_UNSURE]
+            for tried in itertools.product((1, -1), repeat=len(unsure)):
+                signs[unsure] = tried
+                yield signs.tolist()
 
 
-def _with_signs(places: Sequence[Place], signs: Sequence[int]) -> tuple[Place, ...]:
-    return tuple(
-        place._replace(inverted=sign < 0)
-        for place, sign in zip(places, signs, strict=True)
-    )
+def _changes(check: Check, group: LinearGroup, key: PRNGKeyArray) -> np.ndarray:
+    """Changes of all outputs, a column for each place that is stretched alone."""
+    drawn = jr.normal(key, group.shape)
+    stretch = drawn + jnp.swapaxes(drawn, -1, -2)
+    if group.kind == "rotary":
+        # Whether turns hold is seen when signs are tried; what is left is a factor.
+        stretch = stretch[..., :1, :1] * jnp.broadcast_to(jnp.eye(2), group.shape)
+    return np.stack([_slope(check, at, stretch) for at in group.places], axis=1)
 
 
-def _weights(space: WeightSpace, leaves: Sequence[Any]) -> PyTree:
-    return jax.tree.unflatten(space.treedef, space.join(leaves))
+def _slope(check: Check, place: Place, stretch: Any) -> np.ndarray:
+    """By central differences, which need no more of the function than a call."""
+    step = 1e-2 / float(jnp.max(jnp.abs(jnp.linalg.eigvalsh(stretch))))
+    eye = jnp.broadcast_to(jnp.eye(stretch.shape[-1]), stretch.shape)
+    sizes = [factor.size for factor in check.space.pieces[place.piece].factors]
+    ends = []
+    for sign in (1, -1):
+        leaves = list(check.leaves)
+        array = jnp.asarray(leaves[place.piece])
+        maps = eye + sign * step * stretch
+        leaves[place.piece] = np.asarray(act_at(place, array, sizes, maps))
+        outputs = check.run(leaves)
+        ends.append(np.concatenate([x.ravel().astype(float) for x in outputs]))
+    return (ends[0] - ends[1]) / (2 * step)
+
+
+def _scaled(
+    space: WeightSpace, fn: Callable[..., Any], inputs: Sequence[PyTree]
+) -> Iterator[tuple[Callable[..., Any], Sequence[PyTree]]]:
+    """The function and its inputs, with larger and larger weights."""
+
+    def times(factor: float, weights: PyTree) -> PyTree:
+        leaves = [factor * jnp.asarray(x) for x in space.weight_leaves(weights)]
+        return eqx.combine(jax.tree.unflatten(space.treedef, leaves), weights)
+
+    is_model = jax.tree.structure(eqx.filter(fn, is_weight)) == space.treedef
+    for factor in _SCALES:
+        if is_model and space.leaves:
+            yield times(factor, fn), inputs
+        elif inputs:
+            yield fn, (times(factor, inputs[0]), *inputs[1:])
+        else:
+            yield fn, inputs
 
 
 def _rotary_candidates(space: WeightSpace) -> Iterator[LinearGroup]:

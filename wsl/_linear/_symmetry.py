@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import equinox as eqx
@@ -173,16 +173,28 @@ class LinearSymmetry:
                     f"The element has matrices of shape {tuple(maps.shape)} for "
                     f"{name!r}; this symmetry has {known}."
                 )
-        arrays = list(self.space.cut(self.space.weight_leaves(weights)))
+        pieces = self.space.cut(self.space.weight_leaves(weights))
+        arrays = self.space.join(self.act_on_pieces(pieces, element))
+        return eqx.combine(jax.tree.unflatten(self.space.treedef, arrays), weights)
+
+    def act_on_pieces(
+        self, pieces: Sequence[Any], element: Mapping[str, Array]
+    ) -> list[Array]:
+        """Acts on the arrays of the space's pieces.
+
+        Args:
+            pieces: An array for each piece.
+            element: As of [`act`][wsl.LinearSymmetry.act].
+
+        Returns:
+            An array for each piece.
+        """
+        arrays = [jnp.asarray(piece) for piece in pieces]
         for group in self.groups:
-            if group.name not in element:
-                continue
-            for place in group.places:
-                sizes = self.sizes[place.piece]
-                array = jnp.asarray(arrays[place.piece])
-                maps = element[group.name]
-                arrays[place.piece] = act_at(place, array, sizes, maps)
-        return with_pieces(self.space, weights, arrays)
+            for place in group.places if group.name in element else ():
+                maps, sizes = element[group.name], self.sizes[place.piece]
+                arrays[place.piece] = act_at(place, arrays[place.piece], sizes, maps)
+        return arrays
 
     @property
     def sizes(self) -> list[tuple[int, ...]]:
@@ -230,18 +242,3 @@ def turns(
     """Complex numbers as matrices that multiply pairs by them."""
     rows = [jnp.stack([real, -imaginary], -1), jnp.stack([imaginary, real], -1)]
     return jnp.stack(rows, -2)
-
-
-def with_pieces(space: WeightSpace, weights: Weights, pieces: list[Any]) -> Weights:
-    """Weights, or a model, with other arrays.
-
-    Args:
-        space: Their space.
-        weights: The weights.
-        pieces: An array for each piece.
-
-    Returns:
-        The same with these.
-    """
-    arrays = jax.tree.unflatten(space.treedef, space.join(pieces))
-    return eqx.combine(arrays, weights)
