@@ -13,11 +13,14 @@ from _gogepo import draw_commands, result_of_generator, TRAINER
 from _runs import Training
 from _study import study
 from _style import in_style, label_below, legend_below, panels
-from gogepo_tasks import task_flags, TASKS
+from gogepo_tasks import TASKS
 from matplotlib.figure import Figure
 
 
-# By name, flags: the parts of the recipe, and what it is made of.
+# What is not in the paper, all left out.
+_PLAIN = "--climb 0 --evenly 0 --loss evaluator --archive 32"
+# By task and name, flags and how many seeds: the default without one of its parts, and
+# then other choices, where all of them are left out.
 _RECIPE = {
     "gogepo": "",
     "without climbing": "--climb 0",
@@ -25,15 +28,34 @@ _RECIPE = {
     "evaluator alone": "--loss evaluator",
     "weights alone": "--loss weights",
     "archive of 32": "--archive 32",
+    "plain": _PLAIN,
 }
 _CHOICES = {
-    "without slices": "--generator mlp",
-    "flat evaluator": "--representation flat",
-    "uniform commands": "--strategy uniform",
-    "best plus drive": "--strategy best",
+    "plain": ("", 5),
+    "without slices": ("--generator mlp", 5),
+    "flat evaluator": ("--representation flat", 5),
+    "without recency": ("--recency 0", 5),
+    "uniform commands": ("--strategy uniform", 5),
+    "scale of the range": ("--command-scale range", 3),
+    "up to the best": ("--strategy spread", 3),
+    "best plus drive": ("--strategy best", 3),
+    "without evaluator": ("--loss weights", 3),
 }
-VARIANTS = {"cartpole": _RECIPE | _CHOICES, "swimmer": _RECIPE}
-_SEEDS = range(3)
+VARIANTS = {
+    "swimmer": {
+        name: (f"--env swimmer --hidden --iterations 30 {flags}", 2)
+        for name, flags in _RECIPE.items()
+    },
+    "cartpole": {
+        **{name: (flags, 3) for name, flags in _RECIPE.items()},
+        **{
+            name: (_PLAIN.replace("--loss evaluator", flags), seeds)
+            if "--loss" in flags
+            else (f"{_PLAIN} {flags}", seeds)
+            for name, (flags, seeds) in _CHOICES.items()
+        },
+    },
+}
 _COLUMNS = 3
 
 
@@ -53,15 +75,10 @@ def main() -> None:
 
 def _trainings(tasks: Sequence[str]) -> list[Training]:
     return [
-        Training(
-            (task, name.replace(" ", "-")),
-            " ".join([*task_flags(task).split(), *flags.split()]),
-            seed,
-            TRAINER,
-        )
+        Training((task, name.replace(" ", "-")), " ".join(flags.split()), seed, TRAINER)
         for task in tasks
-        for name, flags in VARIANTS[task].items()
-        for seed in _SEEDS
+        for name, (flags, seeds) in VARIANTS[task].items()
+        for seed in range(seeds)
     ]
 
 

@@ -76,10 +76,12 @@ def task_flags(task: str) -> str:
 
 
 def _trainings(tasks: Sequence[str]) -> list[Training]:
+    return [run for task in tasks for run in _of_task(task)]
+
+
+def _of_task(task: str) -> list[Training]:
     own = [
-        Training((task, "gogepo"), task_flags(task), seed, TRAINER)
-        for task in tasks
-        for seed in _SEEDS
+        Training((task, "gogepo"), task_flags(task), seed, TRAINER) for seed in _SEEDS
     ]
     beside = [
         Training(
@@ -88,7 +90,6 @@ def _trainings(tasks: Sequence[str]) -> list[Training]:
             seed,
             "applications.baselines.train",
         )
-        for task in tasks
         for algorithm, flags in _beside(task).items()
         for seed in _SEEDS_BESIDE
     ]

@@ -3,7 +3,6 @@
 import json
 import re
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 
@@ -112,120 +111,6 @@ def test_matching():
     ours = [rows["wsl.match_weights", noise] for noise in (0.0, 0.1, 0.3, 1.0, 2.0)]
     assert ours == [100, 100, 100, 100, 0]
     assert "recovers all 100" in told and "recovers none" in told
-
-
-_GOGEPO = (_DOCS / "gogepo.md").read_text()
-
-
-def _point(start: str) -> list[int]:
-    """Whole numbers of a point of the page on GoGePo, from a line's start on."""
-    (text,) = re.findall(
-        rf"^- {re.escape(start)}(.*?)(?=^- |^\n)", _GOGEPO, re.S | re.M
-    )
-    return [
-        int(x.replace(",", ""))
-        for x in re.findall(r"(?<![.\d])\d[\d,]*(?!\d|\.\d)", text)
-    ]
-
-
-def _group(name: str, *group: str) -> dict[str, Any]:
-    (row,) = [x for x in _content(name)["table"] if x["group"] == [*group]]
-    return row
-
-
-def _tasks(task: str, algorithm: str = "gogepo") -> dict[str, Any]:
-    return _group("gogepo_tasks", task, algorithm)
-
-
-def _ranks(row: dict[str, Any]) -> list[str]:
-    return [f"{x:.2f}" for x in sorted(row["rank_correlation"])]
-
-
-def _whole(values: list[float]) -> list[int]:
-    return [round(x) for x in sorted(values)]
-
-
-def test_gogepo_on_cartpole_and_the_mountain_car():
-    row = _tasks("cartpole")
-    best = _whole(row["best_achieved"])
-    assert (_ranks(row)[0], _ranks(row)[-1]) == ("0.98", "1.00")
-    assert _point("**`cartpole`**:") == [best[0], best[-1]] == [490, 500]
-    row = _tasks("mountain_car_continuous")
-    middle = row["interquartile_mean"]
-    assert middle > _tasks("mountain_car_continuous", "ars")["interquartile_mean"]
-    told = _point("**`mountain_car_continuous`**:")
-    assert told == [_whole(row["best_achieved"])[0], 0, 90]
-
-
-def test_gogepo_on_the_pendulum_and_on_locomotion():
-    row = _tasks("inverted_pendulum")
-    good = [
-        (rank, error)
-        for rank, error, best in zip(
-            row["rank_correlation"],
-            row["mean_error"],
-            row["best_achieved"],
-            strict=True,
-        )
-        if best > 999
-    ]
-    assert len(good) == 4
-    errors = _whole([error for _, error in good])
-    ranks = sorted(f"{rank:.2f}" for rank, _ in good)
-    assert (ranks[0], ranks[-1]) == ("0.91", "0.98")
-    told = _point("**`inverted_pendulum`**:")
-    assert told == [1000, errors[0], errors[-1], 200]
-
-    best = _whole(_tasks("swimmer")["best_achieved"])
-    ars = _whole(_tasks("swimmer", "ars")["mean_returns"])
-    assert _point("**`swimmer`**:") == [best[2], best[0], best[1], ars[0], ars[-1]]
-
-    best = _whole(_tasks("hopper")["best_achieved"])
-    stand = _whole(_tasks("hopper")["mean_returns"])
-    ars = _whole(_tasks("hopper", "ars")["mean_returns"])
-    assert _point("**`hopper`**:") == [stand[1], stand[-1], best[0], ars[0]]
-
-
-def test_gogepo_by_what_was_changed():
-    def row(name: str) -> dict[str, Any]:
-        return _group("gogepo_ablations", "cartpole", name)
-
-    found = row("flat-evaluator")["mean_returns"]
-    assert sum(x > 495 for x in found) == 4
-    assert min(row("without-evaluator")["mean_returns"]) > 499
-    best = _whole(row("best-plus-drive")["best_achieved"])
-    told = _point("**Commands beyond the best** (`--strategy best`)")
-    assert told[0] == best[-1] and told[-1] == best[0]
-    errors = _whole(row("without-slices")["mean_error"])
-    assert _point("**No slices, no recency**.") == [16, 32, errors[-1]]
-    assert sum(x < 480 for x in row("uniform-commands")["best_achieved"]) == 2
-
-
-def test_gogepo_by_what_is_commanded():
-    def row(task: str, name: str) -> dict[str, Any]:
-        return _group("gogepo_kinds", task, name)
-
-    both = _whole(row("cartpole", "return-and-length")["mean_error"])
-    alone = _whole(_tasks("cartpole")["mean_error"])
-    told = _point("**Return and length.**")
-    assert told == [both[0], both[-1], alone[0], alone[-1]]
-    errors = sorted(row("cartpole", "speed")["mean_error"])
-    assert f"mean errors of {errors[0]:.2f}\n  to {errors[-1]:.2f} m/s" in _GOGEPO
-    errors = sorted(row("swimmer", "speed")["mean_error"])
-    assert f"mean errors are {errors[0]:.3f} to {errors[-1]:.3f} m/s" in _GOGEPO
-    latent = row("cartpole", "return-latent")
-    errors = _whole(latent["mean_error"])
-    shares = _whole([100 * x for x in latent["latent_share"]])
-    assert _point("**A latent.**") == [errors[0], errors[-1], shares[0], shares[-1]]
-
-
-def test_gogepo_by_preset():
-    found = {row["preset"]: row for row in _content("gogepo_presets")["table"]}
-    published, small = found["sequential"], found["sequential-small"]
-    assert all(15 < x < 25 for x in published["seconds"]["vectorised"])
-    assert round(published["ratio"]) == 12 and round(small["ratio"]) == 2
-    seconds = small["seconds"]
-    assert round(max(seconds["sequential-small"]) / median(seconds["vectorised"])) == 9
 
 
 def test_what_the_benchmark_says_in_words():
