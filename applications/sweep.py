@@ -12,6 +12,7 @@ import json
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -31,6 +32,9 @@ from applications.training import (
 
 
 _PROG = "python -m applications.sweep"
+# The help of flags is read from the source, which Python 3.11 must not parse in two
+# threads at once: https://github.com/python/cpython/issues/106905.
+_PARSING = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +59,8 @@ class Training:
             UserError: If they cannot be used.
         """
         command_line: CommandLine = importlib.import_module(self.module).COMMAND_LINE
-        return command_line.parse(self.flags)
+        with _PARSING:
+            return command_line.parse(self.flags)
 
     def is_done(self) -> bool:
         """Whether the run is there, trained and evaluated under the same settings.
