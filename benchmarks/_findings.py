@@ -269,7 +269,7 @@ def commands(content: dict[str, Any]) -> Finding:
 def beyond_the_best(content: dict[str, Any]) -> Finding:
     """Yes if it is as good as the default, which does not command beyond the best."""
     rows = _rows(content)
-    base, beyond = rows["cartpole", "gogepo"], rows["cartpole", "best-plus-drive"]
+    base, beyond = rows["cartpole", "plain"], rows["cartpole", "best-plus-drive"]
     mine, theirs = base["interquartile_mean"], beyond["interquartile_mean"]
     return Finding(
         f"`cartpole`: {_number(theirs)}, {_number(mine)} by our way",
