@@ -14,11 +14,10 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from _common import fill, RESULTS, write
 from _gogepo import TRAINER
-from _quality import Found, Opened, open_elites, open_generator, run_again, score
+from _quality import Found, open_elites, open_generator, Opened, run_again, score
 from _runs import train_all, Training
 from _style import in_style, legend_below, panels
 from gogepo_tasks import TASKS as RETURNS
@@ -41,9 +40,11 @@ class _Task(NamedTuple):
 
 _SEEDS = range(3)
 _EPISODES = 10
+# Observations are standardised, and noise on weights is as large, as in GoGePo.
+_ALIKE = "--normalise --iso-scale 0.1 --num-envs 32 --eval-episodes 2"
 TASKS = {
-    "swimmer": _Task(RETURNS["swimmer"][1]["gogepo"], "--hidden --normalise", -300.0),
-    "cartpole": _Task("", "--normalise", 0.0),
+    "swimmer": _Task(RETURNS["swimmer"][1]["gogepo"], f"--hidden {_ALIKE}", -300.0),
+    "cartpole": _Task("--iterations 75", _ALIKE, 0.0),
 }
 _DIAL, _ARCHIVE, _ELITES = "GoGePo's dial", "GoGePo's archive", "MAP-Elites"
 _SAID, _AGAIN = "as kept", "fresh episodes"
