@@ -101,18 +101,6 @@ def score(
     }
 
 
-class Opened(NamedTuple):
-    """A run that is done.
-
-    Attributes:
-        search: Its algorithm.
-        steps: Environment steps that it took.
-    """
-
-    search: Any
-    steps: int
-
-
 class Generator(NamedTuple):
     """A run of GoGePo.
 
@@ -137,15 +125,11 @@ class Elites(NamedTuple):
     Attributes:
         search: Its algorithm.
         steps: Environment steps that it took.
-        ends: Ends of its cells.
-        cells: How many it has.
         kept: The policies that it kept.
     """
 
     search: Any
     steps: int
-    ends: tuple[float, float]
-    cells: int
     kept: Found
 
 
@@ -173,7 +157,7 @@ def open_elites(directory: Path) -> Elites:
         np.asarray(elites.descriptors)[there],
         np.asarray(elites.returns)[there],
     )
-    return Elites(search, steps, search.ends, search.config.cells, kept)
+    return Elites(search, steps, kept)
 
 
 def open_generator(directory: Path, ends: tuple[float, float], cells: int) -> Generator:
@@ -212,7 +196,7 @@ def open_generator(directory: Path, ends: tuple[float, float], cells: int) -> Ge
 
 
 def run_again(
-    opened: Opened | Generator | Elites, policies: Found, *, episodes: int, seed: int
+    opened: Generator | Elites, policies: Found, *, episodes: int, seed: int
 ) -> Found:
     """What policies do in fresh episodes.
 

@@ -17,11 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from _common import fill, RESULTS, write
 from _gogepo import TRAINER
-from _quality import Found, open_elites, open_generator, Opened, run_again, score
+from _quality import Found, open_elites, open_generator, run_again, score
 from _runs import train_all, Training
 from _style import in_style, legend_below, panels
 from gogepo_tasks import TASKS as RETURNS
 from matplotlib.figure import Figure
+
+from applications.envs import make
+from applications.evolution import MAPElitesConfig
 
 
 class _Task(NamedTuple):
@@ -30,7 +33,7 @@ class _Task(NamedTuple):
     Attributes:
         gogepo: Flags.
         elites: Flags of MAP-Elites.
-        offset: What a return is counted from: no return in a cell is less.
+        offset: What returns are counted from, less than what is kept in any cell.
     """
 
     gogepo: str
@@ -40,8 +43,9 @@ class _Task(NamedTuple):
 
 _SEEDS = range(3)
 _EPISODES = 10
-# Observations are standardised, and noise on weights is as large, as in GoGePo.
-_ALIKE = "--normalise --iso-scale 0.1 --num-envs 32 --eval-episodes 2"
+_CELLS = MAPElitesConfig().cells
+# As in GoGePo observations are standardised, and noise on weights is as large.
+_ALIKE = "--normalise --iso-scale 0.1 --eval-episodes 2"
 TASKS = {
     "swimmer": _Task(RETURNS["swimmer"][1]["gogepo"], f"--hidden {_ALIKE}", -300.0),
     "cartpole": _Task("--iterations 75", _ALIKE, 0.0),
@@ -77,9 +81,20 @@ def main() -> None:
     ]
     print(markdown(rows))
     fill("gogepo.md", "quality", markdown(rows))
-    offsets = {task: of_task.offset for task, of_task in TASKS.items()}
-    content = {"offsets": offsets, "episodes": _EPISODES, "rows": rows}
+    content = {
+        "cells": _CELLS,
+        "ends": {task: _ends(task) for task in TASKS},
+        "offsets": {task: of_task.offset for task, of_task in TASKS.items()},
+        "episodes": _EPISODES,
+        "rows": rows,
+    }
     write("gogepo_quality", "python benchmarks/gogepo_quality.py", content, draw(rows))
+
+
+def _ends(task: str) -> tuple[float, float]:
+    """Of the speeds, as MAP-Elites has them unless told otherwise."""
+    speed: Any = make(task, physics="mujoco").facts.signal("speed")
+    return speed.low, speed.high
 
 
 def _generator(task: str, seed: int) -> Training:
@@ -99,9 +114,7 @@ def _elites(task: str, seed: int) -> Training:
 def _examine(task: str, seed: int) -> list[dict[str, Any]]:
     """What the dial, the archive and MAP-Elites have in each cell."""
     elites = open_elites(_elites(task, seed).directory)
-    generator = open_generator(
-        _generator(task, seed).directory, elites.ends, elites.cells
-    )
+    generator = open_generator(_generator(task, seed).directory, _ends(task), _CELLS)
     found = []
     for name, opened, parts in (
         (_DIAL, generator, [(_AGAIN, generator.dial)]),
@@ -115,18 +128,12 @@ def _examine(task: str, seed: int) -> list[dict[str, Any]]:
         for judged, policies in parts:
             if judged == _AGAIN:
                 policies = run_again(opened, policies, episodes=_EPISODES, seed=seed)
-            found.append(_row(task, seed, name, judged, opened, policies, elites))
+            found.append(_row(task, seed, name, judged, opened.steps, policies))
     return found
 
 
 def _row(
-    task: str,
-    seed: int,
-    name: str,
-    judged: str,
-    opened: Opened,
-    policies: Found,
-    elites: Any,
+    task: str, seed: int, name: str, judged: str, steps: int, policies: Found
 ) -> dict[str, Any]:
     training = (_elites if name == _ELITES else _generator)(task, seed)
     digits = lambda values: [float(f"{x:.5g}") for x in values]
@@ -136,8 +143,8 @@ def _row(
         "judged": judged,
         "seed": seed,
         "command": training.command,
-        "steps": opened.steps,
-        **score(policies, elites.ends, elites.cells, TASKS[task].offset),
+        "steps": steps,
+        **score(policies, _ends(task), _CELLS, TASKS[task].offset),
         "cells": policies.cells.tolist(),
         "speeds": digits(policies.speeds),
         "returns": digits(policies.returns),
