@@ -152,18 +152,17 @@ class MAPElites(AbstractPolicySearch[Elites, Keys]):
         config, elites = self.config, state.learned
         # They stay the policies that they were, whatever is observed since.
         own = self.unfold_normalisation(elites.weights, state.observations)
-        emitter = MixingEmitter(
-            mutation_fn=lambda x, key: x,
-            variation_fn=lambda x, other, key: isoline_variation(
-                x, other, key, config.iso_scale, config.line_scale
-            ),
-            variation_percentage=1.0,
-            batch_size=config.num_envs,
+        # What QDax says of their types is of an older form of theirs.
+        keep: Any = lambda x, key: x
+        vary: Any = lambda x, other, key: isoline_variation(
+            x, other, key, config.iso_scale, config.line_scale
         )
+        emitter = MixingEmitter(keep, vary, 1.0, config.num_envs)
         draw = lambda key: self.view.to_vector(self._draw_policy(key))
         drawn = jax.vmap(draw)(jr.split(keys.emit, config.num_envs))
         with foreign_rules():
-            varied, _ = emitter.emit(self._repertoire(elites, own), None, keys.emit)
+            emitted = emitter.emit(self._repertoire(elites, own), None, keys.emit)
+        varied: Any = emitted[0]
         candidates = jnp.where(jnp.any(elites.filled), varied, drawn)
         best = own[_best(elites)]
         return Proposal(candidates, jnp.tile(best, (config.eval_episodes, 1)))

@@ -100,6 +100,6 @@ def make_commands(
                 "--command-kind speed-return is not for this task, which does not say "
                 "what returns to expect."
             )
-        names, ends = ("speed", "return"), zip((low, high), returns, strict=True)
-        return Commands(names, *ends, drive, at)
+        ends = (low, returns[0]), (high, returns[1])
+        return Commands(("speed", "return"), *ends, drive, at)
     return Commands((kind,), (low,), (high,), drive, at)
