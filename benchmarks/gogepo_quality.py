@@ -19,7 +19,7 @@ from _common import fill, RESULTS, write
 from _gogepo import TRAINER
 from _quality import Found, open_elites, open_generator, run_again, score
 from _runs import train_all, Training
-from _style import in_style, legend_below, panels
+from _style import in_style, panels
 from matplotlib.figure import Figure
 
 from applications.envs import make
@@ -89,7 +89,8 @@ def main() -> None:
         "episodes": _EPISODES,
         "rows": rows,
     }
-    write("gogepo_quality", "python benchmarks/gogepo_quality.py", content, draw(rows))
+    figure = draw(rows, content["ends"], _CELLS)
+    write("gogepo_quality", "python benchmarks/gogepo_quality.py", content, figure)
 
 
 def _ends(task: str) -> tuple[float, float]:
@@ -172,29 +173,25 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 
 @in_style()
-def draw(rows: Sequence[dict[str, Any]]) -> Figure:
-    """By task, returns by speed: as they were kept, and in fresh episodes."""
+def draw(
+    rows: Sequence[dict[str, Any]], ends: dict[str, tuple[float, float]], cells: int
+) -> Figure:
+    """The speed of each policy in fresh episodes, by the cell that it is there for."""
     tasks = list(dict.fromkeys(row["task"] for row in rows))
-    figure, grid = panels(2 * len(tasks), 2, 2.7)
-    for i, axes in enumerate(grid):
-        task, judged = tasks[i // 2], (_SAID, _AGAIN)[i % 2]
-        for name, colour in _COLOURS.items():
-            mine = [
-                row
-                for row in rows
-                if (row["task"], row["policies"], row["judged"]) == (task, name, judged)
-            ]
-            if mine:
-                speeds = np.concatenate([row["speeds"] for row in mine])
-                returns = np.concatenate([row["returns"] for row in mine])
-                axes.plot(
-                    speeds, returns, ".", ms=4, alpha=0.7, color=colour, label=name
-                )
-        axes.set(title=f"{task}: {judged}", xlabel="mean speed", ylabel="return")
-    for left, right in zip(grid[::2], grid[1::2], strict=True):
-        left.sharex(right)
-        left.sharey(right)
-    legend_below(figure, grid)
+    figure, grid = panels(len(_COLOURS) * len(tasks), len(_COLOURS), 2.9, sharey="row")
+    places = [(task, name) for task in tasks for name in _COLOURS]
+    for axes, (task, name) in zip(grid, places, strict=True):
+        low, high = ends[task]
+        axes.plot([low, high], [low, high], ":", color="gray")
+        for row in rows:
+            if (row["task"], row["policies"], row["judged"]) == (task, name, _AGAIN):
+                middles = low + (np.array(row["cells"]) + 0.5) / cells * (high - low)
+                dots = {"ms": 4, "alpha": 0.7, "color": _COLOURS[name]}
+                axes.plot(middles, row["speeds"], ".", **dots)
+        axes.set_title(f"{task}: {name}", fontsize="medium")
+        axes.set_xlabel("speed of its cell")
+    for axes in grid[:: len(_COLOURS)]:
+        axes.set_ylabel("speed in fresh episodes")
     return figure
 
 
