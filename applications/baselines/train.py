@@ -17,6 +17,7 @@ from applications.envs import TaskSettings
 from applications.evolution import (
     ARSConfig,
     CMAESConfig,
+    MAPElitesConfig,
     OpenESConfig,
     SepCMAESConfig,
     SNESConfig,
@@ -43,13 +44,14 @@ from applications.training import (
 
 
 _BRAX = ("brax-ars", "ppo", "sac")
-_EVOLUTION = ("ars", "openes", "cma-es", "sep-cma-es", "snes")
+_EVOLUTION = ("ars", "openes", "cma-es", "sep-cma-es", "snes", "map-elites")
 _CONFIGS: dict[str, Any] = {
     "ars": ARSConfig(),
     "openes": OpenESConfig(),
     "cma-es": CMAESConfig(),
     "sep-cma-es": SepCMAESConfig(),
     "snes": SNESConfig(),
+    "map-elites": MAPElitesConfig(),
     "brax-ars": BraxARSConfig(),
     "ppo": PPOConfig(),
     "sac": SACConfig(),
@@ -102,10 +104,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _train_by_library(settings, parent)
         return 0
     # Each takes a library that the others do not.
-    evolution = importlib.import_module("applications.evolution.algorithm")
+    if settings.name == "map-elites":
+        of_qdax = importlib.import_module("applications.evolution.map_elites")
+        search = of_qdax.MAPElites
+    else:
+        of_evosax = importlib.import_module("applications.evolution.algorithm")
+        search = of_evosax.Evolution
     own = settings.algorithm
     train(
-        evolution.Evolution,
+        search,
         settings,
         resumed=resumed,
         limit="steps",
@@ -164,6 +171,8 @@ def _format_row(row: Row) -> str:
     told = f"return {shown(row, 'return_policy', '.1f')}  "
     if "return_perturbed_mean" in row:
         told += f"perturbed {shown(row, 'return_perturbed_mean', '.1f')}  "
+    if "coverage" in row:
+        told += f"coverage {shown(row, 'coverage', '.0%')}  "
     return told + f"{shown(row, 'steps_per_second', ',.0f')} steps/s"
 
 

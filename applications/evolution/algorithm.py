@@ -9,7 +9,6 @@ broken ones, and the standardisation of observations. One iteration, with θ the
 3. evosax moves θ by the returns, and adapts the distribution.
 """
 
-import contextlib
 from typing import Any, final, NamedTuple
 
 import equinox as eqx
@@ -20,6 +19,7 @@ import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from applications.envs import AbstractEnvironment
+from applications.evolution._foreign import foreign_rules
 from applications.evolution.config import (
     AdaptiveConfig,
     ARSConfig,
@@ -116,7 +116,7 @@ class Evolution(AbstractPolicySearch[Any, Keys]):
         weights = self.view.to_vector(self._draw_policy(policy_key))
         if isinstance(self.config, ARSConfig) and not hidden:
             weights = jnp.zeros_like(weights)
-        with _evosax_rules():
+        with foreign_rules():
             strategy = self._strategy.init(search_key, weights, self._params)
         return self.start(_strong(strategy), key=run_key)
 
@@ -130,7 +130,7 @@ class Evolution(AbstractPolicySearch[Any, Keys]):
 
         Of ARS and OpenES the first half one way, the second half the other way.
         """
-        with _evosax_rules():
+        with foreign_rules():
             candidates, asked = self._strategy.ask(
                 keys.ask, state.learned, self._params
             )
@@ -145,7 +145,7 @@ class Evolution(AbstractPolicySearch[Any, Keys]):
         tried = outcome.candidates
         returns = jnp.mean(tried.total_reward, axis=1)
         adapts = isinstance(self.config, AdaptiveConfig)
-        with _evosax_rules():
+        with foreign_rules():
             strategy, _ = self._strategy.tell(
                 keys.tell,
                 proposal.candidates,
@@ -226,7 +226,7 @@ def _strategy(config: Config, weights: Float[Array, " weights"]) -> Any:
         strategy.elite_ratio = (config.top + 0.5) / (config.num_envs // 2)
         assert strategy.num_elites == config.top
         return strategy
-    with _evosax_rules():
+    with foreign_rules():
         return _ADAPTIVE[type(config)](config.num_envs, weights)
 
 
@@ -242,13 +242,3 @@ def _noise_scale(search: Any) -> Float[Array, ""]:
 def _strong(search: Any) -> Any:
     """Without weak types, which evosax's constants have and checkpoints do not keep."""
     return jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), search)
-
-
-@contextlib.contextmanager
-def _evosax_rules():
-    """Evosax mixes dtypes and ranks."""
-    with (
-        jax.numpy_dtype_promotion("standard"),
-        jax.numpy_rank_promotion("allow"),
-    ):
-        yield

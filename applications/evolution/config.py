@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from typing import ClassVar, final, TypeAlias
+from typing import ClassVar, final, Literal, TypeAlias
 
 from applications.policies import check_policy
 from applications.settings import (
@@ -17,6 +17,7 @@ from applications.settings import (
 )
 
 
+Descriptor: TypeAlias = Literal["auto", "speed", "return"]
 # Of fewer policies a strategy that adapts has no better half to tell from the rest.
 _FEWEST = 4
 
@@ -171,6 +172,47 @@ class SNESConfig(AdaptiveConfig):
     Of evosax, by Schaul et al. (2011): one step size for each weight, which follow the
     natural gradient. A run is a directory; its path is printed at the end.
     """
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class MAPElitesConfig(AbstractConfig):
+    """Keeps the best policy for each speed, by MAP-Elites (QDax).
+
+    Mouret and Clune (2015), with the variation of Vassiliades and Mouret (2018). The
+    run stands for the best of all. A run is a directory; its path is printed at the
+    end.
+    """
+
+    num_envs: Count = 64
+    """Parallel environments: policies tried in an iteration."""
+
+    hidden: Widths = (16, 16)
+    """Width of each hidden layer of the policies."""
+
+    descriptor: Descriptor = "auto"
+    """By what policies are told apart: their mean speed over an episode, or their
+    return; auto is the speed on tasks that show it."""
+
+    cells: Count = 32
+    """Equal parts of the descriptor's range. Each keeps one policy."""
+
+    low: float | None = None
+    """Lower end of the descriptor's range; the task's own unless given. What is less
+    goes into the first cell."""
+
+    high: float | None = None
+    """Its upper end. What is more goes into the last cell."""
+
+    iso_scale: Rate = 0.05
+    """Standard deviation of the noise on each weight."""
+
+    line_scale: Rate = 0.2
+    """Standard deviation of the step along the line from one parent to another, as a
+    share of their distance."""
+
+    def _check_own(self) -> None:
+        """There is nothing that needs the task."""
 
 
 Config: TypeAlias = ARSConfig | OpenESConfig | AdaptiveConfig

@@ -11,7 +11,7 @@ from applications.rollout import Episode
 from applications.settings import UserError
 
 
-CommandKind: TypeAlias = Literal["return", "return-length", "speed"]
+CommandKind: TypeAlias = Literal["return", "return-length", "speed", "speed-return"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,8 @@ class Commands:
     def measure(self, episodes: Episode) -> Float[Array, "*batch outcomes"]:
         """What came of episodes, in the order of the names."""
         if self.speed_at is not None:
-            return episodes.observations.mean[..., self.speed_at][..., None]
+            speed = episodes.observations.mean[..., self.speed_at]
+            return jnp.stack([speed, episodes.total_reward][: self.size], axis=-1)
         outcomes = [episodes.total_reward, episodes.length.astype(jnp.float32)]
         return jnp.stack(outcomes[: self.size], axis=-1)
 
@@ -70,11 +71,12 @@ def make_commands(
             empty.
     """
     at, own = None, task.facts.return_range
-    if kind == "speed":
+    returns = own
+    if kind in ("speed", "speed-return"):
         speed = task.facts.signal("speed")
         if speed is None:
             raise UserError(
-                "--command-kind speed is not for this task, which does not show how "
+                f"--command-kind {kind} is not for this task, which does not show how "
                 "fast it moves: its facts have no signal of that name."
             )
         at, own = speed.index, (speed.low, speed.high)
@@ -92,4 +94,12 @@ def make_commands(
         return Commands(
             ("return", "length"), (low, 0.0), (high, float(task.horizon)), drive
         )
+    if kind == "speed-return":
+        if returns is None:
+            raise UserError(
+                "--command-kind speed-return is not for this task, which does not say "
+                "what returns to expect."
+            )
+        ends = (low, returns[0]), (high, returns[1])
+        return Commands(("speed", "return"), *ends, drive, at)
     return Commands((kind,), (low,), (high,), drive, at)

@@ -48,7 +48,8 @@ class Config:
     """Iterations of the whole run. May be raised when a run is resumed."""
 
     command_kind: CommandKind = "return"
-    """What is commanded: the return; return and length of the episode; mean speed."""
+    """What is commanded: the return; return and length of the episode; mean speed;
+    speed and return."""
 
     low: float | None = None
     """Least return, or speed, that is ever commanded. The task's own unless given."""

@@ -35,6 +35,7 @@ def search_of(settings: Any) -> Any:
     places = {
         "epvf": ("applications.epvf.algorithm", "EPVF"),
         "gogepo": ("applications.gogepo", "GoGePo"),
+        "map-elites": ("applications.evolution.map_elites", "MAPElites"),
     }
     evolution = ("applications.evolution.algorithm", "Evolution")
     module, name = places.get(settings.name, evolution)

@@ -71,3 +71,14 @@ def test_a_task_without_facts_can_be_told_its_range():
     commands = make_commands("return", _Unknown(), low=1.0, high=3.0, drive=None)
     assert (commands.low, commands.high, commands.drive) == ((1.0,), (3.0,), 0.1)
     assert _commands("return", "ant_v5").high == (3000.0,)
+
+
+def test_speed_and_return():
+    commands = _commands("speed-return", "swimmer")
+    assert commands.names == ("speed", "return") and commands.size == 2
+    assert (commands.low, commands.high) == ((-0.2, -100.0), (0.4, 365.0))
+    # In the order of the names: another order would be another command.
+    both = _commands("speed-return").measure(_episodes())
+    np.testing.assert_array_equal(both[1], [[9, 3], [13, 4]])
+    with pytest.raises(UserError, match="speed-return is not for this task"):
+        _commands("speed-return", "lqr")
