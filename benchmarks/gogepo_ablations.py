@@ -42,10 +42,6 @@ _CHOICES = {
     "without evaluator": ("--loss weights", 3),
 }
 VARIANTS = {
-    "swimmer": {
-        name: (f"--env swimmer --hidden --iterations 30 {flags}", 2)
-        for name, flags in _RECIPE.items()
-    },
     "cartpole": {
         **{name: (flags, 3) for name, flags in _RECIPE.items()},
         **{
@@ -54,6 +50,10 @@ VARIANTS = {
             else (f"{_PLAIN} {flags}", seeds)
             for name, (flags, seeds) in _CHOICES.items()
         },
+    },
+    "swimmer": {
+        name: (f"--env swimmer --hidden --iterations 30 {flags}", 2)
+        for name, flags in _RECIPE.items()
     },
 }
 _COLUMNS = 3

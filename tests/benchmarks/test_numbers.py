@@ -70,11 +70,18 @@ def _values(source: str, results: Callable[[str], Any] = _results) -> list[float
     known: dict[str, Any] = {
         **{name: getattr(statistics, name) for name in ("mean", "median")},
         "last": lambda values, count: statistics.mean(values[-count:]),
+        "row": _row,
     }
     for name in names - known.keys():
         if (_DOCS / "results" / f"{name}.json").is_file():
             known[name] = results(name)
     return list(_flat(eval(compile(tree, "numbers", "eval"), known)))
+
+
+def _row(results: Any, *group: str) -> Any:
+    """The row of a group in the table of results."""
+    (row,) = [row for row in results["table"] if row["group"] == [*group]]
+    return row
 
 
 def _flat(values: Any) -> Iterator[float]:
