@@ -51,6 +51,7 @@ PICTURES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "gogepo_ablations": _of("gogepo_ablations", "_draw", "runs"),
     "gogepo_kinds": _of("gogepo_kinds", "_draw", "runs"),
     "gogepo_presets": _of("gogepo_presets", "_draw", "runs"),
+    "gogepo_skills": _of("gogepo_skills", "_draw", "runs"),
     "gogepo_tasks": _of("gogepo_tasks", "_draw", "runs"),
     "match_weights": lambda content: _of("match_weights", "_draw", "rows", "trials")(
         content | {"trials": content["rows"][0]["trials"]}

@@ -48,7 +48,9 @@ class Config:
     """Iterations of the whole run. May be raised when a run is resumed."""
 
     command_kind: CommandKind = "return"
-    """What is commanded: the return; return and length of the episode; mean speed."""
+    """What is commanded: the return; return and length of the episode; mean speed; the
+    return, of a policy with so many units in each hidden layer (return-size); or the
+    return, in a variant of the task (return-variant)."""
 
     low: float | None = None
     """Least return, or speed, that is ever commanded. The task's own unless given."""
