@@ -55,7 +55,7 @@ def commands_between(
 
 def under_conditions(
     condition: AbstractCondition, commands: Float[Array, "commands 2"], count: int
-) -> Float[Array, "conditions*commands 2"]:
+) -> Float[Array, "all 2"]:
     """The same returns under several conditions, from end to end of their range.
 
     Args:

@@ -121,7 +121,7 @@ class MLPPolicy(AbstractPolicy):
         """
 
         def used(size: int) -> Array:
-            return jnp.arange(size) < units
+            return jnp.arange(size, dtype=jnp.float32) < jnp.float32(units)
 
         layers, last = [], len(self.layers) - 1
         own_layers: Any = self.layers
