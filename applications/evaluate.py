@@ -14,6 +14,7 @@ from applications.envs import (
     check_film,
     outcome_name,
     render,
+    variant_of,
     with_outcome,
 )
 from applications.rollout import evaluate
@@ -53,6 +54,10 @@ class EvaluateArgs:
     goal: OptionalRate = None
     """Distance to the goal of sparse-goal."""
 
+    variant: float | None = None
+    """Value of the task's parameter, such as the half-length of cartpole's pole in m,
+    where it has variants. The policy file's own unless given."""
+
     render: Path | None = None
     """Draw one episode to this .webp, .gif or .mp4 file."""
 
@@ -88,6 +93,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             task = with_outcome(task, name, goal=asked.goal)
         except ValueError as error:
             raise UserError(str(error)) from error
+    if asked.variant is not None:
+        try:
+            task = variant_of(task, asked.variant)
+        except ValueError as error:
+            raise UserError(f"--variant: {error}") from error
     worth = "return" if name == "reward" else name
     key = key_for(asked.seed, Purpose.REPLAY)
     episodes = evaluate(task, policy, asked.episodes, key=key)

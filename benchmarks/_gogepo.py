@@ -22,6 +22,8 @@ _CURVE = (
     "mean_error",
     "best_achieved",
     "latent_share",
+    "conditions",
+    "told_one",
 )
 
 

@@ -52,6 +52,7 @@ PICTURES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "gogepo_kinds": _of("gogepo_kinds", "_draw", "runs"),
     "gogepo_presets": _of("gogepo_presets", "_draw", "runs"),
     "gogepo_quality": _of("gogepo_quality", "draw", "rows", "ends", "cells"),
+    "gogepo_skills": _of("gogepo_skills", "_draw", "runs"),
     "gogepo_tasks": _of("gogepo_tasks", "_draw", "runs"),
     "match_weights": lambda content: _of("match_weights", "_draw", "rows", "trials")(
         content | {"trials": content["rows"][0]["trials"]}

@@ -4,7 +4,11 @@ What a task on a MuJoCo model is made of is in `applications.envs.mujoco`, ways 
 to other libraries in `applications.envs.adapters`; importing this imports neither.
 """
 
-from applications.envs._facts import Signal as Signal, TaskFacts as TaskFacts
+from applications.envs._facts import (
+    Parameter as Parameter,
+    Signal as Signal,
+    TaskFacts as TaskFacts,
+)
 from applications.envs._outcome_task import (
     outcome_name as outcome_name,
     OUTCOMES as OUTCOMES,
@@ -36,4 +40,9 @@ from applications.envs._task import (
     AbstractTask as AbstractTask,
     Integrator as Integrator,
     State as State,
+)
+from applications.envs._variants import (
+    HasVariants as HasVariants,
+    parameter_of as parameter_of,
+    variant_of as variant_of,
 )

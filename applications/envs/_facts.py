@@ -28,6 +28,30 @@ class Signal:
 
 
 @dataclasses.dataclass(frozen=True)
+class Parameter:
+    """A physical parameter, by which a task has variants.
+
+    Attributes:
+        name: What it is, such as `"half-length"`.
+        low: The least value of the variants to be tried, in units of the task.
+        high: The largest one.
+        own: The value of the task itself, among them.
+    """
+
+    name: str
+    low: float
+    high: float
+    own: float
+
+    def __post_init__(self):
+        if not self.low < self.high or not self.low <= self.own <= self.high:
+            raise ValueError(
+                "A parameter has low below high, and the task's own value among them; "
+                f"got {self}."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
 class TaskFacts:
     """Facts that algorithms ask a task for. A task need not know any.
 
@@ -37,11 +61,13 @@ class TaskFacts:
         signals: Quantities that observations show.
         control_step: Duration of a control step, in s, or in units of the task: a
             speed times it is a distance.
+        parameter: What variants of the task differ in, if there are any.
     """
 
     return_range: tuple[float, float] | None = None
     signals: tuple[Signal, ...] = ()
     control_step: float | None = None
+    parameter: Parameter | None = None
 
     def __post_init__(self):
         if self.control_step is not None and not self.control_step > 0:

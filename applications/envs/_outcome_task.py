@@ -1,5 +1,6 @@
 """Tasks whose episodes are worth something else than the sum of their rewards."""
 
+import dataclasses
 from typing import final
 
 import equinox as eqx
@@ -72,7 +73,7 @@ class OutcomeTask(AbstractEnvironment):
     def facts(self) -> TaskFacts:
         """What is known of the task, but for the range of returns: it is another."""
         facts = self.task.facts
-        return TaskFacts(None, facts.signals, facts.control_step)
+        return dataclasses.replace(facts, return_range=None)
 
 
 def with_outcome(

@@ -9,6 +9,7 @@ import jax
 
 from applications.envs._outcome_task import with_outcome
 from applications.envs._task import AbstractEnvironment
+from applications.envs._variants import variant_of
 from applications.settings import load_factory
 
 
@@ -44,6 +45,7 @@ def make(
     physics: PhysicsEngine = "auto",
     outcome: str = "reward",
     goal: float | None = None,
+    variant: float | None = None,
     **options: Any,
 ) -> Any:
     """Builds a task.
@@ -60,6 +62,8 @@ def make(
         outcome: What episodes are worth: `reward`, the sum of the rewards, or another
             one, as of `with_outcome`.
         goal: As of `with_outcome`.
+        variant: The value of the task's parameter, as of `variant_of`; the task's own
+            unless given.
         **options: Options of that task, passed on to what makes it. `horizon`, the
             time limit in control steps, is passed on unless it is None.
 
@@ -69,8 +73,9 @@ def make(
         outcome than the reward, an `OutcomeTask` around it.
 
     Raises:
-        ValueError: If there is no task of that name, it has no such option or outcome,
-            the engine cannot step it, or the horizon is no whole number from 1 on.
+        ValueError: If there is no task of that name, it has no such option, outcome or
+            variant, the engine cannot step it, or the horizon is no whole number from 1
+            on.
     """
     horizon = options.pop("horizon", None)
     if horizon is not None:
@@ -85,6 +90,8 @@ def make(
     task = factory(**options)
     if not isinstance(task, AbstractEnvironment):
         task = _on_an_engine(name, task, physics)
+    if variant is not None:
+        task = variant_of(task, variant)
     return with_outcome(task, outcome, goal=goal)
 
 

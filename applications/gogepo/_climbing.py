@@ -71,7 +71,7 @@ def climb(
     Returns:
         What the climber keeps, and how its policy stands.
     """
-    count = climber.config.num_envs
+    count, size = climber.config.num_envs, climber.view.space.size
 
     def last(rows: int, tree: Any) -> Any:
         return jax.tree.map(lambda leaf: leaf[-rows:], tree)
@@ -79,10 +79,13 @@ def climb(
     own = Outcome(
         last(count, outcome.candidates),
         last(1, outcome.evaluation),
-        last(count, outcome.acting),
+        # Without the number of a condition.
+        last(count, outcome.acting)[:, :size],
         outcome.observations,
     )
-    tried = Proposal(proposal.candidates[-count:], proposal.evaluation[-1:])
+    tried = Proposal(
+        proposal.candidates[-count:, :size], proposal.evaluation[-1:, :size]
+    )
     learned, metrics = climber.learn(
         as_climber(state, key=key), tried, own, climber.split(key)
     )

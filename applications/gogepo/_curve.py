@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.stats import spearmanr
 
+from applications.gogepo._conditions import AbstractCondition
 from applications.gogepo._outcomes import OutcomeStatistics, PolicyRecord
 from applications.gogepo.algorithm import GoGePo, Model
 from applications.rollout import compile_rollout
@@ -52,11 +53,29 @@ def commands_between(
     return jnp.concatenate([first[:, None], rest], axis=1)
 
 
+def under_conditions(
+    condition: AbstractCondition, commands: Float[Array, "commands 2"], count: int
+) -> Float[Array, "all 2"]:
+    """The same returns under several conditions, from end to end of their range.
+
+    Args:
+        condition: What is given beside the return.
+        commands: Returns, under any condition.
+        count: How many conditions.
+
+    Returns:
+        All returns under the first condition, then under the second, and so on.
+    """
+    numbers = jnp.repeat(condition.evenly(count), len(commands))
+    return jnp.stack([jnp.tile(commands[:, 0], count), numbers], axis=1)
+
+
 def compile_curve(
     algorithm: GoGePo,
     commands: Float[Array, "commands outcomes"],
     *,
     episodes: int,
+    told: float | None = None,
     key: PRNGKeyArray,
 ) -> Callable[[Model], dict[str, Any]]:
     """Prepares rollouts of policies for commands.
@@ -65,20 +84,26 @@ def compile_curve(
         algorithm: What writes them.
         commands: What they are to do.
         episodes: Episodes for each command.
+        told: The number of the condition that the generator is told in place of all
+            commands' own; the policies act under their own.
         key: Source of start states and latents, the same for all models.
 
     Returns:
         From a model to a curve: by command what is done and what is expected, and how
         well both agree. With latents also their share of the variance of what policies
         answer: 0 if all for one command are alike, 1 if the command makes no
-        difference.
+        difference. Under conditions also what each of them comes to.
     """
     given = np.asarray(commands)
+    condition = algorithm.commands.condition
     has_latents = algorithm.config.generator == "latent"
 
     @eqx.filter_jit
     def write(model):
-        weights = algorithm.generate(model, commands, key=key)
+        asked = commands if told is None else commands.at[:, -1].set(told)
+        weights = algorithm.generate(model, asked, key=key)
+        if told is not None:
+            weights = algorithm.under(weights, commands)
         expected = algorithm.predict(model, weights)
         return algorithm.fold_normalisation(weights, model.observations), expected
 
@@ -96,26 +121,47 @@ def compile_curve(
     def curve_of(model):
         acting, expected = write(model)
         outcomes = np.asarray(algorithm.commands.measure(run(acting, key=key)))
+        if condition is not None:
+            numbers = np.broadcast_to(given[:, None, -1:], (*outcomes.shape[:2], 1))
+            outcomes = np.concatenate([outcomes, numbers], axis=2)
         achieved = outcomes.mean(axis=1)
-        error = float(np.abs(given[:, 0] - achieved[:, 0]).mean())
-        span = float(np.ptp(given[:, 0]))
+        of_each = {}
+        if condition is not None:
+            at = {number: given[:, 1] == number for number in np.unique(given[:, 1])}
+            of_each["conditions"] = [
+                {"number": float(n)} | _figures(given[mask, 0], achieved[mask, 0])
+                for n, mask in at.items()
+            ]
         return {
             "commanded": given.tolist(),
             "achieved": achieved.tolist(),
             "achieved_std": outcomes.std(axis=1).tolist(),
             "predicted": np.asarray(expected).tolist(),
-            "rank_correlation": rank_correlation(given[:, 0], achieved[:, 0]),
-            "mean_error": error,
-            "relative_error": error / span if span else None,
-            "best_achieved": float(achieved[:, 0].max()),
+            **_figures(given[:, 0], achieved[:, 0]),
+            **of_each,
             **({"latent_share": latent_share(model).item()} if has_latents else {}),
         }
 
     return curve_of
 
 
+def _figures(
+    given: Float[np.ndarray, " commands"], achieved: Float[np.ndarray, " commands"]
+) -> dict[str, float | None]:
+    """How well what was achieved agrees with what was commanded."""
+    error, span = float(np.abs(given - achieved).mean()), float(np.ptp(given))
+    return {
+        "rank_correlation": rank_correlation(given, achieved),
+        "mean_error": error,
+        "relative_error": error / span if span else None,
+        "best_achieved": float(achieved.max()),
+    }
+
+
 def archive_error(
-    commands: Float[Array, "commands outcomes"], archive: Archive[PolicyRecord]
+    commands: Float[Array, "commands outcomes"],
+    archive: Archive[PolicyRecord],
+    condition: AbstractCondition | None = None,
 ) -> float:
     """What picking policies from the archive would be off by.
 
@@ -125,13 +171,20 @@ def archive_error(
     Args:
         commands: What is commanded.
         archive: What was done.
+        condition: What is given beside it, if anything is: then policies of the same
+            part of its range are to choose from.
 
     Returns:
         The mean distance, in the units of commands; infinite for an empty archive.
     """
     there = archive.filled & archive.entries.valid
     done = jnp.where(there, archive.entries.outcome[:, 0], jnp.inf)
-    away = jnp.min(jnp.abs(commands[:, :1] - done[None]), axis=1)
+    away = jnp.abs(commands[:, :1] - done[None])
+    if condition is not None:
+        parts = condition.part(archive.entries.outcome[:, -1])
+        near = condition.part(commands[:, -1:]) == parts[None]
+        away = jnp.where(near, away, jnp.inf)
+    away = jnp.min(away, axis=1)
     return float(jnp.mean(away))
 
 

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from applications.gogepo._commands import Commands
+from applications.gogepo._evaluator import judge
 from applications.gogepo._outcomes import PolicyRecord
 from applications.gogepo.config import Config
 from applications.policies import AbstractPolicy, FlatView
@@ -36,33 +38,42 @@ class OutcomeTargets(eqx.Module):
     """From outcomes to what the evaluator learns, and back.
 
     Attributes:
-        each: The targets of each number of an outcome, by what is in the archive.
+        each: The targets of each number that is achieved, by what is in the archive.
     """
 
     each: StandardTargets | RankTargets
 
-    def __init__(self, kind: TargetKind, archive: Archive[PolicyRecord]):
+    def __init__(
+        self,
+        kind: TargetKind,
+        archive: Archive[PolicyRecord],
+        achieved: int | None = None,
+    ):
         """Reads the outcomes.
 
         Args:
             kind: Standardised outcomes, or their ranks.
             archive: What was done.
+            achieved: How many numbers of an outcome are achieved; all unless given.
         """
         make = StandardTargets if kind == "standard" else RankTargets
         there = archive.filled & archive.entries.valid
-        outcomes = archive.entries.outcome.T
+        outcomes = archive.entries.outcome.T[:achieved]
         self.each = jax.vmap(lambda outcome: make(outcome, there))(outcomes)
 
-    def __call__(self, outcome: Float[Array, " outcomes"]) -> Float[Array, " outcomes"]:
+    def __call__(self, outcome: Float[Array, " outcomes"]) -> Float[Array, " achieved"]:
         """From an outcome to its target."""
-        return jax.vmap(lambda one, number: one(number))(self.each, outcome)
+        achieved = len(jax.tree.leaves(self.each)[0])
+        one_by_one = jax.vmap(lambda one, number: one(number))
+        return one_by_one(self.each, outcome[:achieved])
 
-    def inverse(self, target: Float[Array, " outcomes"]) -> Float[Array, " outcomes"]:
-        """From a target, or a prediction of one, to an outcome."""
+    def inverse(self, target: Float[Array, " achieved"]) -> Float[Array, " achieved"]:
+        """From a target, or a prediction of one, to what is achieved."""
         return jax.vmap(lambda one, number: one.inverse(number))(self.each, target)
 
 
 def evaluator_loss(
+    commands: Commands,
     view: FlatView[AbstractPolicy],
     targets: OutcomeTargets,
     draw: Draw,
@@ -70,7 +81,8 @@ def evaluator_loss(
     """The mean squared error of V over a batch of policies.
 
     Args:
-        view: From vectors of weights to policies.
+        commands: What can be commanded.
+        view: From rows to policies.
         targets: What V is to say of outcomes.
         draw: Draws the batch.
 
@@ -82,7 +94,8 @@ def evaluator_loss(
         drawn = draw(key)
 
         def error(weights, outcome):
-            return jnp.mean((value(view.to_policy(weights)) - targets(outcome)) ** 2)
+            said = judge(commands, value, view.to_policy(weights))
+            return jnp.mean((said - targets(outcome)) ** 2)
 
         errors = jax.vmap(error)(drawn.weights, drawn.outcome)
         return mean_of_valid(errors, drawn.valid)
@@ -92,6 +105,7 @@ def evaluator_loss(
 
 def generator_loss(
     config: Config,
+    commands: Commands,
     view: FlatView[AbstractPolicy],
     value: EncodedMLP,
     targets: OutcomeTargets,
@@ -106,7 +120,8 @@ def generator_loss(
 
     Args:
         config: The settings.
-        view: From vectors of weights to policies and back.
+        commands: What can be commanded.
+        view: From rows to policies and back.
         value: V, which stays as it is.
         targets: What V is to say of outcomes.
         draw: Draws the batch, policies and their outcomes.
@@ -120,19 +135,23 @@ def generator_loss(
     def loss_of_one(generator, attempt, *, key):
         latent_key, elbo_key = jr.split(key)
         context = context_of(attempt.outcome)
-        written: Any = generator(context, key=latent_key)
+        # Under the condition of the policy that did it, if there is one.
+        under = lambda policy: commands.place(policy, attempt.outcome)
+        written: Any = under(generator(context, key=latent_key))
         loss = jnp.zeros(())
         if config.loss != "evaluator":
             loss += jnp.mean((view.to_vector(written) - attempt.weights) ** 2)
         if config.loss != "weights":
-            loss += jnp.mean((value(written) - targets(attempt.outcome)) ** 2)
+            said = judge(commands, value, written)
+            loss += jnp.mean((said - targets(attempt.outcome)) ** 2)
         if isinstance(generator, LatentGenerator) and config.elbo_weight > 0:
             policy = view.to_policy(attempt.weights)
             inputs = jr.normal(jr.key(0), (_COMPARISON_STATES, observation_size))
+            compare = AnswerDistance(inputs)
             loss += config.elbo_weight * generator.negative_elbo(
                 policy,
                 context,
-                AnswerDistance(inputs),
+                lambda did, decoded: compare(did, under(decoded)),
                 beta=_DIVERGENCE_WEIGHT,
                 key=elbo_key,
             )

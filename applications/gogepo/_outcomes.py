@@ -7,6 +7,7 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from applications.gogepo._commands import Commands
+from applications.gogepo._conditions import AbstractCondition, PARTS
 from applications.policies import RunningStatistics
 from applications.rollout import Episode
 from applications.stores import Archive
@@ -22,8 +23,9 @@ class PolicyRecord(eqx.Module):
     """What the archive keeps of a policy that was tried.
 
     Attributes:
-        weights: Its weights.
+        weights: Its weights, and last the number of its condition if there is one.
         outcome: What it did, in the units of commands; the mean over its episodes.
+            The number of a condition is the last one.
         valid: Whether all of them stayed finite to their end.
     """
 
@@ -46,6 +48,8 @@ def record_policies(
         A batch of records.
     """
     outcomes = jnp.mean(commands.measure(episodes), axis=1)
+    if commands.condition is not None:
+        outcomes = jnp.concatenate([outcomes, weights[:, -1:]], axis=1)
     return PolicyRecord(weights, outcomes, jnp.all(episodes.valid, axis=1))
 
 
@@ -74,6 +78,7 @@ def draw_records(
     *,
     recency: float,
     evenly: float,
+    condition: AbstractCondition | None = None,
     key: PRNGKeyArray,
 ) -> PolicyRecord:
     """Draws what is learned from.
@@ -85,6 +90,7 @@ def draw_records(
         evenly: Share of them that is drawn evenly over the range of outcomes instead:
             the first number is cut into equal parts, each of which is drawn as often,
             if there is anything in it.
+        condition: Whose range is cut into parts as well, if there is one.
         key: Source of randomness.
 
     Returns:
@@ -100,7 +106,11 @@ def draw_records(
     largest = jnp.max(first, where=there, initial=-jnp.inf)
     share = (first - least) / jnp.maximum(largest - least, 1e-9)
     part = jnp.clip((_PARTS * share).astype(jnp.int32), 0, _PARTS - 1)
-    in_part = jnp.zeros(_PARTS).at[part].add(there.astype(jnp.float32))
+    parts = _PARTS
+    if condition is not None:
+        part = part * PARTS + condition.part(archive.entries.outcome[:, -1])
+        parts *= PARTS
+    in_part = jnp.zeros(parts).at[part].add(there.astype(jnp.float32))
     weights = jnp.where(there, 1 / jnp.maximum(in_part[part], 1.0), 0.0)
     up_to = jnp.cumsum(weights)
     drawn = jr.uniform(rare_key, (rare,), maxval=up_to[-1])

@@ -40,7 +40,7 @@ from applications.envs import AbstractEnvironment
 from applications.epvf import EPVF
 from applications.gogepo._climbing import climb, make_climber, proposed
 from applications.gogepo._commands import Commands, make_commands
-from applications.gogepo._evaluator import make_evaluator
+from applications.gogepo._evaluator import judge, make_evaluator
 from applications.gogepo._exploring import explore
 from applications.gogepo._generator import context_of, make_generator
 from applications.gogepo._learned import (
@@ -96,7 +96,8 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
         task: What the policies act in.
         config: The settings, with nothing left to the preset.
         commands: What can be commanded.
-        view: From vectors θ to policies and back.
+        view: From rows to policies and back: from vectors θ, with the number of a
+            condition at the end if commands have one.
         climber: What climbs beside the generator, if anything does.
     """
 
@@ -124,8 +125,12 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
             low=config.low,
             high=config.high,
             drive=config.drive,
+            policy=config.policy,
+            hidden=config.hidden,
         )
-        self.view = FlatView(self._draw_policy(jr.key(0)))
+        policy = self._draw_policy(jr.key(0))
+        command = jnp.asarray(self.commands.low)
+        self.view = FlatView(self.commands.place(policy, command))
         self.climber = make_climber(task, config)
 
     def init(self, *, key: PRNGKeyArray) -> State:
@@ -137,7 +142,7 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
         value = make_evaluator(
             self.config,
             self.task,
-            self.view.like,
+            FlatView(self._draw_policy(jr.key(0))).like,
             self.commands,
             encoder_key=encoder_key,
             head_key=head_key,
@@ -150,7 +155,7 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
             self._generator_optimiser.init(eqx.filter(generator, eqx.is_inexact_array)),
             value,
             self._value_optimiser.init(eqx.filter(value, eqx.is_inexact_array)),
-            OutcomeTargets(self.config.targets, archive),
+            OutcomeTargets(self.config.targets, archive, self.commands.achieved),
             OutcomeStatistics.none(self.commands),
             archive,
             self._start_climbing(jr.fold_in(key, _CLIMBING)),
@@ -177,7 +182,7 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
             learned.archive,
             key=keys.commands,
         )
-        watched = learned.outcomes.between(config.eval_episodes)
+        watched = self._to_watch(learned.outcomes)
         commands = jnp.concatenate([explored, watched])
         count = len(explored)
         model = self.model(state)
@@ -192,8 +197,10 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
             config.noise_scale, config.noise_schedule, config.iterations
         )
         candidates = exploring + scale_at(state.iteration) * noise
+        candidates = self.under(candidates, commands[:count])
         if self.climber is not None:
             climbing, own = proposed(self.climber, state, key=keys.climb)
+            climbing, own = self._climbing_under(climbing, own, key=keys.climb)
             candidates = jnp.concatenate([candidates, climbing])
             evaluation = jnp.concatenate([evaluation, own])
         return Proposal(candidates, evaluation, context=commands)
@@ -205,7 +212,7 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
         config, learned = self.config, state.learned
         fresh = record_policies(self.commands, outcome.acting, outcome.candidates)
         archive = learned.archive.add(fresh)
-        targets = OutcomeTargets(config.targets, archive)
+        targets = OutcomeTargets(config.targets, archive, self.commands.achieved)
         outcomes = learned.outcomes.add(fresh).with_quantiles(archive)
 
         def draw(key: PRNGKeyArray) -> PolicyRecord:
@@ -214,6 +221,7 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
                 config.batch_size,
                 recency=config.recency,
                 evenly=config.evenly,
+                condition=self.commands.condition,
                 key=key,
             )
             # They stay the policies that they were, whatever is observed since.
@@ -221,7 +229,7 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
             return eqx.tree_at(lambda drawn: drawn.weights, drawn, weights)
 
         value, value_optimiser, critic_loss = descend(
-            evaluator_loss(self.view, targets, draw),
+            evaluator_loss(self.commands, self.view, targets, draw),
             learned.value,
             self._value_optimiser,
             learned.value_optimiser,
@@ -231,6 +239,7 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
         generator, generator_optimiser, loss = descend(
             generator_loss(
                 config,
+                self.commands,
                 self.view,
                 value,
                 targets,
@@ -271,8 +280,14 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
         return learned, metrics
 
     def policy(self, state: State) -> AbstractPolicy:
-        """Returns the policy for the best outcome so far."""
-        return self.write(self.model(state), state.learned.outcomes.best)
+        """Returns the policy for the best outcome so far.
+
+        Under a condition that is of the whole size, or for the task itself.
+        """
+        best, condition = state.learned.outcomes.best, self.commands.condition
+        if condition is not None:
+            best = best.at[-1].set(condition.own)
+        return self.write(self.model(state), best)
 
     def model(self, state: State) -> Model:
         """Returns what it takes to write policies."""
@@ -301,14 +316,15 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
             key: Draws latents, for generators that have some; without one they are 0.
 
         Returns:
-            Their weights, for standardised observations.
+            Their weights, for standardised observations, and the numbers of their
+            conditions.
         """
 
         def write(index, command):
             own_key = None if key is None else jr.fold_in(key, index)
             context = self._context_of(model.outcomes, command)
             policy: Any = model.generator(context, key=own_key)
-            return self.view.to_vector(policy)
+            return self.view.to_vector(self.commands.place(policy, command))
 
         return jax.vmap(write)(jnp.arange(len(commands)), commands)
 
@@ -316,11 +332,15 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
         self, model: Model, population: Float[Array, "policies weights"]
     ) -> Float[Array, "policies outcomes"]:
         """What the evaluator expects of policies, in the units of commands."""
-        return jax.vmap(
-            lambda weights: model.targets.inverse(
-                model.value(self.view.to_policy(weights))
-            )
-        )(population)
+
+        def of_one(weights):
+            said = judge(self.commands, model.value, self.view.to_policy(weights))
+            expected = model.targets.inverse(said)
+            if self.commands.condition is None:
+                return expected
+            return jnp.append(expected, weights[-1])
+
+        return jax.vmap(of_one)(population)
 
     def write(
         self,
@@ -337,14 +357,67 @@ class GoGePo(AbstractPolicySearch[Learned, Keys]):
             key: As `generate` has it.
 
         Returns:
-            The policy.
+            The policy; of a size, one that has no other units.
         """
         weights = self.generate(model, command[None], key=key)
-        return self.view.to_policy(
+        policy = self.view.to_policy(
             self.fold_normalisation(weights, model.observations)[0]
         )
+        condition = self.commands.condition
+        if condition is None:
+            return policy
+        return condition.finished(policy, float(command[-1]))
+
+    def under(
+        self,
+        rows: Float[Array, "policies row"],
+        commands: Float[Array, "policies outcomes"],
+    ) -> Float[Array, "policies acting"]:
+        """Puts policies under the conditions of commands.
+
+        Args:
+            rows: Their weights, perhaps with the number of another condition, or with
+                noise on all of that.
+            commands: Whose last numbers are the conditions.
+
+        Returns:
+            Their weights, and the numbers; what is given where there is no condition.
+        """
+        condition = self.commands.condition
+        if condition is None:
+            return rows
+        size = self.view.space.size - 1
+
+        def of_one(row, number):
+            policy: Any = self.view.to_policy(jnp.append(row[:size], number))
+            return self.view.to_vector(condition.place(policy.policy, number))
+
+        return jax.vmap(of_one)(rows, commands[:, -1])
 
     # What stays inside.
+
+    def _to_watch(self, seen: OutcomeStatistics) -> Float[Array, "commands outcomes"]:
+        """From the least to the best; the last one is what the run stands for."""
+        commands = seen.between(self.config.eval_episodes)
+        condition = self.commands.condition
+        if condition is None:
+            return commands
+        return commands.at[:, -1].set(condition.apart(len(commands)))
+
+    def _climbing_under(
+        self,
+        climbing: Float[Array, "climbing weights"],
+        own: Float[Array, "one weights"],
+        *,
+        key: PRNGKeyArray,
+    ) -> tuple[Float[Array, "climbing row"], Float[Array, "one row"]]:
+        """The climber's candidates and policy, under conditions if there are any."""
+        condition = self.commands.condition
+        if condition is None:
+            return climbing, own
+        numbers = condition.in_pairs(len(climbing), key=jr.fold_in(key, _CLIMBING))
+        alone = jnp.full((len(own), 1), condition.own)
+        return self.under(climbing, numbers[:, None]), self.under(own, alone)
 
     def _metrics(
         self, state: State, proposal: Proposal, fresh: PolicyRecord, evaluation: Episode

@@ -49,7 +49,8 @@ class Config:
 
     command_kind: CommandKind = "return"
     """What is commanded: the return; return and length of the episode; mean speed;
-    speed and return."""
+    speed and return; the return, of a policy with so many units in each hidden layer
+    (return-size); or the return, in a variant of the task (return-variant)."""
 
     low: float | None = None
     """Least return, or speed, that is ever commanded. The task's own unless given."""

@@ -15,9 +15,11 @@ from applications.gogepo._curve import (
     archive_error,
     commands_between,
     compile_curve,
+    under_conditions,
 )
 from applications.gogepo._runs import (
     draw_commands,
+    draw_conditions,
     draw_policies,
     open_run,
     snapshots,
@@ -57,6 +59,10 @@ class EvaluateArgs:
     high: float | None = None
     """The last of them. The best outcome that the run has seen unless given."""
 
+    conditions: Annotated[int, AtLeast(2)] = 5
+    """Where a command has a size or a variant too: how many of them, from end to end of
+    their range. Each has all commands."""
+
     episodes: Count = 10
     """Episodes for each command."""
 
@@ -86,6 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = commands_between(
         last.outcomes, asked.commands, low=asked.low, high=asked.high
     )
+    condition = algorithm.commands.condition
+    if condition is not None:
+        commands = under_conditions(condition, commands, asked.conditions)
     key = key_for(asked.seed, Purpose.EVALUATE)
     curve_of = compile_curve(algorithm, commands, episodes=asked.episodes, key=key)
     curves = []
@@ -99,8 +108,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for iteration, model in models.items():
         curves.append({"iteration": iteration, **curve_of(model)})
         print(_summary(curves[-1]), flush=True)
-    nearest = archive_error(commands, state.learned.archive)
+    nearest = archive_error(commands, state.learned.archive, condition)
     print(f"The nearest policies of the archive would be off by {nearest:.1f}.")
+    more = {}
+    if condition is not None:
+        told_one = compile_curve(
+            algorithm, commands, episodes=asked.episodes, told=condition.own, key=key
+        )
+        more["told_one"] = told_one(last)
+        print(
+            f"With a {condition.name} of {condition.own:g} in every command it would "
+            f"be off by {more['told_one']['mean_error']:.1f}."
+        )
     write_json(
         run.directory / "commands.json",
         {
@@ -108,10 +127,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "episodes": asked.episodes,
             "archive_error": nearest,
             **{k: v for k, v in curves[-1].items() if k != "iteration"},
+            **more,
             "snapshots": curves,
         },
     )
-    _save(draw_commands(curves, algorithm.commands.names), run, "commands.png")
+    names = algorithm.commands.names
+    if condition is None:
+        picture = draw_commands(curves, names)
+    else:
+        picture = draw_conditions(curves[-1], names)
+    _save(picture, run, "commands.png")
     _save(_policies(algorithm, state), run, "policies.png")
     for name in ("commands.json", "commands.png", "policies.png"):
         print(f"Written: {run.directory / name}")
@@ -133,6 +158,9 @@ def _policies(algorithm: GoGePo, state: State) -> Any:
     """Policies by their answers: those of the archive, and those on command."""
     model = algorithm.model(state)
     commands = model.outcomes.between(_PATH_POLICIES)
+    condition = algorithm.commands.condition
+    if condition is not None:
+        commands = commands.at[:, -1].set(condition.own)
     answers = eqx.filter_jit(lambda weights: answers_of(algorithm, model, weights))
     path = answers(algorithm.generate(model, commands))
     there = np.asarray(

@@ -9,6 +9,7 @@ from typing import Annotated
 import jax.numpy as jnp
 import tyro
 
+from applications.gogepo._conditions import VariantCondition
 from applications.gogepo._runs import last_snapshot, open_run
 from applications.gogepo.algorithm import GoGePo, Model
 from applications.settings import check_settings, Seed, UserError
@@ -32,7 +33,8 @@ class GenerateArgs:
     """Directory of a run."""
 
     command: tuple[float, ...]
-    """What the policy is to do: a return, or as many numbers as the run commands."""
+    """What the policy is to do: a return, or as many numbers as the run commands, such
+    as a return and a size."""
 
     extrapolate: bool = False
     """Write for a command beyond what the run has seen too, which is a guess. Otherwise
@@ -68,7 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"--command takes {len(names)} number{'s' * (len(names) > 1)} here "
             f"({', '.join(names)}); got {len(asked.command)}."
         )
-    wanted = asked.command
+    wanted, condition = asked.command, algorithm.commands.condition
+    if condition is not None:
+        condition.check(wanted[-1])
     nearest, warning = nearest_command(algorithm, model, wanted)
     if warning:
         if asked.extrapolate:
@@ -78,15 +82,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warning += f" Written for {wanted[0]:g}, the nearest; --extrapolate tries."
         print(warning, file=sys.stderr)
     command = jnp.asarray(wanted)
+    variant = wanted[-1] if isinstance(condition, VariantCondition) else None
     key = key_for(asked.seed, Purpose.REPLAY)
     policy = algorithm.write(model, command, key=key)
     told = "-".join(f"{number:g}" for number in wanted)
     out = asked.out or run.directory / f"policy-{told}.eqx"
-    save_policy(run, opened.settings, policy, path=out)
+    save_policy(run, opened.settings, policy, path=out, variant=variant)
     weights = algorithm.generate(model, command[None], key=key)
     expected = algorithm.predict(model, weights)[0]
-    for name, number in zip(names, expected.tolist(), strict=True):
+    achieved = algorithm.commands.achieved
+    for name, number in zip(names[:achieved], expected.tolist(), strict=False):
         print(f"The evaluator expects a {name} of {number:.1f}.")
+    if condition is not None:
+        print(condition.describe(wanted[-1]))
     print(f"Written: {out}\nTo see it: python -m applications.evaluate {out}")
     return 0
 

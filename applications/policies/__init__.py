@@ -35,3 +35,4 @@ from applications.policies._stochastic import (
     Drawn as Drawn,
     StochasticPolicy as StochasticPolicy,
 )
+from applications.policies._variant import InVariant as InVariant

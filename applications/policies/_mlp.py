@@ -108,6 +108,34 @@ class MLPPolicy(AbstractPolicy):
             layers.append(eqx.tree_at(where, like, (weight, bias)))
         return eqx.tree_at(lambda policy: policy.layers, self, tuple(layers))
 
+    def limited(self, units: int | Float[Array, ""]) -> "MLPPolicy":
+        """The policy with only the first hidden units in use, and the same form.
+
+        Args:
+            units: How many units of each hidden layer, from 1 on; may be traced. Layers
+                that have fewer keep them all.
+
+        Returns:
+            A policy whose weights and biases to and from other hidden units are 0. It
+            does the same as the policy that `resized` makes that narrow.
+        """
+
+        def used(size: int) -> Array:
+            return jnp.arange(size, dtype=jnp.float32) < jnp.float32(units)
+
+        layers, last = [], len(self.layers) - 1
+        own_layers: Any = self.layers
+        for i, layer in enumerate(own_layers):
+            weight, bias = layer.weight, layer.bias
+            if i > 0:
+                weight = jnp.where(used(weight.shape[1])[None], weight, 0.0)
+            if i < last:
+                weight = jnp.where(used(len(bias))[:, None], weight, 0.0)
+                bias = jnp.where(used(len(bias)), bias, 0.0)
+            where = lambda layer: (layer.weight, layer.bias)
+            layers.append(eqx.tree_at(where, layer, (weight, bias)))
+        return self._with_layers(tuple(layers))
+
     def __call__(
         self,
         observation: Float[Array, " observation"],

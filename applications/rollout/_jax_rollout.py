@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
-from applications.envs import AbstractOutcome, AbstractTask
-from applications.policies import act, select_action
+from applications.envs import AbstractOutcome, AbstractTask, variant_of
+from applications.policies import act, InVariant, select_action
 from applications.rollout._devices import share_out
 from applications.rollout._population import count_policies, split_shared
 from applications.rollout.engine import MakePolicy, Population
@@ -35,7 +35,8 @@ def run_episode(
 
     Args:
         task: The task.
-        policy: An `AbstractPolicy`, or anything that is called like one.
+        policy: An `AbstractPolicy`, or anything that is called like one. One that is
+            `InVariant` acts in its variant of the task.
         visit_at: Control steps whose observations are handed back, from `visit_times`.
         outcome: What the episode is worth, if not the sum of its rewards.
         key: Draws the start state, and what a stochastic policy draws.
@@ -44,6 +45,9 @@ def run_episode(
         The episode, which ended at termination, at the task's horizon or at the first
         step that was not finite, whichever came first.
     """
+    if isinstance(policy, InVariant):
+        varied: Any = variant_of(task, policy.number)
+        task = varied
     state = task.reset(key=key)
     start = task.observe(state)
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
 
 from applications.envs._canvas import ACCENT, BODY, Canvas, DARK, GROUND, LINE
-from applications.envs._facts import Signal, TaskFacts
+from applications.envs._facts import Parameter, Signal, TaskFacts
 from applications.envs._spaces import Discrete
 from applications.envs._task import AbstractTask
 
@@ -26,7 +26,12 @@ _POSITION_LIMIT = 2.4
 _ANGLE_LIMIT = math.radians(12)
 _RESET_RANGE = 0.05
 # A reward of 1 a step for up to 500 steps; the speed is the cart's, in m/s.
-_FACTS = TaskFacts((0.0, 500.0), (Signal("speed", 1, -0.5, 0.5),), _TIME_STEP)
+_FACTS = TaskFacts(
+    (0.0, 500.0),
+    (Signal("speed", 1, -0.5, 0.5),),
+    _TIME_STEP,
+    Parameter("half-length", 0.2, 2.0, own=_HALF_LENGTH),
+)
 
 
 @final
@@ -42,12 +47,19 @@ class CartPole(AbstractTask):
 
     Attributes:
         horizon: The time limit, in steps.
+        half_length: From the pole's hinge to its middle, in m: of a variant. The pole
+            has the same mass, however long.
     """
 
     observation_size: ClassVar[int] = 4
     action_space: ClassVar[Discrete] = Discrete(2)
     facts: ClassVar[TaskFacts] = _FACTS
     horizon: int = eqx.field(static=True, default=500)
+    half_length: float | Float[Array, ""] = _HALF_LENGTH
+
+    def variant(self, value: float | Float[Array, ""]) -> "CartPole":
+        """The task with another pole, whose half-length in m is the value."""
+        return CartPole(self.horizon, value)
 
     def reset(self, *, key: PRNGKeyArray) -> Float[Array, " 4"]:
         """Draws a start state.
@@ -77,10 +89,10 @@ class CartPole(AbstractTask):
         position, velocity, angle, angular_velocity = state
         force = jnp.where(action == 1, _FORCE, -_FORCE)
         cosine, sine = jnp.cos(angle), jnp.sin(angle)
-        pole_moment = _POLE_MASS * _HALF_LENGTH
+        pole_moment = _POLE_MASS * self.half_length
         push = (force + pole_moment * angular_velocity**2 * sine) / _TOTAL_MASS
         angular_acceleration = (_GRAVITY * sine - cosine * push) / (
-            _HALF_LENGTH * (4.0 / 3.0 - _POLE_MASS * cosine**2 / _TOTAL_MASS)
+            self.half_length * (4.0 / 3.0 - _POLE_MASS * cosine**2 / _TOTAL_MASS)
         )
         acceleration = push - pole_moment * angular_acceleration * cosine / _TOTAL_MASS
         rate = jnp.stack(
@@ -114,7 +126,7 @@ class CartPole(AbstractTask):
             canvas.disc((wheel, -0.16), 0.08, DARK)
         left, right = x - 0.32, x + 0.32
         canvas.polygon([(left, -0.12), (right, -0.12), (right, 0.1), (left, 0.1)], BODY)
-        length = 2 * _HALF_LENGTH
+        length = 2 * float(self.half_length)
         tip = (x + length * math.sin(angle), length * math.cos(angle))
         canvas.line([(x, 0.0), tip], 0.09, ACCENT)
         canvas.disc((x, 0.0), 0.05, DARK)

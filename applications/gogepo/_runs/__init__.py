@@ -3,6 +3,7 @@
 from applications.gogepo._runs._command_line import COMMAND_LINE as COMMAND_LINE
 from applications.gogepo._runs._drawing import (
     draw_commands as draw_commands,
+    draw_conditions as draw_conditions,
     draw_policies as draw_policies,
 )
 from applications.gogepo._runs._snapshots import (

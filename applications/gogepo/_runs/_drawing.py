@@ -42,6 +42,35 @@ def draw_commands(curves: Sequence[dict[str, Any]], names: Sequence[str]) -> Fig
 
 
 @picture_style()
+def draw_conditions(curve: dict[str, Any], names: Sequence[str]) -> Figure:
+    """Commanded against achieved, one colour a condition.
+
+    Args:
+        curve: Lists `commanded` and `achieved`, one vector a command, and `conditions`,
+            each with its `number`.
+        names: What the numbers of a command are: the last one is the condition's.
+
+    Returns:
+        The picture.
+    """
+    figure = Figure(figsize=(5.2, 4.6))
+    axes = figure.add_subplot()
+    given, done = np.array(curve["commanded"]), np.array(curve["achieved"])
+    conditions = [condition["number"] for condition in curve["conditions"]]
+    colors = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.9, len(conditions)))
+    ends = [given[:, 0].min(), given[:, 0].max()]
+    axes.plot(ends, ends, color="gray", linestyle=":", label="as commanded")
+    for number, color in zip(conditions, colors, strict=True):
+        here = given[:, 1] == number
+        label = f"{names[1]} {number:g}"
+        shown: dict[str, Any] = {"ms": 3, "linewidth": 1.2, "color": color}
+        axes.plot(given[here, 0], done[here, 0], "o-", label=label, **shown)
+    axes.set(xlabel=f"commanded {names[0]}", ylabel=f"achieved {names[0]}")
+    axes.legend()
+    return figure
+
+
+@picture_style()
 def draw_policies(
     tried: Float[np.ndarray, "policies answers"],
     outcomes: Float[np.ndarray, " policies"],

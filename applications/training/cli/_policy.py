@@ -47,6 +47,7 @@ def save_policy(
     policy: AbstractPolicy,
     *,
     path: Path | None = None,
+    variant: float | None = None,
 ) -> None:
     """Writes the policy of a run, with what it takes to run it again.
 
@@ -55,18 +56,21 @@ def save_policy(
         settings: Its settings, the engine resolved.
         policy: The policy.
         path: Where to; the run's own place unless given.
+        variant: The variant of the task that it acts in, as `make` has it.
 
     Raises:
         OSError: If it cannot be written.
     """
-    task = settings.task
+    task, options = settings.task, settings.task.options
+    if variant is not None:
+        options |= {"variant": variant}
     write_atomically(
         path or run.policy,
         lambda file: write_policy(
             file,
             policy,
             task=task.env,
-            task_options=task.options,
+            task_options=options,
             factory=getattr(settings.algorithm, "policy", "mlp"),
             # Linear where there is no such setting.
             hidden=getattr(settings.algorithm, "hidden", ()),

@@ -29,6 +29,7 @@ from applications.rollout.visits import empty_visits
 
 _SMALL: dict[str, Any] = {
     "num_envs": 8,
+    "climb": 0.0,
     "hidden": (4,),
     "archive": 4,
     "batch_size": 8,
