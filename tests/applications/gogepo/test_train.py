@@ -15,6 +15,7 @@ from applications.training import Manifest, Run
 
 _SMALL = (
     *("--num-envs", "8", "--iterations", "6", "--horizon", "30", "--snapshots", "2"),
+    *("--climb", "0"),
     *("--hidden", "4", "--generator-width", "16", "--generator-updates", "2"),
     *("--critic-width", "16", "--critic-updates", "2", "--num-probes", "4"),
     *("--checkpoint-every", "1", "--batch-size", "8", "--archive", "4"),
