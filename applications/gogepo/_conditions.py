@@ -117,6 +117,16 @@ class SizedPolicy(AbstractPolicy):
     policy: AbstractPolicy
     number: Float[Array, ""]
 
+    def __init__(self, policy: AbstractPolicy, number: Float[Array, ""]):
+        """Puts them together.
+
+        Args:
+            policy: The perceptron, with weights of 0 to and from its other units.
+            number: How many units of each hidden layer are in use.
+        """
+        self.policy = policy
+        self.number = number
+
     @property
     def action_space(self) -> ActionSpace:
         """The perceptron's."""

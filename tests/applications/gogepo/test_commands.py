@@ -1,5 +1,7 @@
 """What can be commanded, and how it is measured."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from applications.settings import UserError
 
 
 def _commands(kind, env="cartpole", **options):
-    given = {"low": None, "high": None, "drive": None} | options
+    given: dict[str, Any] = {"low": None, "high": None, "drive": None} | options
     return make_commands(kind, make(env, physics="mujoco"), **given)
 
 

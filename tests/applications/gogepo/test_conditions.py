@@ -131,7 +131,8 @@ def test_what_is_best_is_told_by_condition():
     fresh = _done(short + long)
     archive = Archive.empty(fresh, 1).add(fresh)
     seen = OutcomeStatistics.none(_COMMANDS).add(fresh)
-    for strategy, low, high in (("top", 9, 98), ("spread", 10, 100)):
+    tried: Any = (("top", 9, 98), ("spread", 10, 100))
+    for strategy, low, high in tried:
         found = explore(strategy, 64, _COMMANDS, seen, archive, key=jr.key(0))
         first, number = np.asarray(found).T
         # Conditions are drawn evenly, whatever return they are drawn with.
@@ -187,7 +188,8 @@ def test_rows_have_their_conditions_and_only_units_in_use():
     assert rows[10, -1] == rows[11, -1] == 4
     assert set(rows[:, -1]) <= {1, 2, 3, 4} and len(set(rows[:8, -1])) > 2
     for i, row in enumerate(rows):
-        policy: Any = algorithm.view.to_policy(jnp.asarray(row)).policy
+        placed: Any = algorithm.view.to_policy(jnp.asarray(row))
+        policy = placed.policy
         first, last = (np.asarray(layer.weight) != 0 for layer in policy.layers)
         used = np.arange(4) < row[-1]
         assert not first[~used].any() and not last[:, ~used].any()
@@ -220,15 +222,14 @@ def test_it_learns_what_each_variant_needs():
         generator="mlp",
         normalise=False,
     )
-    algorithm = GoGePo(Hit(), config)
+    task: Any = Hit()
+    algorithm = GoGePo(task, config)
     state = eqx.filter_jit(lambda: algorithm.init(key=jr.key(0)))()
 
     @eqx.filter_jit
     def step(state):
         trial = algorithm.before_rollout(state)
-        episodes = rollout(
-            algorithm.task, algorithm.view.to_policy, trial.acting, key=trial.key
-        )
+        episodes = rollout(task, algorithm.view.to_policy, trial.acting, key=trial.key)
         return algorithm.after_rollout(state, trial, episodes)
 
     for _ in range(60):
@@ -290,6 +291,7 @@ def test_commands_of_a_user(kind, tmp_path: Path, capsys):
     command = [run, "--command", "10", number, "--extrapolate", "--out", str(out)]
     assert generate.main(command) == 0
     said = capsys.readouterr().out
+    policy: Any
     task, policy = read_policy(out)
     if kind == "size":
         assert "It has 2 units in each hidden layer." in said
