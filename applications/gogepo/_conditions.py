@@ -117,6 +117,16 @@ class SizedPolicy(AbstractPolicy):
     policy: AbstractPolicy
     number: Float[Array, ""]
 
+    def __init__(self, policy: AbstractPolicy, number: Float[Array, ""]):
+        """Puts them together.
+
+        Args:
+            policy: The perceptron, whose other units are 0.
+            number: How many units of each hidden layer are in use.
+        """
+        self.policy = policy
+        self.number = number
+
     @property
     def action_space(self) -> ActionSpace:
         """The perceptron's."""

@@ -21,6 +21,16 @@ class InVariant(AbstractPolicy):
     policy: AbstractPolicy
     number: Float[Array, ""]
 
+    def __init__(self, policy: AbstractPolicy, number: Float[Array, ""]):
+        """Puts them together.
+
+        Args:
+            policy: The policy.
+            number: The value of the task's parameter.
+        """
+        self.policy = policy
+        self.number = number
+
     @property
     def action_space(self) -> ActionSpace:
         """The policy's."""

@@ -25,7 +25,7 @@ from applications.gogepo._commands import Commands, make_commands
 from applications.gogepo._conditions import SizeCondition, VariantCondition
 from applications.gogepo._curve import archive_error, compile_curve, under_conditions
 from applications.gogepo._evaluator import judge
-from applications.gogepo._exploring import explore
+from applications.gogepo._exploring import explore, Strategy
 from applications.gogepo._outcomes import (
     draw_records,
     OutcomeStatistics,
@@ -131,7 +131,11 @@ def test_what_is_best_is_told_by_condition():
     fresh = _done(short + long)
     archive = Archive.empty(fresh, 1).add(fresh)
     seen = OutcomeStatistics.none(_COMMANDS).add(fresh)
-    for strategy, low, high in (("top", 9, 98), ("spread", 10, 100)):
+    strategies: tuple[tuple[Strategy, int, int], ...] = (
+        ("top", 9, 98),
+        ("spread", 10, 100),
+    )
+    for strategy, low, high in strategies:
         found = explore(strategy, 64, _COMMANDS, seen, archive, key=jr.key(0))
         first, number = np.asarray(found).T
         # Conditions are drawn evenly, whatever return they are drawn with.
@@ -187,8 +191,8 @@ def test_rows_have_their_conditions_and_only_units_in_use():
     assert rows[10, -1] == rows[11, -1] == 4
     assert set(rows[:, -1]) <= {1, 2, 3, 4} and len(set(rows[:8, -1])) > 2
     for i, row in enumerate(rows):
-        policy: Any = algorithm.view.to_policy(jnp.asarray(row)).policy
-        first, last = (np.asarray(layer.weight) != 0 for layer in policy.layers)
+        placed: Any = algorithm.view.to_policy(jnp.asarray(row))
+        first, last = (np.asarray(x.weight) != 0 for x in placed.policy.layers)
         used = np.arange(4) < row[-1]
         assert not first[~used].any() and not last[:, ~used].any()
         # The climber's policy starts at 0.
@@ -220,15 +224,15 @@ def test_it_learns_what_each_variant_needs():
         generator="mlp",
         normalise=False,
     )
-    algorithm = GoGePo(Hit(), config)
+    task = Hit()
+    algorithm = GoGePo(task, config)
     state = eqx.filter_jit(lambda: algorithm.init(key=jr.key(0)))()
 
     @eqx.filter_jit
     def step(state):
         trial = algorithm.before_rollout(state)
-        episodes = rollout(
-            algorithm.task, algorithm.view.to_policy, trial.acting, key=trial.key
-        )
+        to_policy, rows = algorithm.view.to_policy, trial.acting
+        episodes = rollout(task, to_policy, rows, key=trial.key)
         return algorithm.after_rollout(state, trial, episodes)
 
     for _ in range(60):
@@ -291,9 +295,10 @@ def test_commands_of_a_user(kind, tmp_path: Path, capsys):
     assert generate.main(command) == 0
     said = capsys.readouterr().out
     task, policy = read_policy(out)
+    layers: Any = getattr(policy, "layers", ())
     if kind == "size":
         assert "It has 2 units in each hidden layer." in said
-        assert [layer.out_features for layer in policy.layers] == [2, 2]
+        assert [layer.out_features for layer in layers] == [2, 2]
     else:
         assert "for the variant with a half-length of 0.25" in said
         assert getattr(task, "half_length", None) == 0.25
