@@ -28,7 +28,7 @@ SKILLS = {
 # Of the generator as it is, and of one that is told the same condition in all commands.
 _AS_TOLD, _TOLD_ONE = "as commanded", "the same told in all"
 _TITLES = (
-    *("task", "condition", "steps", "seconds", "rank correlations", "mean errors"),
+    *("task", "condition", "steps", "rank correlations", "mean errors"),
     *("worst condition's", "mean errors, told one condition"),
 )
 
@@ -79,7 +79,6 @@ def _markdown(table: list[dict[str, Any]]) -> str:
             f"`{task}`",
             name.removeprefix("return-and-"),
             f"{row['env_steps'] / 1e6:.1f} M",
-            f"{row['seconds']:.0f}",
             ", ".join(f"{x:.2f}" for x in row["rank_correlation"]),
             whole(row["mean_error"]),
             whole(row["worst_error"]),
