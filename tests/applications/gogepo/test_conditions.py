@@ -25,7 +25,7 @@ from applications.gogepo._commands import Commands, make_commands
 from applications.gogepo._conditions import SizeCondition, VariantCondition
 from applications.gogepo._curve import archive_error, compile_curve, under_conditions
 from applications.gogepo._evaluator import judge
-from applications.gogepo._exploring import explore, Strategy
+from applications.gogepo._exploring import explore
 from applications.gogepo._outcomes import (
     draw_records,
     OutcomeStatistics,
@@ -293,10 +293,9 @@ def test_commands_of_a_user(kind, tmp_path: Path, capsys):
     said = capsys.readouterr().out
     policy: Any
     task, policy = read_policy(out)
-    layers: Any = getattr(policy, "layers", ())
     if kind == "size":
         assert "It has 2 units in each hidden layer." in said
-        assert [layer.out_features for layer in layers] == [2, 2]
+        assert [layer.out_features for layer in policy.layers] == [2, 2]
     else:
         assert "for the variant with a half-length of 0.25" in said
         assert getattr(task, "half_length", None) == 0.25
