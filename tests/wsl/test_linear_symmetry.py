@@ -1,6 +1,7 @@
 """Linear maps of index sets, beyond permutations: found, acted with, undone."""
 
 import dataclasses
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import wsl
+from tests.wsl.nn.helpers import without_type_checks as unchecked
 from wsl.matching import canonical_weights, invariants, match_linear
 
 
@@ -200,6 +202,9 @@ def test_mistakes():
     space = wsl.WeightSpace.from_spec(weights, {"['a']": ("g", None)})
     with pytest.raises(ValueError, match="'h' is not a group"):
         wsl.LinearSymmetry.from_space(space, {"h": "orthogonal"})
+    kinds: Any = {"g": "affine"}
+    with unchecked(), pytest.raises(ValueError, match="'affine'"):
+        wsl.LinearSymmetry.from_space(space, kinds)
     with pytest.raises(ValueError, match="names \\['b'\\] for 'g'"):
         wsl.LinearSymmetry.from_space(space, {"g": "invertible"}, inverted={"g": ["b"]})
     symmetry = wsl.LinearSymmetry.from_space(space, {"g": "orthogonal"})

@@ -13,8 +13,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -22,7 +20,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from wsl._linear._places import act_at, Place
 from wsl._linear._symmetry import LinearGroup, LinearSymmetry, places_of
-from wsl._space import check_space, is_weight, numpy_generator, WeightSpace
+from wsl._space import check_space, numpy_generator, WeightSpace
 from wsl._verify import Check
 
 
@@ -52,10 +50,10 @@ def infer_linear_symmetry(
 ) -> LinearSymmetry:
     """Finds the linear maps of index sets that leave a model's function alone.
 
-    For each group of the space it is tried whether rotations of the index set change
-    the outputs, and if not, whether all invertible maps do not either, and on which
-    leaves it is their inverse that has to act. Pairs of an index set that rotary
-    embeddings turn are tried too. All that is returned has been checked on random
+    Each group of the space is tried: first whether rotations of its index set leave the
+    outputs alone, and then whether all invertible maps do, and on which leaves it is
+    their inverse that has to act. Pairs of indices that rotary embeddings turn are
+    tried too. All that is returned has been checked on random
     elements, one group at a time and all at once, by what rounding explains, on the
     weights and on weights four times as large.
 
@@ -103,8 +101,8 @@ def infer_linear_symmetry(
     check_space(space)
     random = numpy_generator(key)
     checks = [
-        Check.make(space, *scaled, num_samples, noise, random)
-        for scaled in _scaled(space, fn, inputs)
+        Check.make(space, fn, inputs, num_samples, noise, random, scale=scale)
+        for scale in _SCALES
     ]
     search = _Search(space, checks, num_samples, key)
     found = [
@@ -208,7 +206,7 @@ def _slope(check: Check, place: Place, stretch: Any) -> np.ndarray:
     """By central differences, which need no more of the function than a call."""
     step = 1e-2 / float(jnp.max(jnp.abs(jnp.linalg.eigvalsh(stretch))))
     eye = jnp.broadcast_to(jnp.eye(stretch.shape[-1]), stretch.shape)
-    sizes = [factor.size for factor in check.space.pieces[place.piece].factors]
+    sizes = check.space.pieces[place.piece].layout.sizes
     ends = []
     for sign in (1, -1):
         leaves = list(check.leaves)
@@ -218,25 +216,6 @@ def _slope(check: Check, place: Place, stretch: Any) -> np.ndarray:
         outputs = check.run(leaves)
         ends.append(np.concatenate([x.ravel().astype(float) for x in outputs]))
     return (ends[0] - ends[1]) / (2 * step)
-
-
-def _scaled(
-    space: WeightSpace, fn: Callable[..., Any], inputs: Sequence[PyTree]
-) -> Iterator[tuple[Callable[..., Any], Sequence[PyTree]]]:
-    """The function and its inputs, with larger and larger weights."""
-
-    def times(factor: float, weights: PyTree) -> PyTree:
-        leaves = [factor * jnp.asarray(x) for x in space.weight_leaves(weights)]
-        return eqx.combine(jax.tree.unflatten(space.treedef, leaves), weights)
-
-    is_model = jax.tree.structure(eqx.filter(fn, is_weight)) == space.treedef
-    for factor in _SCALES:
-        if is_model and space.leaves:
-            yield times(factor, fn), inputs
-        elif inputs:
-            yield fn, (times(factor, inputs[0]), *inputs[1:])
-        else:
-            yield fn, inputs
 
 
 def _rotary_candidates(space: WeightSpace) -> Iterator[LinearGroup]:

@@ -12,7 +12,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from wsl._linear._places import act_at, Place
-from wsl._space import columns, WeightSpace
+from wsl._space import columns, enclosing, WeightSpace
 
 
 LinearKind: TypeAlias = Literal["invertible", "orthogonal", "rotary"]
@@ -92,8 +92,8 @@ class LinearSymmetry:
             The symmetry.
 
         Raises:
-            ValueError: If the space has no such group, or a path is not of a piece that
-                the group moves.
+            ValueError: If the space has no such group, a kind is not one of the two, or
+                a path is not of a piece that the group moves.
         """
         inverted = inverted or {}
         groups = []
@@ -102,6 +102,11 @@ class LinearSymmetry:
                 raise ValueError(
                     f"{name!r} is not a group of the space. Groups: "
                     f"{list(space.groups)}."
+                )
+            if kind not in ("invertible", "orthogonal"):
+                raise ValueError(
+                    f'The kind of {name!r} must be "invertible" or "orthogonal"; got '
+                    f"{kind!r}."
                 )
             there = places_of(space, name)
             turned = set(inverted.get(name, ()))
@@ -192,14 +197,10 @@ class LinearSymmetry:
         arrays = [jnp.asarray(piece) for piece in pieces]
         for group in self.groups:
             for place in group.places if group.name in element else ():
-                maps, sizes = element[group.name], self.sizes[place.piece]
-                arrays[place.piece] = act_at(place, arrays[place.piece], sizes, maps)
+                sizes = self.space.pieces[place.piece].layout.sizes
+                array, maps = arrays[place.piece], element[group.name]
+                arrays[place.piece] = act_at(place, array, sizes, maps)
         return arrays
-
-    @property
-    def sizes(self) -> list[tuple[int, ...]]:
-        """Sizes of the factors of each piece."""
-        return [tuple(f.size for f in piece.factors) for piece in self.space.pieces]
 
     def __str__(self) -> str:
         rows = [("group", "kind", "size", "acts on", "its inverse on")]
@@ -228,11 +229,8 @@ def places_of(space: WeightSpace, name: str) -> list[Place]:
     for i, piece in enumerate(space.pieces):
         for slot in piece.slots:
             if slot.group == name:
-                blocks, parent = [], slot.parent
-                while parent is not None:
-                    blocks.insert(0, piece.slots[parent].dimension)
-                    parent = piece.slots[parent].parent
-                found.append(Place(i, piece.path, slot.dimension, tuple(blocks)))
+                *above, own = (s.dimension for s in enclosing(slot, piece.slots))
+                found.append(Place(i, piece.path, own, tuple(above)))
     return found
 
 

@@ -55,7 +55,23 @@ class Check(NamedTuple):
         num_samples: int,
         noise: float,
         random: np.random.Generator,
+        *,
+        scale: float = 1.0,
     ) -> "Check":
+        """Prepares a check.
+
+        Args:
+            space: The space.
+            fn: A model with weights of it, or a function of them.
+            inputs: What follows; of a function, the weights first.
+            num_samples: How often what is random is drawn.
+            noise: Relative size of the noise on weights.
+            random: Source of randomness.
+            scale: What the weights are multiplied by before that.
+
+        Returns:
+            The check.
+        """
         compiled = eqx.filter_jit(_call)
         if jax.tree.structure(_floats(fn)) == space.treedef and space.leaves:
             model, function = fn, None
@@ -77,6 +93,8 @@ class Check(NamedTuple):
                 outputs = compiled(function, eqx.combine(weights, rest), *inputs)
             return arrays_of(outputs)
 
+        if scale != 1:
+            leaves = [(scale * leaf).astype(leaf.dtype) for leaf in leaves]
         leaves = with_noise(leaves, noise, random) if noise else leaves
         jittered = [
             run(jitter(leaves, random), jitter(inputs, random))

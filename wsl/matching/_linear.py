@@ -75,8 +75,9 @@ def invariants(
 
     Returns:
         For each block of each group: of an invertible one the singular values of the
-        product of both sides, of an orthogonal one those of all that is mapped, and of
-        a rotary one the product of the norms of both sides, once.
+        product of both sides, of an orthogonal one those of what is mapped (by no other
+        group, where there is such a leaf), and of a rotary one the product of the norms
+        of both sides, once.
 
     Raises:
         ValueError: If the weights are not of the space.
@@ -142,7 +143,7 @@ def match_linear(
     """
     if rounds < 1:
         raise ValueError(f"Go over the groups once or more; got rounds={rounds}.")
-    before = last = _distance(symmetry, a, b)
+    before = now = _distance(symmetry, a, b)
     element, aligned = symmetry.identity(), b
     for turn in range(rounds):
         for group in _in_order(symmetry):
@@ -157,11 +158,10 @@ def match_linear(
             maps = find(*ours, *theirs)
             aligned = symmetry.act(aligned, {group.name: maps})
             element[group.name] = maps @ element[group.name]
-        now = _distance(symmetry, a, aligned)
+        last, now = now, _distance(symmetry, a, aligned)
         if len(symmetry.groups) < 2 or last - now <= _DONE * before:
             break
-        last = now
-    return LinearMatch(element, aligned, _distance(symmetry, a, aligned), before)
+    return LinearMatch(element, aligned, now, before)
 
 
 # What a group has on its two sides.
@@ -196,14 +196,15 @@ def _sides(
         places = _free_places(symmetry, group)
     space = symmetry.space
     pieces = space.cut(space.weight_leaves(weights))
+    sizes = [piece.layout.sizes for piece in space.pieces]
     empty = jnp.zeros((*group.shape[:-2], 0, group.shape[-1]))
     left, right = (
         [place for place in places if place.inverted is inverted]
         for inverted in (False, True)
     )
     return (
-        stacked(left, pieces, symmetry.sizes) if left else empty,
-        stacked(right, pieces, symmetry.sizes) if right else empty,
+        stacked(left, pieces, sizes) if left else empty,
+        stacked(right, pieces, sizes) if right else empty,
     )
 
 
