@@ -12,8 +12,13 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from applications.envs import AbstractEnvironment, ActionSpace, parameter_of
-from applications.policies import AbstractPolicy, InVariant, MLPPolicy
+from applications.envs import AbstractEnvironment, parameter_of
+from applications.policies import (
+    AbstractNumbered,
+    AbstractPolicy,
+    InVariant,
+    MLPPolicy,
+)
 from applications.settings import UserError
 
 
@@ -106,7 +111,7 @@ class AbstractCondition(abc.ABC):
 
 
 @final
-class SizedPolicy(AbstractPolicy):
+class SizedPolicy(AbstractNumbered):
     """A perceptron of which only the first hidden units are in use.
 
     Attributes:
@@ -126,26 +131,6 @@ class SizedPolicy(AbstractPolicy):
         """
         self.policy = policy
         self.number = number
-
-    @property
-    def action_space(self) -> ActionSpace:
-        """The perceptron's."""
-        return self.policy.action_space
-
-    def __call__(
-        self,
-        observation: Float[Array, " observation"],
-        *,
-        key: PRNGKeyArray | None = None,
-    ) -> Any:
-        """As of the perceptron."""
-        return self.policy(observation, key=key)
-
-    def fold_standardisation(
-        self, mean: Float[Array, " observation"], std: Float[Array, " observation"]
-    ) -> "SizedPolicy":
-        """As of the perceptron; units that are not in use stay so."""
-        return SizedPolicy(self.policy.fold_standardisation(mean, std), self.number)
 
 
 @final

@@ -35,4 +35,7 @@ from applications.policies._stochastic import (
     Drawn as Drawn,
     StochasticPolicy as StochasticPolicy,
 )
-from applications.policies._variant import InVariant as InVariant
+from applications.policies._variant import (
+    AbstractNumbered as AbstractNumbered,
+    InVariant as InVariant,
+)
