@@ -36,7 +36,7 @@ from applications.search import (
     Proposal,
     SearchState,
 )
-from applications.settings import UserError
+from applications.settings import choose_range, UserError
 
 
 # pyright: reportMissingImports=false
@@ -122,16 +122,7 @@ class MAPElites(AbstractPolicySearch[Elites, Keys]):
             own, self.speed_at = task.facts.return_range, None
         else:
             own, self.speed_at = (speed.low, speed.high), speed.index
-        own_low, own_high = own or (None, None)
-        low = own_low if config.low is None else config.low
-        high = own_high if config.high is None else config.high
-        if low is None or high is None:
-            raise UserError(
-                "This task does not say what returns to expect: give --low and --high."
-            )
-        if low >= high:
-            raise UserError(f"--low {low} must be below --high {high}.")
-        self.ends = low, high
+        self.ends = choose_range(own, config.low, config.high)
 
     def init(self, *, key: PRNGKeyArray) -> SearchState[Elites]:
         """The repertoire is empty."""

@@ -13,7 +13,7 @@ from applications.gogepo._conditions import (
     variant_condition,
 )
 from applications.rollout import Episode
-from applications.settings import UserError
+from applications.settings import choose_range, UserError
 
 
 CommandKind: TypeAlias = Literal[
@@ -106,15 +106,7 @@ def make_commands(
                 "fast it moves: its facts have no signal of that name."
             )
         at, own = speed.index, (speed.low, speed.high)
-    own_low, own_high = own or (None, None)
-    low = own_low if low is None else low
-    high = own_high if high is None else high
-    if low is None or high is None:
-        raise UserError(
-            "This task does not say what returns to expect: give --low and --high."
-        )
-    if low >= high:
-        raise UserError(f"--low {low} must be below --high {high}.")
+    low, high = choose_range(own, low, high)
     drive = (high - low) / 20 if drive is None else drive
     if kind == "return-length":
         return Commands(

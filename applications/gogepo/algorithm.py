@@ -2,18 +2,21 @@
 
 Source: Faccio, Herrmann, Ramesh, Kirsch and Schmidhuber (2022), "Goal-Conditioned
 Generators of Deep Policies". One iteration, with G the generator, V the evaluator and
-N environments:
+N environments of its own:
 
 1. commands c₁..c_N, half of them beyond the archive's top tenth, the others up to it;
 2. θᵢ = G(cᵢ) + σ εᵢ, and what comes of an episode of each, oᵢ, all in parallel;
-3. (θᵢ, oᵢ) go into the archive, from which recent entries are drawn more often;
+3. (θᵢ, oᵢ) go into the archive, and so does what a climber beside them has tried in
+   as many environments (`--climb`); half of what is drawn from it is recent, and half
+   evenly over the outcomes (`--evenly`);
 4. V is fitted to the archive: V(θ) is to be o, by mean squared error;
-5. G takes steps down the mean of (V(G(c)) - c)², V frozen, for commands c that are
-   outcomes drawn from the archive.
+5. G takes steps down the mean of (V(G(c)) - c)² + |G(c) - θ|², V frozen, for policies θ
+   that are drawn from the archive and what they did, c (`--loss`).
 
 The paper has one environment, and commands a step beyond the best return so far.
 Several at once, and so commands over the whole range at once, are ours, and so are the
-options for what is commanded; to go by the top of the archive is Srivastava et al.'s
+options for what is commanded; so is the climber, and to draw evenly. The second part of
+the loss is UDRLPG's (2025). To go by the top of the archive is Srivastava et al.'s
 (2019, "Training Agents using Upside-Down Reinforcement Learning"). Where the released
 code does otherwise than it seems to mean to:
 

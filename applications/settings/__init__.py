@@ -9,6 +9,7 @@ from applications.settings._settings import (
     AtLeast as AtLeast,
     AtMost as AtMost,
     check_settings as check_settings,
+    choose_range as choose_range,
     Count as Count,
     flag as flag,
     OptionalCount as OptionalCount,

@@ -169,3 +169,31 @@ def settings_from_json(kind: type[Settings], content: Any) -> Settings:
     for name, value in values.items():
         _check_type(name, value, hints[name])
     return kind(**values)
+
+
+def choose_range(
+    own: tuple[float, float] | None, low: float | None, high: float | None
+) -> tuple[float, float]:
+    """The ends of a range that --low and --high may replace.
+
+    Args:
+        own: The ends that a task knows of, if it knows any.
+        low: What --low says.
+        high: What --high says.
+
+    Returns:
+        Lower and upper end.
+
+    Raises:
+        UserError: If an end is not known, or the range is empty.
+    """
+    own_low, own_high = own or (None, None)
+    low = own_low if low is None else low
+    high = own_high if high is None else high
+    if low is None or high is None:
+        raise UserError(
+            "This task does not say what returns to expect: give --low and --high."
+        )
+    if low >= high:
+        raise UserError(f"--low {low} must be below --high {high}.")
+    return low, high
