@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,20 @@ def train(*flags: str) -> dict[str, Any]:
         "evaluation": evaluation,
         "rows": rows,
     }
+
+
+def as_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table.
+
+    Args:
+        titles: Of the columns.
+        rows: The cells of each row, as they are shown.
+
+    Returns:
+        The lines.
+    """
+    lines = [f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
 def curves(rows: list[dict[str, Any]], *names: str) -> dict[str, list[float | None]]:

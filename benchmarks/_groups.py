@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from _common import as_table
 from _style import in_style, panels
 from matplotlib.figure import Figure
 
@@ -112,7 +113,7 @@ def markdown(table: list[dict[str, Any]]) -> str:
         columns.append("at equal steps")
     of_curves = {k: v for k, v in _OF_CURVES.items() if any(k in row for row in table)}
     columns += [title for title, _ in of_curves.values()]
-    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    rows = []
     for row in table:
         task, name = row["group"]
         low, high = row["interval"]
@@ -129,8 +130,8 @@ def markdown(table: list[dict[str, Any]]) -> str:
             at = f"{row['equal_steps'] / 1e6:.1f} M"
             cells.append(f"{_joined(row['at_equal_steps'], shown)} (at {at})")
         cells += [_joined(row.get(k, []), v) for k, (_, v) in of_curves.items()]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return as_table(columns, rows)
 
 
 def _largest(table: list[dict[str, Any]], task: str) -> float:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from _common import as_table
 from _runs import result_of, Training
 from _study import study
 from epvf_tasks import TASKS as EPVF_TASKS
@@ -133,7 +134,7 @@ def lay_out(table: list[dict[str, Any]]) -> str:
     titles = ["task", ""]
     for name in _COSTS.values():
         titles += [f"equal {name}", "returns of the seeds", "IQM (95 %)"]
-    lines = [f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}"]
+    rows = []
     for row in table:
         task, algorithm = row["group"]
         cells = [f"`{task}`", algorithm]
@@ -147,8 +148,8 @@ def lay_out(table: list[dict[str, Any]]) -> str:
                 low, high = own["interval"]
                 mean = own["interquartile_mean"]
                 cells[-1] = f"{mean:.0f} ({low:.0f} to {high:.0f})"
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return as_table(titles, rows)
 
 
 def _draw(runs: list[dict[str, Any]]) -> Figure:

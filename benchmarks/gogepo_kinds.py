@@ -9,6 +9,7 @@ and started again.
 from collections.abc import Sequence
 from typing import Any
 
+from _common import as_table
 from _gogepo import draw_commands, result_of_generator, TRAINER
 from _groups import summarise
 from _runs import Training
@@ -77,7 +78,7 @@ def _tabulate(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _markdown(table: list[dict[str, Any]]) -> str:
-    lines = [f"| {' | '.join(_TITLES)} |", f"|{'---|' * len(_TITLES)}"]
+    rows = []
     for row in table:
         task, name = row["group"]
         shares = [f"{x:.2f}" for x in row.get("latent_share", [])]
@@ -90,8 +91,8 @@ def _markdown(table: list[dict[str, Any]]) -> str:
             ", ".join(f"{x:.3g}" for x in row["mean_error"]),
             ", ".join(shares),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return as_table(_TITLES, rows)
 
 
 @in_style()

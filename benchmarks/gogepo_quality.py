@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from _common import fill, RESULTS, write
+from _common import as_table, fill, RESULTS, write
 from _gogepo import TRAINER
 from _quality import Found, open_elites, open_generator, run_again, score
 from _runs import train_all, Training
@@ -155,7 +155,7 @@ def _row(
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The table, a line for each way, with the numbers of its seeds."""
-    lines = [f"| {' | '.join(_TITLES)} |", f"|{'---|' * len(_TITLES)}"]
+    lines = []
     names = lambda row: (row["task"], row["policies"], row["judged"])
     for group in dict.fromkeys(map(names, rows)):
         mine = [row for row in rows if names(row) == group]
@@ -168,8 +168,8 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
             ", ".join(f"{row['qd_score']:,.0f}" for row in mine),
             ", ".join(f"{row['best_return']:.0f}" for row in mine),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return as_table(_TITLES, lines)
 
 
 @in_style()

@@ -11,6 +11,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from _common import as_table
 from _gogepo import result_of_generator, TRAINER
 from _groups import summarise
 from _runs import Training
@@ -71,7 +72,7 @@ def _tabulate(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _markdown(table: list[dict[str, Any]]) -> str:
-    lines = [f"| {' | '.join(_TITLES)} |", f"|{'---|' * len(_TITLES)}"]
+    rows = []
     whole = lambda values: ", ".join(f"{x:.0f}" for x in values)
     for row in table:
         task, name = row["group"]
@@ -84,8 +85,8 @@ def _markdown(table: list[dict[str, Any]]) -> str:
             whole(row["worst_error"]),
             whole(row["error_told_one"]),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return as_table(_TITLES, rows)
 
 
 @in_style()
