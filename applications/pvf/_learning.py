@@ -1,5 +1,6 @@
 """One step of the critic towards λ-returns, and one step of θ up the critic's value."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from applications.pvf._frame import Frame
 from applications.pvf.config import Config
@@ -165,6 +166,31 @@ def ascend(
     change, moments = update_of(_policy_optimiser(config), -gradient, actor.optimiser)
     weights = eqx.apply_updates(actor.weights, change)
     return Actor(weights, moments, actor.target), metrics
+
+
+def scan_modules(
+    body: Callable[[Any, PRNGKeyArray], tuple[Any, Metrics]],
+    carry: Any,
+    keys: Key[Array, " turns"],
+) -> tuple[Any, Metrics]:
+    """`jax.lax.scan` whose carry may have leaves that are no arrays, which stay.
+
+    Args:
+        body: From carry and key to the carry as it is afterwards, and metrics.
+        carry: What it starts from.
+        keys: One a turn.
+
+    Returns:
+        The carry at the end, and the metrics of all turns.
+    """
+    arrays, rest = eqx.partition(carry, eqx.is_array)
+
+    def turn(arrays: Any, key: PRNGKeyArray) -> tuple[Any, Metrics]:
+        carry, metrics = body(eqx.combine(arrays, rest), key)
+        return eqx.filter(carry, eqx.is_array), metrics
+
+    arrays, metrics = jax.lax.scan(turn, arrays, keys)
+    return eqx.combine(arrays, rest), metrics
 
 
 def _evaluated(

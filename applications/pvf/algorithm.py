@@ -29,7 +29,13 @@ from applications.policies import (
     StochasticPolicy,
 )
 from applications.pvf._frame import Frame, scale_of_rewards
-from applications.pvf._learning import Actor, ascend, Critic, fit_critic
+from applications.pvf._learning import (
+    Actor,
+    ascend,
+    Critic,
+    fit_critic,
+    scan_modules,
+)
 from applications.pvf._start import draw_critics, draw_policy, empty_replay
 from applications.pvf.config import Config
 from applications.rollout import engine_for, Episode, Unrolled
@@ -196,14 +202,12 @@ class PVF(AbstractStepSearch[Learned, Keys]):
 
         def turn(carry: Any, key: PRNGKeyArray) -> tuple[Any, Metrics]:
             fit_key, ascent_key = jr.split(key)
-            carry, fitted = jax.lax.scan(
-                fit, carry, jr.split(fit_key, config.policy_delay)
-            )
-            actor, critic = carry
+            keys = jr.split(fit_key, config.policy_delay)
+            (actor, critic), fitted = scan_modules(fit, carry, keys)
             actor, ascended = ascend(actor, critic, replay, frame, key=ascent_key)
             return (actor, critic), jax.tree.map(jnp.mean, fitted) | ascended
 
-        (actor, critic), metrics = jax.lax.scan(
+        (actor, critic), metrics = scan_modules(
             turn, (learned.actor, critic), jr.split(keys.learn, config.updates)
         )
         unknown = jnp.full((), jnp.nan)

@@ -24,7 +24,7 @@ from tests.helpers import nightly
 _KINDS: dict[str, dict[str, Any]] = {
     "actor-critic": {},
     "relabelled": {"representation": "probing", "relabel": True, "corrected": True},
-    "psvf": {"critic": "psvf", "representation": "flat", "redraw": "episode"},
+    "psvf": {"critic": "psvf", "representation": "equivariant", "redraw": "episode"},
     "likelihood-ratio": {
         "policy_kind": "stochastic",
         "policy_gradient": "likelihood-ratio",
