@@ -14,10 +14,10 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from _common import fill, write
+from _common import as_table, fill, write
+from _style import in_style
 from matplotlib.figure import Figure
 
 from applications.envs import make
@@ -109,7 +109,7 @@ def _log(task_name: str, iterations: int) -> list[Any]:
     )
     for number in range(iterations):
         state, metrics = step(state)
-        kept.append(jax.tree.map(np.asarray, metrics["log"]))
+        kept.append(metrics["log"])
         print(f"{task_name} {number + 1}/{iterations}: {metrics['return_policy']:.0f}")
     return kept
 
@@ -131,7 +131,7 @@ def _replay(task_name: str, config: Config, log: list[Any]) -> dict[str, float]:
 
     whole, odd = [], []
     for logged in log:
-        state, said, did = learn(state, jax.tree.map(jnp.asarray, logged))
+        state, said, did = learn(state, logged)
         said, did = np.asarray(said), np.asarray(did)
         if np.ptp(said) > 0:
             whole.append(np.corrcoef(said, did)[0, 1])
@@ -150,17 +150,16 @@ def _search(task_name: str, config: Config) -> EPVF:
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
+    titles = ["task", "critic", "correlation", "second half", "of pairs' differences"]
+    names = ("correlation", "second_half", "of_differences")
     lines = [
-        "| task | critic | correlation | second half | of the differences in pairs |",
-        "|---|---|---|---|---|",
+        [f"`{row['task']}`", row["critic"], *(f"{row[name]:.2f}" for name in names)]
+        for row in rows
     ]
-    for row in rows:
-        figures = (row["correlation"], row["second_half"], row["of_differences"])
-        told = " | ".join(f"{figure:.2f}" for figure in figures)
-        lines.append(f"| `{row['task']}` | {row['critic']} | {told} |")
-    return "\n".join(lines)
+    return as_table(titles, lines)
 
 
+@in_style()
 def _draw(rows: list[dict[str, Any]]) -> Figure:
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     figure = Figure(figsize=(8, 0.4 * len(CRITICS) + 1), layout="constrained")

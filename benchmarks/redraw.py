@@ -43,6 +43,7 @@ PICTURES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "epvf_cartpole_envs": lambda content: _of("epvf_cartpole_envs", "_draw", "result")(
         {"result": content}
     ),
+    "epvf_prediction": _of("epvf_prediction", "_draw", "rows"),
     "epvf_representations": _dots("What the critic reads"),
     "epvf_tasks": _of("epvf_tasks", "_draw", "runs"),
     "equivariant_linear": _of("_linear_figure", "draw", "cases"),

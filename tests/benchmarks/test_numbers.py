@@ -32,7 +32,7 @@ _NUMBER = re.compile(
     r"(?<![\w.])(?:(?<![^\s(])-)?\d+(?:,\d{3})*(?:\.\d+)?(?:e-?\d+)?(?![\w]|[.,]\d)"
 )
 # Their tables and sentences have tests of their own.
-_ELSEWHERE = {"benchmark", "devices", "learning", "results"}
+_ELSEWHERE = {"benchmark", "devices", "results"}
 # Made by a script as a whole.
 _ELSEWHERE |= {"reproduced"}
 _PAGES = [
