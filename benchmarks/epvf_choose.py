@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from _common import fill, write
+from _common import as_table, fill, write
+from _style import in_style, panels
 from matplotlib.figure import Figure
 
 from applications.envs import make
@@ -148,19 +149,19 @@ def _one_seed(arguments: Any, seed: int) -> list[dict[str, Any]]:
 def _clouds(search: EPVF, arguments: Any, seed: int) -> jax.Array:
     """The policies, `(policies, weights)`."""
     state = search.init(key=jr.key(seed))
-    step, centres = search.compile(state), []
-    for iteration in range(max(arguments.snapshots) + 1):
-        if iteration in arguments.snapshots:
-            centres.append(np.asarray(state.learned.policies[0]))
-        state, _ = step(state)
-    clouds = [(centre, scale) for centre in centres for scale in arguments.noise_scales]
-    each = -(-arguments.policies // len(clouds))
+    step, parts = search.compile(state), []
+    clouds = len(arguments.snapshots) * len(arguments.noise_scales)
+    each = -(-arguments.policies // clouds)
     random = np.random.default_rng(seed)
-    parts = [
-        centre + scale * random.standard_normal((each, len(centre)))
-        for centre, scale in clouds
-    ]
-    return jnp.asarray(np.concatenate(parts)[: arguments.policies], jnp.float32)
+    for iteration in range(max(arguments.snapshots) + 1):
+        for scale in arguments.noise_scales if iteration in arguments.snapshots else ():
+            centre = state.learned.policies[0]
+            noise = scale * random.standard_normal((each, centre.size))
+            around = centre + jnp.asarray(noise, jnp.float32)
+            # As they would act.
+            parts.append(search.fold_normalisation(around, state.observations))
+        state, _ = step(state)
+    return jnp.concatenate(parts)[: arguments.policies]
 
 
 def _at_random(
@@ -187,25 +188,26 @@ def _halving(
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    lines = ["| | returns of what was chosen, by seed | mean |", "|---|---|---|"]
+    lines = []
     for method, title in _TITLES.items():
         scores = [row["score"] for row in rows if row["method"] == method]
         told = ", ".join(f"{score:.0f}" for score in scores)
-        lines.append(f"| {title} | {told} | {np.mean(scores):.0f} |")
-    return "\n".join(lines)
+        lines.append([title, told, f"{np.mean(scores):.0f}"])
+    return as_table(["by", "returns of what was chosen, by seed", "mean"], lines)
 
 
+@in_style()
 def _draw(rows: list[dict[str, Any]]) -> Figure:
-    figure = Figure(figsize=(7, 2.6), layout="constrained")
-    axes = figure.subplots()
+    """A line a method; a colour is a seed, whose policies are the same for all."""
+    figure, (axes,) = panels(1, 1, 2.4)
     for place, method in enumerate(_TITLES):
-        scores = [row["score"] for row in rows if row["method"] == method]
-        axes.plot(scores, [place] * len(scores), "o", ms=5)
-        axes.plot(np.mean(scores), place, "|", color="black", ms=14)
+        mine = [row for row in rows if row["method"] == method]
+        for row in mine:
+            axes.plot(row["score"], place, "o", ms=5, color=f"C{row['seed']}")
+        axes.plot(np.mean([row["score"] for row in mine]), place, "k|", ms=14)
     axes.set_yticks(range(len(_TITLES)), list(_TITLES.values()))
     axes.invert_yaxis()
-    axes.set_xlabel("return of the chosen policy, one dot a seed")
-    axes.grid(alpha=0.3)
+    axes.set_xlabel("return of the chosen policy; a colour is a seed")
     return figure
 
 
