@@ -21,8 +21,8 @@ from wsl._linear import (
     LinearElement as LinearElement,
     LinearGroup as LinearGroup,
     LinearKind as LinearKind,
+    LinearPlace as LinearPlace,
     LinearSymmetry as LinearSymmetry,
-    Place as Place,
 )
 from wsl._space import (
     Factor as Factor,

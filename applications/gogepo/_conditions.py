@@ -55,6 +55,10 @@ class AbstractCondition(abc.ABC):
         """Of a policy under the condition, what a policy file has."""
 
     @abc.abstractmethod
+    def variant(self, number: float) -> float | None:
+        """The variant of the task that a policy file names; None for the task's own."""
+
+    @abc.abstractmethod
     def describe(self, number: float) -> str:
         """A sentence on policies with that number."""
 
@@ -148,6 +152,9 @@ class SizeCondition(AbstractCondition):
         widths = [layer.out_features for layer in whole.layers[:-1]]
         return whole.resized(tuple(min(width, round(number)) for width in widths))
 
+    def variant(self, number: float) -> None:
+        """The task's own: only the policy is another one."""
+
     def describe(self, number: float) -> str:
         units = f"{number:g} unit{'s' * (number != 1)}"
         return f"It has {units} in each hidden layer."
@@ -163,8 +170,12 @@ class VariantCondition(AbstractCondition):
         return InVariant(policy, number)
 
     def finished(self, policy: InVariant, number: float) -> AbstractPolicy:
-        """The policy itself: the task is the file's business."""
+        """The policy itself: the file says in which variant."""
         return policy.policy
+
+    def variant(self, number: float) -> float:
+        """The one with this value of the parameter."""
+        return number
 
     def describe(self, number: float) -> str:
         return f"It is for the variant with a {self.name} of {number:g}."

@@ -9,7 +9,6 @@ from typing import Annotated
 import jax.numpy as jnp
 import tyro
 
-from applications.gogepo._conditions import VariantCondition
 from applications.gogepo._runs import last_snapshot, open_run
 from applications.gogepo.algorithm import GoGePo, Model
 from applications.settings import check_settings, Seed, UserError
@@ -82,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warning += f" Written for {wanted[0]:g}, the nearest; --extrapolate tries."
         print(warning, file=sys.stderr)
     command = jnp.asarray(wanted)
-    variant = wanted[-1] if isinstance(condition, VariantCondition) else None
+    variant = None if condition is None else condition.variant(wanted[-1])
     key = key_for(asked.seed, Purpose.REPLAY)
     policy = algorithm.write(model, command, key=key)
     told = "-".join(f"{number:g}" for number in wanted)

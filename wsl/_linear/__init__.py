@@ -5,7 +5,7 @@ of a leaf, and `_infer` finds them on numbers.
 """
 
 from wsl._linear._infer import infer_linear_symmetry as infer_linear_symmetry
-from wsl._linear._places import Place as Place, stacked as stacked
+from wsl._linear._places import LinearPlace as LinearPlace, stacked as stacked
 from wsl._linear._symmetry import (
     LinearElement as LinearElement,
     LinearGroup as LinearGroup,

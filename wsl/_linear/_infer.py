@@ -18,7 +18,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
-from wsl._linear._places import act_at, Place
+from wsl._linear._places import act_at, LinearPlace
 from wsl._linear._symmetry import LinearGroup, LinearSymmetry, places_of
 from wsl._space import check_space, numpy_generator, WeightSpace
 from wsl._verify import Check
@@ -202,7 +202,7 @@ def _changes(check: Check, group: LinearGroup, key: PRNGKeyArray) -> np.ndarray:
     return np.stack([_slope(check, at, stretch) for at in group.places], axis=1)
 
 
-def _slope(check: Check, place: Place, stretch: Any) -> np.ndarray:
+def _slope(check: Check, place: LinearPlace, stretch: Any) -> np.ndarray:
     """By central differences, which need no more of the function than a call."""
     step = 1e-2 / float(jnp.max(jnp.abs(jnp.linalg.eigvalsh(stretch))))
     eye = jnp.broadcast_to(jnp.eye(stretch.shape[-1]), stretch.shape)
@@ -251,7 +251,7 @@ def _rotary_candidates(space: WeightSpace) -> Iterator[LinearGroup]:
             ]
             if len(pairs) == 1:
                 dimensions = tuple(found[block] for block in blocks)
-                places.append(Place(i, piece.path, pairs[0], dimensions))
+                places.append(LinearPlace(i, piece.path, pairs[0], dimensions))
         if len(places) == len(where):
             sizes = [space.index_sets[block] for block in blocks]
             yield LinearGroup(name, "rotary", (*sizes, 2, 2), tuple(places))

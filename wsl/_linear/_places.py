@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-class Place(NamedTuple):
+class LinearPlace(NamedTuple):
     """A factor of one piece that a group of linear maps acts on.
 
     Attributes:
@@ -28,7 +28,7 @@ class Place(NamedTuple):
 
 
 def act_at(
-    place: Place,
+    place: LinearPlace,
     array: Float[Array, "*shape"],
     sizes: Sequence[int],
     maps: Float[Array, "*blocks n n"],
@@ -52,7 +52,7 @@ def act_at(
 
 
 def stacked(
-    places: Sequence[Place], arrays: Sequence[Any], sizes: Sequence[Sequence[int]]
+    places: Sequence[LinearPlace], arrays: Sequence[Any], sizes: Sequence[Sequence[int]]
 ) -> Float[Array, "*blocks rows n"]:
     """What a group acts on, as one matrix for each block, whose columns are mapped.
 
@@ -68,13 +68,13 @@ def stacked(
     return jnp.concatenate(parts, axis=-2)
 
 
-def _order(place: Place, count: int) -> list[int]:
+def _order(place: LinearPlace, count: int) -> list[int]:
     others = [d for d in range(count) if d not in (*place.blocks, place.dimension)]
     return [*place.blocks, *others, place.dimension]
 
 
 def _as_matrix(
-    place: Place, array: Float[Array, "*shape"], sizes: Sequence[int]
+    place: LinearPlace, array: Float[Array, "*shape"], sizes: Sequence[int]
 ) -> Float[Array, "*blocks rows n"]:
     factors = jnp.asarray(array).reshape(sizes).transpose(_order(place, len(sizes)))
     blocks = factors.shape[: len(place.blocks)]
@@ -82,7 +82,7 @@ def _as_matrix(
 
 
 def _from_matrix(
-    place: Place,
+    place: LinearPlace,
     matrix: Float[Array, "*blocks rows n"],
     shape: tuple[int, ...],
     sizes: Sequence[int],

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from wsl._linear._places import act_at, Place
+from wsl._linear._places import act_at, LinearPlace
 from wsl._space import columns, enclosing, WeightSpace
 
 
@@ -39,7 +39,7 @@ class LinearGroup:
     name: str
     kind: LinearKind
     shape: tuple[int, ...]
-    places: tuple[Place, ...]
+    places: tuple[LinearPlace, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,7 +215,7 @@ class LinearSymmetry:
         return "\n".join(columns(rows) if self.groups else ["no linear maps"])
 
 
-def places_of(space: WeightSpace, name: str) -> list[Place]:
+def places_of(space: WeightSpace, name: str) -> list[LinearPlace]:
     """Where a group of a space acts.
 
     Args:
@@ -230,7 +230,7 @@ def places_of(space: WeightSpace, name: str) -> list[Place]:
         for slot in piece.slots:
             if slot.group == name:
                 *above, own = (s.dimension for s in enclosing(slot, piece.slots))
-                found.append(Place(i, piece.path, own, tuple(above)))
+                found.append(LinearPlace(i, piece.path, own, tuple(above)))
     return found
 
 

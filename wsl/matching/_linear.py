@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, PyTree
 from wsl._linear import (
     LinearElement,
     LinearGroup,
+    LinearPlace,
     LinearSymmetry,
-    Place,
     stacked,
     turns,
 )
@@ -171,7 +171,9 @@ def _in_order(symmetry: LinearSymmetry) -> list[LinearGroup]:
     return sorted(symmetry.groups, key=lambda group: group.kind != "orthogonal")
 
 
-def _free_places(symmetry: LinearSymmetry, group: LinearGroup) -> tuple[Place, ...]:
+def _free_places(
+    symmetry: LinearSymmetry, group: LinearGroup
+) -> tuple[LinearPlace, ...]:
     """Where an orthogonal group acts and no other does, if there is such a place."""
     if group.kind != "orthogonal":
         return group.places
@@ -189,7 +191,7 @@ def _sides(
     symmetry: LinearSymmetry,
     weights: PyTree,
     group: LinearGroup,
-    places: Sequence[Place] | None = None,
+    places: Sequence[LinearPlace] | None = None,
 ) -> tuple[Side, Side]:
     """What the maps act on, and what their inverses act on."""
     if places is None:
