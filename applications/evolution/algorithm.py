@@ -118,6 +118,10 @@ class Evolution(AbstractPolicySearch[Any, Keys]):
             weights = jnp.zeros_like(weights)
         with foreign_rules():
             strategy = self._strategy.init(search_key, weights, self._params)
+        # Nothing has been tried yet, which evosax says by NaN and infinity; a
+        # checkpoint has neither.
+        worst = jnp.full_like(strategy.best_fitness, jnp.finfo(jnp.float32).max)
+        strategy = strategy.replace(best_solution=weights, best_fitness=worst)
         return self.start(_strong(strategy), key=run_key)
 
     def split(self, key: PRNGKeyArray) -> Keys:

@@ -51,7 +51,10 @@ def kills(case: Case, count: int, work: Path, seed: int) -> Tally:
             codes = [wait(process) for process in processes]
             allowed = {0, 3, 130, -number}
             if not set(codes) <= allowed:
-                tally.bad.append(f"{directory.name}: {number.name}, exit {codes}")
+                said = log_of(directory).read_text().strip().splitlines()
+                tally.bad.append(
+                    f"{directory.name}: {number.name}, exit {codes}: {said[-1:]}"
+                )
         codes = case.finish(directory)
         said = log_of(directory).read_text()
         wrong = []

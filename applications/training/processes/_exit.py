@@ -1,8 +1,12 @@
+import _thread
+import contextlib
 import functools
 import os
 import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 
@@ -31,7 +35,7 @@ def exit_on_user_error(main: Callable[..., int]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def guarded(*args, **kwargs) -> int:
-        with surviving_output() as output:
+        with surviving_output() as output, _heard_interrupts():
             code = run(*args, **kwargs)
             if output is not None:
                 output.flush()
@@ -49,12 +53,10 @@ def exit_on_user_error(main: Callable[..., int]) -> Callable[..., int]:
             if stop.message is not None:
                 print(f"error: {stop.message}", file=sys.stderr)
         except KeyboardInterrupt:
-            print(
-                "Stopped at once. A run goes on from its last checkpoint by --resume.",
-                file=sys.stderr,
-            )
-            return _end_alone(130)
+            return _stopped()
         except Exception as error:
+            if _of_interrupt(error):
+                return _stopped()
             lost = describe_loss(error)
             if lost is not None:
                 print(f"error: {lost}", file=sys.stderr)
@@ -71,6 +73,48 @@ def exit_on_user_error(main: Callable[..., int]) -> Callable[..., int]:
         return code
 
     return guarded
+
+
+def _stopped() -> int:
+    print(
+        "Stopped at once. A run goes on from its last checkpoint by --resume.",
+        file=sys.stderr,
+    )
+    return _end_alone(130)
+
+
+def _of_interrupt(error: BaseException) -> bool:
+    """Whether an error came of Ctrl-C, which some libraries turn into another one."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        if isinstance(link, KeyboardInterrupt):
+            return True
+        seen.add(id(link))
+        link = link.__cause__ or link.__context__
+    return False
+
+
+@contextlib.contextmanager
+def _heard_interrupts() -> Iterator[None]:
+    """Ctrl-C where nothing can be raised, as in a garbage collector's callback, counts.
+
+    Python would print a traceback there, and go on.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if unraisable.exc_type is KeyboardInterrupt:
+            # Once more, where it can be raised.
+            threading.Timer(0.01, _thread.interrupt_main).start()
+        else:
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _end_alone(code: int) -> int:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -323,3 +324,13 @@ def test_it_learns_on_the_c_engine_with_observations_standardised():
         state, metrics = step(state)
         returns.append(float(metrics["return_policy"]))
     assert returns[0] < 100 and max(returns) == 200
+
+
+@pytest.mark.parametrize(
+    "config", [ARSConfig, OpenESConfig, SNESConfig, SepCMAESConfig, CMAESConfig]
+)
+def test_a_run_can_be_stopped_before_its_first_iteration(config):
+    """Its state is finite, as a checkpoint's has to be."""
+    state = Evolution(make("lqr"), config()).init(key=jr.key(0))
+    for leaf in jax.tree.leaves(eqx.filter(state, eqx.is_inexact_array)):
+        assert np.isfinite(leaf).all()

@@ -1,8 +1,10 @@
 """What is around a run: who reads its output, what is closed, who sends signals."""
 
+import gc
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -102,6 +104,33 @@ def test_warnings_may_come_again_and_again(number):
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
             signal.sigtimedwait([], 1)
+
+
+def test_interrupts_that_libraries_turn_into_others_or_lose(capsys):
+    def disguised(kind):
+        try:
+            raise kind
+        except kind as error:
+            raise RuntimeError("a class could not be made") from error
+
+    def lost(kind):
+        def callback(phase, info):
+            gc.callbacks.remove(callback)
+            raise kind
+
+        gc.callbacks.append(callback)
+        gc.collect()
+        time.sleep(0.2)
+        return 0
+
+    assert exit_on_user_error(disguised)(KeyboardInterrupt) == 130
+    assert exit_on_user_error(lost)(KeyboardInterrupt) == 130
+    said = capsys.readouterr().err
+    assert said.count("Stopped at once.") == 2
+    assert "Traceback" not in said
+    # What is none stays what it is.
+    with pytest.raises(RuntimeError):
+        exit_on_user_error(disguised)(ValueError)
 
 
 def test_nohup_stays_nohup():
