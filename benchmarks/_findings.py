@@ -4,7 +4,7 @@ A verdict is `yes`, `partly` or `no`; the rule stands in the function's docstrin
 """
 
 from collections.abc import Iterable
-from statistics import median
+from statistics import mean, median
 from typing import Any, NamedTuple
 
 
@@ -185,6 +185,55 @@ def against(content: dict[str, Any], own: str, others: tuple[str, ...]) -> Findi
     return Finding("; ".join(told), _least_seeds(used), verdict)
 
 
+def at_equal_steps(
+    content: dict[str, Any], beside: dict[str, Any], names: tuple[str, ...], other: str
+) -> Finding | None:
+    """Yes where the best of some has as much as another one after as many steps.
+
+    Args:
+        content: Results with a row for each of the names.
+        beside: Results with curves of the other one.
+        names: How the groups begin that count.
+        other: The other one.
+
+    Returns:
+        The finding; None without tasks that both have.
+    """
+    told, good, used = [], [], []
+    tasks = list(dict.fromkeys(row["group"][0] for row in content["table"]))
+    for task in tasks:
+        theirs = [run for run in beside["runs"] if run["group"] == [task, other]]
+        mine = [
+            row
+            for row in content["table"]
+            if row["group"][0] == task and row["group"][1].startswith(names)
+        ]
+        if not theirs or not mine:
+            continue
+        used += mine
+        best = max(mine, key=lambda row: mean(row["mean_returns"]))
+        # Curves have points, and the last one before that number of steps counts.
+        reached = mean(
+            [
+                value
+                for steps, value in zip(
+                    run["env_steps"], run["return_policy"], strict=True
+                )
+                if steps <= best["env_steps"] and value is not None
+            ][-1]
+            for run in theirs
+        )
+        ours = mean(best["mean_returns"])
+        good.append(ours >= _AS_GOOD * reached)
+        told.append(
+            f"`{task}`, {_number(best['env_steps'] / 1e3)} thousand steps: "
+            f"{_number(ours)} ({best['group'][1]}), {other.upper()} {_number(reached)}"
+        )
+    if not used:
+        return None
+    return Finding("; ".join(told), _least_seeds(used), _some(sum(good), len(good)))
+
+
 def lqr(content: dict[str, Any]) -> Finding:
     """Yes if V is first right near the policy and at the end everywhere, by 0.9."""
     rows = [row for row in content["rows"] if row["noise_scale"] == 1.0]
@@ -248,6 +297,20 @@ def crucial(content: dict[str, Any]) -> Finding:
     best = min(verdicts, key=("yes", "partly", "no").index)
     ours = f"teachers {_number(teacher)}; {'; '.join(told)}"
     return Finding(ours, len(seeds), best)
+
+
+def digits(content: dict[str, Any]) -> Finding:
+    """Yes at half of ordinary training's accuracy, partly beyond the best one told."""
+    rows = content["rows"]
+    of = lambda kind: median(x for row in rows for x in row[f"accuracy_{kind}"][-1])
+    told = median(row["best_tested"] for row in rows)
+    learned, trained = of("learned"), of("trained")
+    ours = (
+        f"{learned:.0%}; the best network that V was told of {told:.0%}, probes that "
+        f"do not learn {of('frozen'):.0%}, ordinary training {trained:.0%}"
+    )
+    good = (learned > told) + (learned >= trained / 2)
+    return Finding(ours, len({row["seed"] for row in rows}), _some(good, 2))
 
 
 def commands(content: dict[str, Any]) -> Finding:

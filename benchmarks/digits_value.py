@@ -2,10 +2,10 @@
 
 Offline: random CNNs, whose best accuracy is 12 %, and their losses on 512 pictures of
 digits are all that V is told. V reads the classes that a CNN gives to learned probing
-pictures. Then new random CNNs go down V by Adam, and see no picture. Online: one CNN is
-perturbed again and again, V is fitted to all that was tried, and the CNN goes down V.
-Baselines: the best of the random CNNs, V whose probes do not learn, V of the weights,
-and ordinary training on the same pictures.
+pictures. Then new random CNNs go down V by Adam, and see no picture. Online: random
+CNNs and perturbations of them are tried, V is fitted to all losses so far, the CNNs go
+some steps down V, and so on. Baselines: the best of the random CNNs, V whose probes do
+not learn, V of the weights, and ordinary training on the same pictures.
 
     python benchmarks/digits_value.py
 """
@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
-from _common import fill, write
+from _common import as_table, fill, write
+from _style import band, in_style, WIDTH
 from _teaching import Frozen
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from matplotlib.figure import Figure
@@ -35,6 +36,15 @@ from wsl.zoo._digits import choose_images, load_images, split_images
 _TOLD, _MOST = 512, 0.12
 _CHECKS = (0, 300, 1000, 3000)
 _STARTS = 5
+_KINDS = {
+    "learned": "classes of probes that learn",
+    "frozen": "classes of probes that do not",
+    "weights": "weights",
+}
+# Online: so many CNNs, perturbed once each in an iteration; half of V's batches are of
+# the last iterations; updates of V, and steps of each CNN down it.
+_NETWORKS, _NOISE, _RECENT, _UPDATES, _STEPS = 32, 0.05, 10, 40, 10
+_RATE = 1e-3
 
 
 class CNN(eqx.Module):
@@ -170,16 +180,17 @@ def fitted(
 @eqx.filter_jit
 def climbed(value: EncodedMLP, starts: Float[Array, "starts weights"]) -> Array:
     """CNNs on their way down V, `(checks, starts, weights)`."""
-    return _descents(lambda row: value(VIEW.to_policy(row)), starts)
+    return _descents(lambda row: value(VIEW.to_policy(row)), starts, _CHECKS)
 
 
 @eqx.filter_jit
 def trained(starts: Float[Array, "starts weights"], data: Any) -> Array:
     """CNNs on their way down the loss itself, likewise."""
-    return _descents(lambda row: loss_of(row, data), starts)
+    # Dear, and soon done.
+    return _descents(lambda row: loss_of(row, data), starts[:2], _CHECKS[:3])
 
 
-def _descents(height: Any, starts: Array) -> Array:
+def _descents(height: Any, starts: Array, checks: tuple[int, ...]) -> Array:
     optimiser = optax.adam(1e-3)
 
     def update(_: Any, carry: Any) -> Any:
@@ -189,12 +200,13 @@ def _descents(height: Any, starts: Array) -> Array:
 
     def of_one(row: Array) -> Array:
         carry, found = (row, optimiser.init(row)), [row]
-        for before, after in zip(_CHECKS[:-1], _CHECKS[1:], strict=True):
+        for before, after in zip(checks[:-1], checks[1:], strict=True):
             carry = jax.lax.fori_loop(0, after - before, update, carry)
             found.append(carry[0])
         return jnp.stack(found)
 
-    return jax.vmap(of_one, out_axes=1)(starts)
+    # One by one: convolutions of many networks at once are slow.
+    return jnp.swapaxes(jax.lax.map(of_one, starts), 0, 1)
 
 
 def offline(seed: int, count: int, probes: int, updates: int) -> dict[str, Any]:
@@ -221,7 +233,7 @@ def offline(seed: int, count: int, probes: int, updates: int) -> dict[str, Any]:
     }
     pictures_of = []
     optimiser = optax.adam(1e-3)
-    for kind in ("learned", "frozen", "weights"):
+    for kind in _KINDS:
         value = make_value(kind, probes, key=keys[3])
         state = optimiser.init(eqx.filter(value, eqx.is_inexact_array))
         fit = eqx.filter_jit(fitted)
@@ -249,6 +261,84 @@ def offline(seed: int, count: int, probes: int, updates: int) -> dict[str, Any]:
     return row | {"pictures": pictures_of}
 
 
+def online(seed: int, probes: int, kind: str, iterations: int) -> dict[str, Any]:
+    """CNNs that go down a V which learns of nothing but their losses, from the start.
+
+    Each iteration the losses of all CNNs and of one perturbation of each go into the
+    archive, V is fitted to ranks of all losses so far, half of a batch to those of the
+    last iterations, and each CNN takes some steps down V.
+    """
+    data = pictures()
+    keys = jr.split(jr.key(seed), 3)
+    value = make_value(kind, probes, key=keys[0])
+    optimiser = optax.adam(_RATE)
+    rows = drawn(_NETWORKS, key=keys[1])
+    moments = jax.vmap(optimiser.init)(rows)
+    state = optimiser.init(eqx.filter(value, eqx.is_inexact_array))
+    batch = 2 * _NETWORKS
+    archive = jnp.zeros((iterations * batch, rows.shape[1]))
+    losses = jnp.zeros(len(archive))
+    fit = eqx.filter_jit(fitted)
+
+    @eqx.filter_jit
+    def told(rows: Array, archive: Array, losses: Array, number: Array, key: Array):
+        noise = _NOISE * jr.normal(key, rows.shape)
+        tried = jnp.concatenate([rows, rows + noise])
+        own, _ = judged(tried, data.told)
+        at = number * batch
+        archive = jax.lax.dynamic_update_slice(archive, tried, (at, 0))
+        losses = jax.lax.dynamic_update_slice(losses, own, (at,))
+        ages = number - jnp.arange(len(losses)) // batch
+        known = ages >= 0
+        recent = known & (ages < _RECENT)
+        share = lambda rows: rows / jnp.sum(rows)
+        weighed = 0.5 * share(known * 1.0) + 0.5 * share(recent * 1.0)
+        targets = RankTargets(losses, known)(losses)
+        return archive, losses, targets, weighed
+
+    @eqx.filter_jit
+    def descended(value: EncodedMLP, rows: Array, moments: Any) -> Any:
+        height = lambda row: value(VIEW.to_policy(row))
+
+        def of_one(row: Array, moments: Any) -> Any:
+            def update(_: Any, carry: Any) -> Any:
+                row, moments = carry
+                change, moments = optimiser.update(jax.grad(height)(row), moments)
+                return optax.apply_updates(row, change), moments
+
+            return jax.lax.fori_loop(0, _STEPS, update, (row, moments))
+
+        return jax.vmap(of_one)(rows, moments)
+
+    checks, found = [], []
+    for number in range(iterations):
+        draw_key, fit_key = jr.split(jr.fold_in(keys[2], number))
+        archive, losses, targets, weighed = told(
+            rows, archive, losses, jnp.asarray(number), draw_key
+        )
+        value, state = fit(
+            *(value, state, optimiser, archive, targets, weighed),
+            updates=_UPDATES,
+            batch=64,
+            key=fit_key,
+        )
+        rows, moments = descended(value, rows, moments)
+        if (number + 1) % (iterations // 10) == 0:
+            _, tested = judged(rows, data.test)
+            checks.append((number + 1) * batch)
+            found.append(np.asarray(tested).round(4).tolist())
+            print(
+                kind, seed, checks[-1], np.quantile(found[-1], [0, 0.5, 1]), flush=True
+            )
+    return {
+        "seed": seed,
+        "probes": probes,
+        "kind": kind,
+        "evaluations": checks,
+        "accuracies": found,
+    }
+
+
 def _accuracies(weights: Float[Array, "checks starts weights"], data: Pictures) -> Any:
     _, found = judged(weights.reshape(-1, weights.shape[-1]), data.test)
     shape = weights.shape[:2]
@@ -257,44 +347,54 @@ def _accuracies(weights: Float[Array, "checks starts weights"], data: Pictures) 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--networks", type=int, default=8000)
-    parser.add_argument("--probes", type=int, nargs="*", default=[10, 50])
-    parser.add_argument("--updates", type=int, default=6000)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--networks", type=int, default=4000)
+    parser.add_argument("--probes", type=int, nargs="*", default=[10])
+    parser.add_argument("--updates", type=int, default=4000)
+    parser.add_argument("--iterations", type=int, default=100, help="online")
     parser.add_argument("--dry", action="store_true", help="write nothing")
     arguments = parser.parse_args()
+    few = arguments.probes[0]
+    trials = [
+        online(seed, few, kind, arguments.iterations)
+        for seed in range(arguments.seeds)
+        for kind in _KINDS
+    ]
     rows = [
         offline(seed, arguments.networks, probes, arguments.updates)
-        for probes in arguments.probes
         for seed in range(arguments.seeds)
+        for probes in arguments.probes
     ]
-    table = _table(rows)
-    print(table)
+    print(_table(rows), _online_table(trials), sep="\n\n")
     if arguments.dry:
         return
     command = "python benchmarks/digits_value.py"
-    write("digits_value", command, {"rows": rows}, draw(rows))
-    fill("experiments.md", "digits", table)
+    content = {"rows": rows, "online": trials}
+    write("digits_value", command, content, draw(rows, trials))
+    fill("experiments.md", "digits", _table(rows))
+    fill("experiments.md", "digits online", _online_table(trials))
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
     """One line a number of probes; medians over seeds and starts."""
-    lines = [
-        "| Probes | Best that V was told of | Down V, "
-        + " | ".join(f"after {check} steps" for check in _CHECKS[1:])
-        + " | Probes that do not learn | V of weights | Ordinary training |",
-        "|" + "---|" * (6 + len(_CHECKS) - 2),
+    titles = [
+        *("Probes", "Networks", "Best that V was told of"),
+        *(f"Down V, {check:,} steps" for check in _CHECKS[1:]),
+        *("Probes that do not learn", "V of weights", "Ordinary training"),
     ]
+    lines = []
     for probes in dict.fromkeys(row["probes"] for row in rows):
         mine = [row for row in rows if row["probes"] == probes]
-        cells = [
-            str(probes),
-            f"{100 * np.median([row['best_tested'] for row in mine]):.0f} %",
-            *(_middle(mine, "learned", check) for check in range(1, len(_CHECKS))),
-            *(_middle(mine, name, -1) for name in ("frozen", "weights", "trained")),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append(
+            [
+                str(probes),
+                f"{np.median([row['told'] for row in mine]):,.0f}",
+                f"{100 * np.median([row['best_tested'] for row in mine]):.0f} %",
+                *(_middle(mine, "learned", check) for check in range(1, len(_CHECKS))),
+                *(_middle(mine, name, -1) for name in ("frozen", "weights", "trained")),
+            ]
+        )
+    return as_table(titles, lines)
 
 
 def _middle(rows: list[dict[str, Any]], name: str, check: int) -> str:
@@ -303,18 +403,59 @@ def _middle(rows: list[dict[str, Any]], name: str, check: int) -> str:
     return f"{100 * np.median(found):.0f} %"
 
 
-def draw(rows: list[dict[str, Any]]) -> Figure:
-    """Ten probes of one V: a row of pictures a time of the fit."""
+def _online_table(trials: list[dict[str, Any]]) -> str:
+    """One line a kind of V: accuracies of all CNNs of a seed, median and best."""
+    titles = ["V of", "evaluations", "medians of the seeds", "best of each seed"]
+    lines = []
+    for kind, told in _KINDS.items():
+        mine = [trial for trial in trials if trial["kind"] == kind]
+        last = [np.array(trial["accuracies"][-1]) for trial in mine]
+        lines.append(
+            [
+                told,
+                f"{mine[0]['evaluations'][-1]:,}",
+                ", ".join(f"{100 * np.median(found):.0f} %" for found in last),
+                ", ".join(f"{100 * np.max(found):.0f} %" for found in last),
+            ]
+        )
+    return as_table(titles, lines)
+
+
+@in_style()
+def draw(rows: list[dict[str, Any]], trials: list[dict[str, Any]]) -> Figure:
+    """Ten probes of one V, a row a time of the fit; and accuracies online.
+
+    Args:
+        rows: What `offline` gives.
+        trials: What `online` gives.
+
+    Returns:
+        The picture.
+    """
     shown = np.asarray(rows[0]["pictures"])[:, :10]
-    figure = Figure(figsize=(10, 1.1 * len(shown)), layout="constrained")
-    grid = figure.subplots(len(shown), shown.shape[1])
-    for panels, pictures in zip(grid, shown, strict=True):
-        for axes, picture in zip(panels, pictures, strict=True):
+    figure = Figure(figsize=(WIDTH, 0.75 * len(shown) + 2.8), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=[0.75 * len(shown), 2.6])
+    grid = above.subplots(len(shown), shown.shape[1])
+    for panels, pictures_of in zip(grid, shown, strict=True):
+        for axes, picture in zip(panels, pictures_of, strict=True):
             axes.imshow(picture, cmap="gray", vmin=-0.3, vmax=1.3)
             axes.set(xticks=[], yticks=[])
     for i, panels in enumerate(grid):
         share = i / (len(grid) - 1)
         panels[0].set_ylabel(f"{share:.0%}", rotation=0, ha="right", va="center")
+    axes = below.subplots()
+    for i, (kind, told) in enumerate(_KINDS.items()):
+        mine = [trial for trial in trials if trial["kind"] == kind]
+        band(
+            axes,
+            [np.array(trial["evaluations"]) / 1e3 for trial in mine],
+            [[100 * np.median(x) for x in trial["accuracies"]] for trial in mine],
+            color=f"C{i}",
+            label=told,
+        )
+    axes.set_xlabel("thousand losses of networks")
+    axes.set_ylabel("accuracy in %")
+    axes.legend()
     return figure
 
 

@@ -16,9 +16,11 @@ from _findings import (
     all_come_to_500,
     ant_return,
     ant_speed,
+    at_equal_steps,
     beyond_the_best,
     commands,
     crucial,
+    digits,
     Finding,
     larger_archive,
     lqr,
@@ -123,9 +125,11 @@ CLAIMS = {
         ),
         Claim(
             "PSVF and PAVF do about as well as ARS",
-            "pvf_tasks.py",
-            "pvf_tasks",
-            lambda content: None,
+            "pvf_encoders.py",
+            "pvf_encoders",
+            lambda content: at_equal_steps(
+                content, _read("epvf_tasks"), ("Q(s, a, θ)", "V(s, θ)"), "ars"
+            ),
         ),
         Claim(
             "New policies of the same shape climb a V that is learned, without an "
@@ -147,6 +151,13 @@ CLAIMS = {
             "crucial_states.py",
             "crucial_states",
             crucial,
+        ),
+        Claim(
+            "From the losses of random classifiers, none of them right on more than "
+            "12 %, V teaches a new one, by learned probing pictures",
+            "digits_value.py",
+            "digits_value",
+            digits,
         ),
     ],
     "gogepo": [
@@ -172,6 +183,10 @@ CLAIMS = {
 }
 
 
+def _read(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
 def table(claims: Iterable[Claim]) -> str:
     """The rows of a source, in Markdown."""
     lines = [
@@ -179,8 +194,8 @@ def table(claims: Iterable[Claim]) -> str:
         "|---|---|---|---|---|",
     ]
     for one in claims:
-        path = RESULTS / f"{one.results}.json"
-        found = one.find(json.loads(path.read_text())) if path.is_file() else None
+        there = (RESULTS / f"{one.results}.json").is_file()
+        found = one.find(_read(one.results)) if there else None
         if found is None:
             cells = ("", "", _OPEN, f"`{one.script}`")
         else:
