@@ -20,7 +20,7 @@ _SEEDS = range(3)
 _MODULE = "applications.pvf.train"
 # A policy with two hidden layers of 64: narrower noise, smaller steps.
 _DEEP = (
-    "--hidden 64 64 --noise-scale 0.05 --policy-lr 5e-4 --discount 0.99 --lambda 0.9"
+    "--hidden 64 64 --noise-scale 0.02 --policy-lr 5e-4 --discount 0.99 --lambda 0.9"
 )
 
 # By task: the mean return that is asked for, if there is one, and flags by name.
