@@ -1,6 +1,6 @@
 """Does it help a critic of single steps to read the policy? What of it, and how?
 
-One trainer on three tasks, three seeds each: Q(s, a) without θ, which is an ordinary
+One trainer on three tasks, up to three seeds each: Q(s, a) without θ, which is an ordinary
 actor-critic, and critics that read θ by several encoders, of deterministic and of
 stochastic policies. Settings are near those that Q(s, a) has in `pvf_tasks`; what
 critics of θ have beside (`--relabel --corrected`) helped them in trials. No row has
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from _common import as_table
-from _groups import draw_dots, summarise
+from _groups import draw_dots
 from _runs import result_of, Training
 from _study import study
 
@@ -60,7 +60,6 @@ def main() -> None:
         examine=lambda run: result_of(
             run, "return_policy", "value_correlation", "start_correlation"
         ),
-        tabulate=tabulate,
         lay_out=lay_out,
         page="pvf.md",
     )
@@ -75,46 +74,19 @@ def _trainings(tasks: Sequence[str]) -> list[Training]:
     ]
 
 
-def tabulate(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Adds to each row how well the critic told apart policies that it had not seen.
-
-    Args:
-        runs: What `result_of` gives.
-
-    Returns:
-        The rows of `summarise`, and in `value_correlation` the median over each run of
-        the correlation of values with the returns of fresh policies.
-    """
-    table = summarise(runs)
-    for row in table:
-        mine = [run for run in runs if run["group"] == row["group"]]
-        row["value_correlation"] = [_median(run["value_correlation"]) for run in mine]
-    return table
-
-
-def _median(values: Sequence[float | None]) -> float | None:
-    known = [x for x in values if x is not None]
-    return float(np.median(known)) if known else None
-
-
 def lay_out(table: list[dict[str, Any]]) -> str:
     """The rows as a Markdown table.
 
     Args:
-        table: What `tabulate` gives.
+        table: What `summarise` gives.
 
     Returns:
         The lines.
     """
-    titles = [
-        *("task", "critic", "steps", "seconds"),
-        *("mean returns of the seeds", "mean", "correlations"),
-    ]
+    titles = ["task", "critic", "steps", "seconds", "mean returns of the seeds", "mean"]
     rows = []
     for row in table:
         task, name = row["group"]
-        correlations = row["value_correlation"]
-        told = ["-" if x is None else f"{x:.2f}" for x in correlations]
         rows.append(
             [
                 f"`{task}`",
@@ -123,7 +95,6 @@ def lay_out(table: list[dict[str, Any]]) -> str:
                 f"{row['seconds']:.0f}",
                 ", ".join(f"{x:.0f}" for x in row["mean_returns"]),
                 f"{np.mean(row['mean_returns']):.0f}",
-                ", ".join(told),
             ]
         )
     return as_table(titles, rows)

@@ -37,12 +37,14 @@ PICTURES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "adapters": _of("benchmarks.adapters", "_draw", "rows"),
     "crucial_states": _of("crucial_states", "draw", "rows"),
     "devices": _of("devices", "_figure", "measured", "projected"),
+    "digits_value": _of("digits_value", "draw", "rows", "online"),
     "epvf_ablations": _dots("One choice changed at a time"),
     "epvf_cartpole": _of("epvf_cartpole", "_draw", "runs"),
     "epvf_cartpole_choices": _of("epvf_cartpole_choices", "_draw", "choices"),
     "epvf_cartpole_envs": lambda content: _of("epvf_cartpole_envs", "_draw", "result")(
         {"result": content}
     ),
+    "epvf_choose": _of("epvf_choose", "_draw", "runs"),
     "epvf_prediction": _of("epvf_prediction", "_draw", "rows"),
     "epvf_representations": _dots("What the critic reads"),
     "epvf_tasks": _of("epvf_tasks", "_draw", "runs"),
@@ -60,6 +62,7 @@ PICTURES: dict[str, Callable[[dict[str, Any]], Any]] = {
     ),
     "merging": _of("benchmarks.merging", "_draw", "rows"),
     "offline_zoo": _of("benchmarks._zoo_figure", "draw", "table"),
+    "pvf_encoders": _dots("What a critic of single steps reads"),
     "pvf_lqr": _of("pvf_lqr", "_draw", "runs"),
     "pvf_tasks": _of("pvf_tasks", "_draw", "runs"),
     "rollout_throughput": _of("rollout_throughput", "_figure", "rows"),
