@@ -1,8 +1,8 @@
 """Does it help a critic of single steps to read the policy? What of it, and how?
 
-One trainer on three tasks, up to three seeds each: Q(s, a) without θ, which is an ordinary
-actor-critic, and critics that read θ by several encoders, of deterministic and of
-stochastic policies. Settings are near those that Q(s, a) has in `pvf_tasks`; what
+One trainer on three tasks, up to three seeds each: Q(s, a) without θ, which is an
+ordinary actor-critic, and critics that read θ by several encoders, of deterministic and
+of stochastic policies. Settings are near those that Q(s, a) has in `pvf_tasks`; what
 critics of θ have beside (`--relabel --corrected`) helped them in trials. No row has
 been tuned here. Every run has one core. Runs are kept, so this can be stopped and
 started again.
