@@ -47,11 +47,15 @@ def exit_on_user_error(main: Callable[..., int]) -> Callable[..., int]:
 
     def run(*args, **kwargs) -> int:
         try:
-            code = main(*args, **kwargs)
-        except CollectiveStop as stop:
-            code = 2
-            if stop.message is not None:
-                print(f"error: {stop.message}", file=sys.stderr)
+            try:
+                code = main(*args, **kwargs)
+            except CollectiveStop as stop:
+                code = 2
+                if stop.message is not None:
+                    print(f"error: {stop.message}", file=sys.stderr)
+            # Where the others may be lost too.
+            shutdown()
+            return code
         except KeyboardInterrupt:
             return _stopped()
         except Exception as error:
@@ -69,8 +73,6 @@ def exit_on_user_error(main: Callable[..., int]) -> Callable[..., int]:
                 raise
             traceback.print_exc()
             return _end_alone(1)
-        shutdown()
-        return code
 
     return guarded
 

@@ -1,5 +1,6 @@
 """What is around a run: who reads its output, what is closed, who sends signals."""
 
+import errno
 import gc
 import os
 import signal
@@ -131,6 +132,19 @@ def test_interrupts_that_libraries_turn_into_others_or_lose(capsys):
     # What is none stays what it is.
     with pytest.raises(RuntimeError):
         exit_on_user_error(disguised)(ValueError)
+
+
+def test_what_fails_at_the_last_moment_is_said_in_a_line(monkeypatch, capsys):
+    """When processes that train together take leave of each other, one may be lost."""
+
+    def fails():
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("applications.training.processes._exit.shutdown", fails)
+    assert exit_on_user_error(lambda: 0)() == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert "Traceback" not in said
 
 
 def test_nohup_stays_nohup():
