@@ -434,7 +434,8 @@ def draw(rows: list[dict[str, Any]], trials: list[dict[str, Any]]) -> Figure:
     """
     shown = np.asarray(rows[0]["pictures"])[:, :10]
     figure = Figure(figsize=(WIDTH, 0.75 * len(shown) + 2.8), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=[0.75 * len(shown), 2.6])
+    parts: Any = figure.subfigures(2, 1, height_ratios=[0.75 * len(shown), 2.6])
+    above, below = parts
     grid = above.subplots(len(shown), shown.shape[1])
     for panels, pictures_of in zip(grid, shown, strict=True):
         for axes, picture in zip(panels, pictures_of, strict=True):
