@@ -45,6 +45,7 @@ PICTURES: dict[str, Callable[[dict[str, Any]], Any]] = {
         {"result": content}
     ),
     "epvf_choose": _of("epvf_choose", "_draw", "runs"),
+    "epvf_outcomes": _dots("Outcomes of whole episodes"),
     "epvf_prediction": _of("epvf_prediction", "_draw", "rows"),
     "epvf_representations": _dots("What the critic reads"),
     "epvf_tasks": _of("epvf_tasks", "_draw", "runs"),
