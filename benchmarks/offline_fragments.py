@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from applications.envs import make
 from applications.pvf import Config, PVF
 from applications.pvf._frame import Frame, scale_of_rewards
-from applications.pvf._learning import Actor, ascend, fit_critic
+from applications.pvf._learning import Actor, ascend, fit_critic, scan_modules
 from applications.rollout import compile_rollout
 
 
@@ -147,16 +147,12 @@ def _fitted(actor: Any, critic: Any, data: Any, frame: Frame, fits: int) -> Any:
         both = lambda critic: (critic.critics, critic.target)
         compared = [frame.compare(x, actor.weights, data) for x in both(critic)]
         critic = eqx.tree_at(both, critic, tuple(compared))
-        arrays, rest = eqx.partition(critic, eqx.is_array)
 
-        def update(arrays: Any, key: Array) -> Any:
-            (_, after), _ = fit_critic(
-                actor, eqx.combine(arrays, rest), data, frame, key=key
-            )
-            return eqx.filter(after, eqx.is_array), None
+        def update(critic: Any, key: Array) -> Any:
+            (_, after), metrics = fit_critic(actor, critic, data, frame, key=key)
+            return after, metrics
 
-        arrays, _ = jax.lax.scan(update, arrays, jr.split(key, _FIT))
-        return eqx.combine(arrays, rest)
+        return scan_modules(update, critic, jr.split(key, _FIT))[0]
 
     for part in range(fits):
         critic = fit(critic, data, frame, jr.fold_in(jr.key(3), part))
