@@ -185,10 +185,12 @@ def against(content: dict[str, Any], own: str, others: tuple[str, ...]) -> Findi
     return Finding("; ".join(told), _least_seeds(used), verdict)
 
 
-def at_equal_steps(
+def against_curves(
     content: dict[str, Any], beside: dict[str, Any], names: tuple[str, ...], other: str
 ) -> Finding | None:
-    """Yes where the best of some has as much as another one after as many steps.
+    """Yes where the best of some has what another one has at its end.
+
+    Partly where that is so after as many steps only.
 
     Args:
         content: Results with a row for each of the names.
@@ -224,10 +226,12 @@ def at_equal_steps(
             for run in theirs
         )
         ours = mean(best["mean_returns"])
-        good.append(ours >= _AS_GOOD * reached)
+        last = mean(run["mean_return"] for run in theirs)
+        good += [ours >= _AS_GOOD * reached, ours >= _AS_GOOD * last]
         told.append(
             f"`{task}`, {_number(best['env_steps'] / 1e3)} thousand steps: "
-            f"{_number(ours)} ({best['group'][1]}), {other.upper()} {_number(reached)}"
+            f"{_number(ours)} ({best['group'][1]}), {other.upper()} {_number(reached)} "
+            f"({_number(last)} at its end)"
         )
     if not used:
         return None

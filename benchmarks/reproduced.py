@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from _common import fill, RESULTS
 from _findings import (
     against,
+    against_curves,
     all_come_to_500,
     ant_return,
     ant_speed,
-    at_equal_steps,
     beyond_the_best,
     commands,
     crucial,
@@ -127,7 +127,7 @@ CLAIMS = {
             "PSVF and PAVF do about as well as ARS",
             "pvf_encoders.py",
             "pvf_encoders",
-            lambda content: at_equal_steps(
+            lambda content: against_curves(
                 content, _read("epvf_tasks"), ("Q(s, a, θ)", "V(s, θ)"), "ars"
             ),
         ),
