@@ -1,11 +1,12 @@
-"""EPVF, PPO and SAC at equal environment steps, and at equal seconds on one core.
+"""EPVF, actor-critic, PPO and SAC at equal environment steps, and at equal seconds.
 
 PPO and SAC are Stable-Baselines3's on the C engine, as RL Baselines3 Zoo tunes them;
-EPVF is that of `epvf_tasks`. Every run has one core. Runs are kept, so this can be
-stopped and started again. A task takes hours: its SAC makes about a hundred steps a
-second.
+EPVF is that of `epvf_tasks`, the actor-critic that of `pvf_tasks`. Every run has one
+core, and each algorithm as many steps as it makes in five to ten minutes of it. Runs
+are kept, so this can be stopped and started again. Seconds mean something only where
+nothing else runs.
 
-    python benchmarks/equal_cost.py --tasks half_cheetah
+    python benchmarks/equal_cost.py --cores 0
 """
 
 from collections.abc import Sequence
@@ -15,25 +16,31 @@ import numpy as np
 from _common import as_table
 from _runs import result_of, Training
 from _study import study
+from _style import band, in_style, label_below, legend_below, panels
 from epvf_tasks import TASKS as EPVF_TASKS
 from matplotlib.figure import Figure
+from pvf_tasks import DEEP, TASKS as PVF_TASKS
 
 from applications.baselines.tuned import TUNED
-from applications.training import bootstrap_interval, interquartile_mean
+from applications.training import colour_of, interquartile_mean
 
 
-_TASKS = (
-    "inverted_pendulum",
-    "mountain_car_continuous",
-    "swimmer",
-    "half_cheetah",
-    "hopper",
-)
+_TASKS = ("half_cheetah", "swimmer", "hopper")
 _SEEDS = range(3)
-# Of SAC where the zoo says no number of its own; of the others it is the default.
-_SAC_STEPS = 200_000
-# What is equal, by the column of the metrics.
-_COSTS = {"env_steps": "steps", "seconds": "seconds"}
+_PVF = {
+    "half_cheetah": PVF_TASKS["half_cheetah"][1]["64-64"],
+    "swimmer": PVF_TASKS["swimmer"][1]["linear"],
+    "hopper": f"{DEEP} --steps 300000 --no-survival-bonus",
+}
+# The zoo tunes them for a million.
+_STEPS = {"sb3-ppo": 300_000, "sb3-sac": 30_000}
+# What is equal: by the column of the metrics its name, and how much of it.
+_BUDGETS = {
+    "env_steps": ("steps", (30_000, 300_000, 6_400_000)),
+    "seconds": ("seconds", (60, 150, 300)),
+}
+# Of a budget that a run must have used to be asked; rows are that far apart.
+_USED = 0.95
 
 
 def main() -> None:
@@ -47,7 +54,6 @@ def main() -> None:
         examine=lambda run: result_of(run, "return_policy"),
         tabulate=tabulate,
         lay_out=lay_out,
-        also=["epvf_tasks"],
         page="baselines.md",
     )
 
@@ -55,17 +61,20 @@ def main() -> None:
 def _trainings(tasks: Sequence[str]) -> list[Training]:
     found = []
     for task in tasks:
-        epvf = f"--env {task} {EPVF_TASKS[task][1]['epvf']}"
-        found += [Training((task, "epvf"), epvf, seed) for seed in _SEEDS]
-        for algorithm, flags in TUNED.items():
-            own = f"--env {task} {flags[task]}".strip()
-            if algorithm == "sb3-sac" and "--steps" not in own:
-                own += f" --steps {_SAC_STEPS}"
-            own += f" --iterations 50 --algorithm {algorithm}"
-            found += [
-                Training((task, algorithm), own, seed, "applications.baselines.train")
-                for seed in _SEEDS
-            ]
+        bonus = " --no-survival-bonus" if task == "hopper" else ""
+        commands = {
+            "epvf": ("applications.epvf.train", EPVF_TASKS[task][1]["epvf"]),
+            "pvf": ("applications.pvf.train", _PVF[task]),
+        }
+        for name, steps in _STEPS.items():
+            own = f"--algorithm {name} {TUNED[name][task]}".strip()
+            own += f" --steps {steps} --iterations 50{bonus}"
+            commands[name] = ("applications.baselines.train", own)
+        found += [
+            Training((task, name), f"--env {task} {flags}", seed, module)
+            for name, (module, flags) in commands.items()
+            for seed in _SEEDS
+        ]
     return found
 
 
@@ -78,8 +87,11 @@ def at_budget(run: dict[str, Any], cost: str, budget: float) -> float | None:
         budget: How much of it.
 
     Returns:
-        The return; None if the first row is beyond the budget.
+        The return; None if the first row is beyond the budget, or the run had ended
+        long before.
     """
+    if run[cost][-1] < _USED * budget:
+        return None
     rows = zip(run[cost], run["return_policy"], strict=True)
     within = [value for spent, value in rows if spent <= budget and value is not None]
     return within[-1] if within else None
@@ -88,36 +100,29 @@ def at_budget(run: dict[str, Any], cost: str, budget: float) -> float | None:
 def tabulate(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row a task and algorithm.
 
-    The budgets of a task are what its cheapest algorithm has spent in its longest run:
-    all have rows up to there.
-
     Args:
         runs: What `result_of` gives.
 
     Returns:
-        By cost its budget, each seed's return within it, and their interquartile mean
-        with its interval.
+        By cost and budget each seed's return, and their interquartile mean if each has
+        one.
     """
     table = []
-    groups = dict.fromkeys(tuple(run["group"]) for run in runs)
-    for group in groups:
+    for group in dict.fromkeys(tuple(run["group"]) for run in runs):
         row: dict[str, Any] = {"group": list(group)}
         mine = [run for run in runs if tuple(run["group"]) == group]
-        for cost in _COSTS:
-            spent: dict[str, float] = {}
-            for run in (run for run in runs if run["group"][0] == group[0]):
-                name = run["group"][1]
-                spent[name] = max(spent.get(name, 0.0), run[cost][-1])
-            budget = min(spent.values())
-            returns = [at_budget(run, cost, budget) for run in mine]
-            known = np.array([value for value in returns if value is not None])
-            row[cost] = {"budget": budget, "returns": returns}
-            if known.size:
-                low, high = bootstrap_interval(known)
-                row[cost] |= {
-                    "interquartile_mean": float(interquartile_mean(known)),
-                    "interval": [float(low), float(high)],
-                }
+        row["seeds"] = [run["seed"] for run in mine]
+        for cost, (_, budgets) in _BUDGETS.items():
+            row[cost] = []
+            for budget in budgets:
+                returns = [at_budget(run, cost, budget) for run in mine]
+                known = [value for value in returns if value is not None]
+                mean = None
+                if len(known) == len(mine):
+                    mean = float(interquartile_mean(np.array(known)))
+                row[cost].append(
+                    {"budget": budget, "returns": returns, "interquartile_mean": mean}
+                )
         table.append(row)
     return table
 
@@ -131,51 +136,45 @@ def lay_out(table: list[dict[str, Any]]) -> str:
     Returns:
         The lines.
     """
-    titles = ["task", ""]
-    for name in _COSTS.values():
-        titles += [f"equal {name}", "returns of the seeds", "IQM (95 %)"]
+    titles = ["task", "algorithm", "seeds"]
+    for name, budgets in _BUDGETS.values():
+        titles += [f"{budget:,} {name}" for budget in budgets]
     rows = []
     for row in table:
         task, algorithm = row["group"]
-        cells = [f"`{task}`", algorithm]
-        for cost in _COSTS:
-            own = row[cost]
-            cells.append(f"{own['budget']:,.0f}")
-            told = ["-" if x is None else f"{x:.0f}" for x in own["returns"]]
-            cells.append(", ".join(told))
-            cells.append("-")
-            if "interval" in own:
-                low, high = own["interval"]
-                mean = own["interquartile_mean"]
-                cells[-1] = f"{mean:.0f} ({low:.0f} to {high:.0f})"
-        rows.append(cells)
+        means = [own["interquartile_mean"] for cost in _BUDGETS for own in row[cost]]
+        rows.append(
+            [
+                f"`{task}`",
+                algorithm,
+                str(len(row["seeds"])),
+                *("-" if mean is None else f"{mean:,.0f}" for mean in means),
+            ]
+        )
     return as_table(titles, rows)
 
 
+@in_style()
 def _draw(runs: list[dict[str, Any]]) -> Figure:
     tasks = list(dict.fromkeys(run["group"][0] for run in runs))
-    algorithms = list(dict.fromkeys(run["group"][1] for run in runs))
-    size = (3.4 * len(tasks), 5.6)
-    figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(len(_COSTS), len(tasks), squeeze=False)
-    for line, (cost, name) in zip(panels, _COSTS.items(), strict=True):
-        for axes, task in zip(line, tasks, strict=True):
-            labelled = set()
-            for run in (run for run in runs if run["group"][0] == task):
-                algorithm = run["group"][1]
-                values = [np.nan if x is None else x for x in run["return_policy"]]
-                axes.plot(
-                    run[cost],
-                    values,
-                    color=f"C{algorithms.index(algorithm)}",
-                    linewidth=1,
-                    label=None if algorithm in labelled else algorithm,
-                )
-                labelled.add(algorithm)
-            axes.set(title=task, xlabel=name, xscale="log")
-            axes.grid(alpha=0.3)
-    panels[0, 0].legend(fontsize="small")
-    figure.supylabel("return of the policy, one line a seed")
+    figure, grid = panels(2 * len(tasks), 2, 2.3)
+    places = [(task, cost) for task in tasks for cost in _BUDGETS]
+    for axes, (task, cost) in zip(grid, places, strict=True):
+        mine = [run for run in runs if run["group"][0] == task]
+        for algorithm in dict.fromkeys(run["group"][1] for run in mine):
+            its = [run for run in mine if run["group"][1] == algorithm]
+            band(
+                axes,
+                [run[cost] for run in its],
+                [run["return_policy"] for run in its],
+                color=colour_of(algorithm),
+                label=algorithm,
+            )
+        axes.set_xscale("log")
+        axes.set_title(f"{task}, by {_BUDGETS[cost][0]}")
+    label_below(grid, 2, "environment steps (left), seconds on one core (right)")
+    figure.supylabel("return of the policy", fontsize="medium")
+    legend_below(figure, grid)
     return figure
 
 

@@ -19,9 +19,7 @@ from matplotlib.figure import Figure
 _SEEDS = range(3)
 _MODULE = "applications.pvf.train"
 # A policy with two hidden layers of 64: narrower noise, smaller steps.
-_DEEP = (
-    "--hidden 64 64 --noise-scale 0.02 --policy-lr 5e-4 --discount 0.99 --lambda 0.9"
-)
+DEEP = "--hidden 64 64 --noise-scale 0.02 --policy-lr 5e-4 --discount 0.99 --lambda 0.9"
 
 # By task: the mean return that is asked for, if there is one, and flags by name.
 TASKS: dict[str, tuple[float | None, dict[str, str]]] = {
@@ -29,14 +27,14 @@ TASKS: dict[str, tuple[float | None, dict[str, str]]] = {
     "half_cheetah": (
         4000.0,
         {
-            "64-64": f"{_DEEP} --steps 300000",
-            "64-64 long": f"{_DEEP} --steps 2000000",
+            "64-64": f"{DEEP} --steps 300000",
+            "64-64 long": f"{DEEP} --steps 2000000",
         },
     ),
     "hopper": (
         3000.0,
         {
-            "64-64 twin": f"{_DEEP} --steps 2000000 --lambda 0.5 --ensemble 2 "
+            "64-64 twin": f"{DEEP} --steps 2000000 --lambda 0.5 --ensemble 2 "
             "--target-noise 0.2 --target-policy --noise-schedule linear",
         },
     ),
