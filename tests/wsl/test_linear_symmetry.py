@@ -74,6 +74,11 @@ def attention(request):
     return request.param, jax.jit(function), weights, x, found
 
 
+def _euclidean(a, b):
+    squares = jax.tree.map(lambda x, y: jnp.sum(jnp.square(x - y)), a, b)
+    return jnp.sqrt(sum(jax.tree.leaves(squares)))
+
+
 def _distance(a, b):
     return max(float(jnp.abs(a[name] - b[name]).max()) for name in a)
 
@@ -126,7 +131,13 @@ def test_gauges_are_undone(attention):
         np.testing.assert_allclose(seen, values, rtol=1e-4)
     # Of another network nothing of this is so.
     stranger = _weights(jr.key(4))
-    assert match_linear(symmetry, weights, stranger).distance > 1
+    match = match_linear(symmetry, weights, stranger)
+    # What is no copy comes closer, too, but not to 0.
+    assert 1 < match.distance < match.distance_before
+    elements = [symmetry.sample(key=jr.key(5 + i)) for i in range(3)]
+    for element in elements:
+        other = symmetry.act(match.aligned, element)
+        assert match.distance < _euclidean(weights, other)
     assert _distance(one, canonical_weights(symmetry, stranger)) > 0.1
 
 

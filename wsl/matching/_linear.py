@@ -1,10 +1,9 @@
 """One network among all that linear maps make of it, and the nearest to another."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Sequence
+from typing import Generic, TypeVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
@@ -14,14 +13,11 @@ from wsl._linear import (
     LinearPlace,
     LinearSymmetry,
     stacked,
-    turns,
 )
-from wsl.matching._factors import canonical_factors, Factors
+from wsl.matching._linear_maps import canonical_maps, nearest_maps, Side
 
 
 Weights = TypeVar("Weights")
-Side = Float[Array, "*blocks _ n"]
-Maps = Float[Array, "*blocks n n"]
 # Below, in units of the distance before, a round of matching has come to its end.
 _DONE = 1e-6
 
@@ -54,13 +50,8 @@ def canonical_weights(symmetry: LinearSymmetry, weights: Weights) -> Weights:
             larger than what is mapped on either side.
     """
     for group in _in_order(symmetry):
-        sides = _sides(symmetry, weights, group)
-        find: Any = {
-            "orthogonal": _principal,
-            "invertible": _balanced,
-            "rotary": _upright,
-        }[group.kind]
-        weights = symmetry.act(weights, {group.name: find(*sides)})
+        maps = canonical_maps(group.kind, *_sides(symmetry, weights, group))
+        weights = symmetry.act(weights, {group.name: maps})
     return weights
 
 
@@ -119,12 +110,12 @@ def match_linear(
 ) -> LinearMatch[Weights]:
     """Aligns a network to another by linear maps that leave its function alone.
 
-    One group after the other, in closed form: an orthogonal one by Procrustes' problem
-    (Schönemann 1966); an invertible one, with sides B and A of the networks, by the G
-    that minimises ‖B_a - B_b G‖² + ‖G A_a - A_b‖², which is a Sylvester equation; a
-    rotary one likewise with a complex number. For two gauges of one network, and groups
-    that do not meet in a leaf, this is exact. Where groups meet it goes round until
-    nothing changes.
+    One group after the other: an orthogonal one by Procrustes' problem (Schönemann
+    1966); an invertible one by the G that minimises
+    ‖L_a - L_b Gᵀ‖² + ‖R_a - R_b G⁻¹‖², L being what G acts on and R what its inverse
+    does, by Gauss and Newton's steps, each a Sylvester equation; a rotary one likewise,
+    with a complex number. For two gauges of one network, and groups that do not meet in
+    a leaf, this is exact. Where groups meet it goes round until nothing changes.
 
     Permutations of heads and of units are other groups: align by
     [`match_weights`][wsl.match_weights] first, or after, or in turns.
@@ -150,12 +141,7 @@ def match_linear(
             # At first by what no other group has changed.
             free = _free_places(symmetry, group) if turn == 0 else group.places
             ours, theirs = (_sides(symmetry, w, group, free) for w in (a, aligned))
-            find: Any = {
-                "orthogonal": _procrustes,
-                "invertible": _sylvester,
-                "rotary": _turned,
-            }[group.kind]
-            maps = find(*ours, *theirs)
+            maps = nearest_maps(group.kind, ours, theirs)
             aligned = symmetry.act(aligned, {group.name: maps})
             element[group.name] = maps @ element[group.name]
         last, now = now, _distance(symmetry, a, aligned)
@@ -213,82 +199,3 @@ def _sides(
 def _distance(symmetry: LinearSymmetry, a: PyTree, b: PyTree) -> Float[Array, ""]:
     leaves = zip(*(symmetry.space.weight_leaves(w) for w in (a, b)), strict=True)
     return jnp.sqrt(sum(jnp.sum(jnp.square(x - y)) for x, y in leaves))
-
-
-def _transposed(matrix: Array) -> Array:
-    return jnp.swapaxes(matrix, -1, -2)
-
-
-def _for_each_block(find: Callable[..., Array], *sides: Array) -> Array:
-    """Goes over leading axes of all sides."""
-    for _ in range(sides[0].ndim - 2):
-        find = jax.vmap(find)
-    return find(*sides)
-
-
-# Canonical forms.
-
-
-def _principal(left: Side, right: Side) -> Maps:
-    del right
-
-    def of_one(side: Float[Array, "rows n"]) -> Float[Array, "n n"]:
-        _, axes = jnp.linalg.eigh(side.T @ side)
-        axes = axes[:, ::-1]
-        mapped = side @ axes
-        at = jnp.argmax(jnp.abs(mapped), axis=0)
-        picked = jnp.take_along_axis(mapped, at[None], axis=0)[0]
-        return (axes * jnp.where(picked < 0, -1.0, 1.0)[None]).T
-
-    return _for_each_block(of_one, left)
-
-
-def _balanced(left: Side, right: Side) -> Maps:
-    def of_one(left: Array, right: Array) -> Float[Array, "n n"]:
-        canonical = canonical_factors(Factors(left, right.T))
-        return jnp.linalg.lstsq(left, canonical.left)[0].T
-
-    return _for_each_block(of_one, left, right)
-
-
-def _upright(left: Side, right: Side) -> Maps:
-    z, w = _as_complex(left), _as_complex(right)
-    at = jnp.argmax(jnp.abs(z), axis=-1, keepdims=True)
-    largest = jnp.take_along_axis(z, at, axis=-1)[..., 0]
-    size = jnp.sqrt(jnp.linalg.norm(w, axis=-1) / jnp.linalg.norm(z, axis=-1))
-    factor = size / jnp.abs(largest)
-    return turns(factor * largest.real, -factor * largest.imag)
-
-
-# Alignment. Rows are mapped by the transpose: x becomes x Gᵀ.
-
-
-def _procrustes(a: Side, _: Side, b: Side, __: Side) -> Maps:
-    u, _s, vt = jnp.linalg.svd(_transposed(b) @ a)
-    return _transposed(u @ vt)
-
-
-def _sylvester(a_left: Side, a_right: Side, b_left: Side, b_right: Side) -> Maps:
-    """M with (B_bᵀ B_b) M + M (A_a A_aᵀ) = B_bᵀ B_a + A_b A_aᵀ, by eigenvectors."""
-    p, x = jnp.linalg.eigh(_transposed(b_left) @ b_left)
-    q, y = jnp.linalg.eigh(_transposed(a_right) @ a_right)
-    wanted = _transposed(b_left) @ a_left + _transposed(b_right) @ a_right
-    sums = p[..., :, None] + q[..., None, :]
-    solved = (_transposed(x) @ wanted @ y) / jnp.maximum(sums, 1e-12)
-    return _transposed(x @ solved @ _transposed(y))
-
-
-def _turned(a_left: Side, a_right: Side, b_left: Side, b_right: Side) -> Maps:
-    z_a, w_a, z_b, w_b = map(_as_complex, (a_left, a_right, b_left, b_right))
-
-    def inner(x: Array, y: Array) -> Array:
-        return jnp.sum(jnp.conj(x) * y, axis=-1)
-
-    # z_a is to be f z_b, and w_b is to be conj(f) w_a.
-    above = inner(z_b, z_a) + jnp.conj(inner(w_a, w_b))
-    below = (inner(z_b, z_b) + inner(w_a, w_a)).real
-    return turns(above.real / below, above.imag / below)
-
-
-def _as_complex(side: Side) -> Array:
-    return jax.lax.complex(side[..., 0], side[..., 1])
