@@ -16,8 +16,9 @@ from wsl._space import columns, enclosing, WeightSpace
 
 
 LinearKind: TypeAlias = Literal["invertible", "orthogonal", "rotary"]
-LinearElement: TypeAlias = dict[str, Float[Array, "*blocks n n"]]
-"""A matrix for each block of each group, by the group's name."""
+# Groups have matrices of other sizes: the axes have no names that all would share.
+LinearElement: TypeAlias = dict[str, Float[Array, "..."]]
+"""By the group's name, a matrix for each block: shape `(*blocks, n, n)`."""
 
 Weights = TypeVar("Weights")
 

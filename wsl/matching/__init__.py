@@ -7,7 +7,7 @@
 can be compiled; `sinkhorn`, `soft_permute` and `harden` are its parts. Low-rank factors
 have a continuous group, GL(r): `canonical_factors`, `match_factors`. What a
 `LinearSymmetry` finds in a whole network, `match_linear` aligns, `canonical_weights`
-settles and `invariants` does not see.
+settles and `invariants` does not see; `match_jointly` does so with permutations too.
 """
 
 from wsl.matching._activations import match_activations as match_activations
@@ -18,6 +18,10 @@ from wsl.matching._factors import (
     Factors as Factors,
     match_factors as match_factors,
     singular_values as singular_values,
+)
+from wsl.matching._jointly import (
+    JointMatch as JointMatch,
+    match_jointly as match_jointly,
 )
 from wsl.matching._linear import (
     canonical_weights as canonical_weights,

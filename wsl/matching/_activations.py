@@ -1,12 +1,13 @@
 """Alignment by what units answer on data."""
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from wsl._infer import record
+from wsl._infer import Activations, record
 from wsl._space import check_space, find_slots, permute_leaves, WeightSpace
 from wsl.matching._assign import assign
 from wsl.matching._descent import Match
@@ -62,22 +63,9 @@ def match_activations(
             is not finite.
     """
     check_space(space)
-    function = fn if fn is not None else _call
-    seen = record(function, (a, *inputs))
-    if seen.space != space:
-        raise ValueError(
-            "The space is not the one that `infer_weight_space(fn, weights, *inputs)` "
-            "finds for this function and these inputs, whose arrays are compared.\n"
-            f"Given:\n{space}\nFound:\n{seen.space}"
-        )
+    seen = recorded(space, a, inputs, fn)
     arrays = finite_arrays(space, a, "a"), finite_arrays(space, b, "b")
-    answers = [
-        [
-            np.asarray(x, float)
-            for x in seen.run(seen.cut(space.weight_leaves(weights)), given)
-        ]
-        for weights, given in ((a, seen.given), (b, seen.given))
-    ]
+    answers = [answers_of(seen, weights) for weights in (a, b)]
     problem = make_problem(space, *arrays)
     pairs = _pairs(space, seen.axes, answers)
     element: dict[str, np.ndarray] = dict(problem.identity())
@@ -102,6 +90,48 @@ def match_activations(
         _distance(arrays[0], arrays[1]),
         (distance,),
     )
+
+
+def recorded(
+    space: WeightSpace, weights: PyTree, inputs: Sequence[PyTree], fn: Any
+) -> Activations:
+    """What to look at while networks of a space run on data.
+
+    Args:
+        space: The space.
+        weights: Weights of it, or a model.
+        inputs: The data.
+        fn: The function, with the weights as its first input; if None, the models are
+            called.
+
+    Returns:
+        The arrays, and how to get them.
+
+    Raises:
+        ValueError: If the space is not that of the function and the data.
+    """
+    seen = record(fn if fn is not None else _call, (weights, *inputs))
+    if seen.space != space:
+        raise ValueError(
+            "The space is not the one that `infer_weight_space(fn, weights, *inputs)` "
+            "finds for this function and these inputs, whose arrays are compared.\n"
+            f"Given:\n{space}\nFound:\n{seen.space}"
+        )
+    return seen
+
+
+def answers_of(seen: Activations, weights: PyTree) -> list[np.ndarray]:
+    """The arrays of one network, in double precision.
+
+    Args:
+        seen: What to look at.
+        weights: The network's weights, or the model.
+
+    Returns:
+        An array for each of `seen.axes`.
+    """
+    pieces = seen.cut(seen.space.weight_leaves(weights))
+    return [np.asarray(x, float) for x in seen.run(pieces, seen.given)]
 
 
 def _call(model: Any, *inputs: Any) -> Any:

@@ -134,7 +134,7 @@ def match_linear(
     """
     if rounds < 1:
         raise ValueError(f"Go over the groups once or more; got rounds={rounds}.")
-    before = now = _distance(symmetry, a, b)
+    before = now = distance(symmetry, a, b)
     element, aligned = symmetry.identity(), b
     for turn in range(rounds):
         for group in _in_order(symmetry):
@@ -144,7 +144,7 @@ def match_linear(
             maps = nearest_maps(group.kind, ours, theirs)
             aligned = symmetry.act(aligned, {group.name: maps})
             element[group.name] = maps @ element[group.name]
-        last, now = now, _distance(symmetry, a, aligned)
+        last, now = now, distance(symmetry, a, aligned)
         if len(symmetry.groups) < 2 or last - now <= _DONE * before:
             break
     return LinearMatch(element, aligned, now, before)
@@ -196,6 +196,7 @@ def _sides(
     )
 
 
-def _distance(symmetry: LinearSymmetry, a: PyTree, b: PyTree) -> Float[Array, ""]:
+def distance(symmetry: LinearSymmetry, a: PyTree, b: PyTree) -> Float[Array, ""]:
+    """Euclidean distance of two networks of a symmetry's space, over all leaves."""
     leaves = zip(*(symmetry.space.weight_leaves(w) for w in (a, b)), strict=True)
     return jnp.sqrt(sum(jnp.sum(jnp.square(x - y)) for x, y in leaves))

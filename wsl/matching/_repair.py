@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from wsl._infer import Activations, record
+from wsl._infer import Activations
 from wsl._space import check_space, WeightSpace
+from wsl.matching._activations import recorded
 from wsl.matching._problem import finite_arrays
 
 
@@ -68,13 +69,7 @@ def repair(
     arrays = finite_arrays(space, network, "network")
     before = [finite_arrays(space, x, f"parents[{i}]") for i, x in enumerate(parents)]
     counts = _shares(arrays, before, shares)
-    seen = record(fn if fn is not None else _call, (network, *inputs))
-    if seen.space != space:
-        raise ValueError(
-            "The space is not the one that `infer_weight_space(fn, weights, *inputs)` "
-            f"finds for this function and these inputs.\nGiven:\n{space}\n"
-            f"Found:\n{seen.space}"
-        )
+    seen = recorded(space, network, inputs, fn)
     pieces = space.cut(list(map(jnp.asarray, space.weight_leaves(network))))
     run = _Run(seen, [x.shape for x in seen.cut(space.weight_leaves(network))])
     layers = _find_layers(space, run, pieces)
@@ -212,7 +207,3 @@ def _shares(
     steps = np.stack([other - first for other in others], axis=1)
     found = np.linalg.lstsq(steps, own - first)[0]
     return np.concatenate([[1 - found.sum()], found])
-
-
-def _call(model: Any, *inputs: Any) -> Any:
-    return model(*inputs)
