@@ -17,6 +17,8 @@ from wsl import (
 )
 from wsl._infer import infer_weight_space as infer_weight_space
 from wsl._linear import (
+    fold_gains as fold_gains,
+    Folded as Folded,
     infer_linear_symmetry as infer_linear_symmetry,
     LinearElement as LinearElement,
     LinearGroup as LinearGroup,

@@ -225,3 +225,84 @@ def test_mistakes():
         match_linear(symmetry, weights, weights, rounds=0)
     with pytest.raises(ValueError, match="num_samples=0"):
         wsl.infer_linear_symmetry(space, lambda w: w, weights, key=_KEY, num_samples=0)
+
+
+def _gained(weights, x, *, offset):
+    """A stream with a norm before each of its readers, with gains."""
+
+    def norm(y, name):
+        y = y / jnp.sqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + 1e-6)
+        y = y * weights[f"{name} gain"]
+        return y + weights["offset"] if offset else y
+
+    with jax.numpy_rank_promotion("allow"):
+        y = x @ weights["stem"]
+        read = norm(y, "first")
+        hidden = jax.nn.relu(read @ weights["up"] + weights["bias"])
+        hidden = hidden * jax.nn.silu(read @ weights["gate"])
+        return norm(y + hidden @ weights["down"], "last") @ weights["head"]
+
+
+def _gained_weights():
+    shapes = {
+        "stem": (3, 4),
+        "first gain": (4,),
+        "up": (4, 5),
+        "gate": (4, 5),
+        "bias": (5,),
+        "down": (5, 4),
+        "last gain": (4,),
+        "head": (4, 3),
+        "offset": (4,),
+    }
+    keys = jr.split(jr.key(7), len(shapes))
+    pairs = zip(keys, shapes.items(), strict=True)
+    return {name: jr.normal(key, shape) for key, (name, shape) in pairs}
+
+
+def test_gains_go_into_what_reads_them():
+    weights, x = _gained_weights(), jr.normal(jr.key(8), (6, 3))
+    del weights["offset"]
+
+    def function(weights, x):
+        return _gained(weights, x, offset=False)
+
+    space = wsl.infer_weight_space(function, weights, x)
+    folded = wsl.fold_gains(space, function, weights, x, key=_KEY)
+    # The bias of ReLUs is one with the matrix before it, and with the gate's: no gain.
+    assert folded.gains == {
+        "['first gain']": ("['gate']", "['up']"),
+        "['last gain']": ("['head']",),
+    }
+    np.testing.assert_array_equal(folded.weights["first gain"], 1)
+    np.testing.assert_array_equal(folded.weights["stem"], weights["stem"])
+    by_hand = weights["last gain"][:, None] * weights["head"]
+    np.testing.assert_allclose(folded.weights["head"], by_hand, rtol=1e-6)
+    np.testing.assert_allclose(
+        function(folded.weights, x), function(weights, x), atol=1e-4
+    )
+    symmetry = wsl.infer_linear_symmetry(
+        space, function, folded.weights, x, key=_KEY, constant=folded.gains
+    )
+    (stream,) = symmetry.groups
+    assert (stream.kind, stream.shape) == ("orthogonal", (4, 4))
+    turned = symmetry.act(folded.weights, symmetry.sample(key=_KEY))
+    np.testing.assert_allclose(function(turned, x), function(weights, x), atol=1e-4)
+    # With gains that may be anything there is none.
+    assert not wsl.infer_linear_symmetry(space, function, weights, x, key=_KEY).groups
+    with pytest.raises(ValueError, match="No leaf of the space is at \\['gain'\\]"):
+        wsl.infer_linear_symmetry(
+            space, function, weights, x, key=_KEY, constant=["gain"]
+        )
+
+
+def test_gains_with_an_offset_stay():
+    weights, x = _gained_weights(), jr.normal(jr.key(8), (6, 3))
+
+    def function(weights, x):
+        return _gained(weights, x, offset=True)
+
+    space = wsl.infer_weight_space(function, weights, x)
+    folded = wsl.fold_gains(space, function, weights, x, key=_KEY)
+    assert folded.gains == {}
+    assert _distance(folded.weights, weights) == 0

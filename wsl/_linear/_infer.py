@@ -10,13 +10,13 @@ signs s_j of all leaves have to give Σ s_j f_j = 0.
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from wsl._linear._places import act_at, LinearPlace
 from wsl._linear._symmetry import LinearGroup, LinearSymmetry, places_of
@@ -37,7 +37,7 @@ _STRETCHES = 64
 _UNSURE = 4
 # A symmetry holds for all weights. Where they are small, what follows is nearly linear,
 # and a softmax all but even: more than the symmetry would pass.
-_SCALES = (1.0, 4.0)
+SCALES = (1.0, 4.0)
 
 
 def infer_linear_symmetry(
@@ -47,6 +47,7 @@ def infer_linear_symmetry(
     key: PRNGKeyArray,
     num_samples: int = 2,
     noise: float = 0.1,
+    constant: Collection[str] = (),
 ) -> LinearSymmetry:
     """Finds the linear maps of index sets that leave a model's function alone.
 
@@ -58,9 +59,10 @@ def infer_linear_symmetry(
     weights and on weights four times as large.
 
     What it cannot find: groups that are no more than a part of such maps, as those of a
-    stream whose norm has a gain for each unit (multiply it into the next matrices
-    first), or with a norm that takes off the mean; maps of index sets that the space
-    has fixed, but for rotary pairs.
+    stream with a norm that takes off the mean; maps of index sets that the space has
+    fixed, but for rotary pairs. A norm with a gain for each unit hides the rotations of
+    its stream: [`fold_gains`][wsl.fold_gains] makes the gains 1, and `constant` says
+    that they stay so.
 
     Args:
         space: The space, for instance from
@@ -73,14 +75,16 @@ def infer_linear_symmetry(
         num_samples: How many elements to draw for each check.
         noise: Relative size of noise on the weights, so that nothing holds by accident,
             as of biases that are zero.
+        constant: Paths of leaves that are to stay as they are. No map acts on them, and
+            what is found is a symmetry of the other leaves.
 
     Returns:
         The symmetry; without groups where there are none.
 
     Raises:
         ValueError: If `num_samples` is not positive, or `noise` negative, or the
-            weights are not of this space, or if groups that hold one by one do not
-            hold together.
+            weights are not of this space, `constant` has a path that is not in it, or
+            groups that hold one by one do not hold together.
 
     Examples:
         >>> import jax, wsl
@@ -99,12 +103,15 @@ def infer_linear_symmetry(
             f"num_samples={num_samples}, noise={noise}."
         )
     check_space(space)
+    kept = _pieces_at(space, constant)
     random = numpy_generator(key)
     checks = [
-        Check.make(space, fn, inputs, num_samples, noise, random, scale=scale)
-        for scale in _SCALES
+        Check.make(
+            space, fn, inputs, num_samples, noise, random, scale=scale, kept=kept
+        )
+        for scale in SCALES
     ]
-    search = _Search(space, checks, num_samples, key)
+    search = _Search(space, checks, num_samples, key, kept)
     found = [
         group
         for name, size in space.groups.items()
@@ -125,16 +132,29 @@ def infer_linear_symmetry(
     return together
 
 
+def _pieces_at(space: WeightSpace, paths: Collection[str]) -> frozenset[int]:
+    """Numbers of the pieces of some leaves."""
+    owners = [leaf.path for leaf in space.leaves for _ in leaf.pieces or (leaf,)]
+    unknown = sorted(set(paths) - set(owners))
+    if unknown:
+        raise ValueError(f"No leaf of the space is at {unknown}. Its leaves:\n{space}")
+    return frozenset(i for i, owner in enumerate(owners) if owner in paths)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Search:
     space: WeightSpace
     checks: Sequence[Check]
     num_samples: int
     key: PRNGKeyArray
+    kept: Collection[int] = ()
 
     def linear(self, name: str) -> LinearGroup | None:
         """The largest kind of linear maps of a group's index set that holds."""
-        shape, places = self.space.element_shapes()[name], places_of(self.space, name)
+        shape = self.space.element_shapes()[name]
+        places = [x for x in places_of(self.space, name) if x.piece not in self.kept]
+        if not places:
+            return None
         group = LinearGroup(name, "orthogonal", (*shape, shape[-1]), tuple(places))
         if not self.holds(LinearSymmetry(self.space, (group,))):
             return None
@@ -193,13 +213,28 @@ class _Search:
 
 
 def _changes(check: Check, group: LinearGroup, key: PRNGKeyArray) -> np.ndarray:
-    """Changes of all outputs, a column for each place that is stretched alone."""
     drawn = jr.normal(key, group.shape)
     stretch = drawn + jnp.swapaxes(drawn, -1, -2)
     if group.kind == "rotary":
         # Whether turns hold is seen when signs are tried; what is left is a factor.
         stretch = stretch[..., :1, :1] * jnp.broadcast_to(jnp.eye(2), group.shape)
-    return np.stack([_slope(check, at, stretch) for at in group.places], axis=1)
+    return changes(check, group.places, stretch)
+
+
+def changes(
+    check: Check, places: Sequence[LinearPlace], stretch: Float[Array, "*blocks n n"]
+) -> np.ndarray:
+    """Changes of all outputs, a column for each place that is stretched alone.
+
+    Args:
+        check: The function and its weights.
+        places: The places.
+        stretch: A symmetric matrix for each block: maps are 1 and a little of it.
+
+    Returns:
+        One row for each number that the function returns.
+    """
+    return np.stack([_slope(check, at, stretch) for at in places], axis=1)
 
 
 def _slope(check: Check, place: LinearPlace, stretch: Any) -> np.ndarray:

@@ -1,7 +1,7 @@
 """A function and its weights, with the means to permute them and see what changes."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -57,6 +57,7 @@ class Check(NamedTuple):
         random: np.random.Generator,
         *,
         scale: float = 1.0,
+        kept: Collection[int] = (),
     ) -> "Check":
         """Prepares a check.
 
@@ -68,6 +69,7 @@ class Check(NamedTuple):
             noise: Relative size of the noise on weights.
             random: Source of randomness.
             scale: What the weights are multiplied by before that.
+            kept: Numbers of the pieces that stay as they are.
 
         Returns:
             The check.
@@ -93,9 +95,9 @@ class Check(NamedTuple):
                 outputs = compiled(function, eqx.combine(weights, rest), *inputs)
             return arrays_of(outputs)
 
-        if scale != 1:
-            leaves = [(scale * leaf).astype(leaf.dtype) for leaf in leaves]
-        leaves = with_noise(leaves, noise, random) if noise else leaves
+        drawn = [(scale * leaf).astype(leaf.dtype) for leaf in leaves]
+        drawn = with_noise(drawn, noise, random) if noise else drawn
+        leaves = [leaves[i] if i in kept else x for i, x in enumerate(drawn)]
         jittered = [
             run(jitter(leaves, random), jitter(inputs, random))
             for _ in range(num_samples)
