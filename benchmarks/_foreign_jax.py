@@ -14,10 +14,12 @@ class Case(NamedTuple):
     Attributes:
         make: Gives a function, its weights and its inputs.
         groups: Sizes of the groups of its whole group, by hand.
+        linear: The groups of linear maps, by hand, once gains are folded.
     """
 
     make: Callable[[], tuple[Callable[..., Any], Any, tuple[Any, ...]]]
     groups: tuple[int, ...]
+    linear: tuple[str, ...] = ()
 
 
 def _numbers(*shape: int) -> jax.Array:
@@ -164,8 +166,13 @@ JAX_CASES: dict[str, Case] = {
     "U-Net, skip of 8 beside 16": Case(_unet, (8, 16)),
     "LSTM, one matrix on inputs and states": Case(_lstm, (12,)),
     "one layer cut into 6 and 10": Case(_halves, (6, 10)),
-    "attention, fused QKV": Case(_fused, (2, 4, 4, 8)),
-    "attention, fused, grouped queries": Case(_grouped, (2, 2, 4, 4, 8)),
+    # Without a norm any invertible map of the stream will do.
+    "attention, fused QKV": Case(
+        _fused, (2, 4, 4, 8), ("GL(8)", "GL(4) in 2", "GL(4) in 2")
+    ),
+    "attention, fused, grouped queries": Case(
+        _grouped, (2, 2, 4, 4, 8), ("GL(8)", "GL(4) in 2", "GL(4) in 2")
+    ),
     "scan over four layers, no residual": Case(_scan, (16, 16, 16, 16, 16)),
     "ensemble of four under vmap": Case(_ensemble, (8, 8, 8, 8)),
 }

@@ -13,10 +13,12 @@ class TorchCase(NamedTuple):
     Attributes:
         make: Gives a module, its inputs, and what to keep of its output.
         groups: Sizes of the groups of its whole group, by hand.
+        linear: The groups of linear maps, by hand, once gains are folded.
     """
 
     make: Callable[[], tuple[Any, tuple[Any, ...], Callable[[Any], Any] | None]]
     groups: tuple[int, ...]
+    linear: tuple[str, ...] = ()
 
 
 def _perceptron() -> Any:
@@ -158,6 +160,8 @@ def _gpt2() -> Any:
 
 # Of a layer of attention: heads, queries with keys and values with outputs in each.
 _ATTENTION = (4, 8, 8)
+# Both of them, of two layers; norms that take off the mean leave the stream alone.
+_HEADS = ("GL(8) in 4",) * 4
 
 TORCH_CASES: dict[str, TorchCase] = {
     "torch MLP": TorchCase(_perceptron, (16,)),
@@ -165,21 +169,23 @@ TORCH_CASES: dict[str, TorchCase] = {
         _resnet, (16, 16, 16, 32, 32, 32, 64, 64, 64, 128, 128, 128)
     ),
     "torch TransformerEncoder, norms first": TorchCase(
-        _encoder(True), (*(_ATTENTION + (48,)) * 2, 32)
+        _encoder(True), (*(_ATTENTION + (48,)) * 2, 32), _HEADS
     ),
     "torch TransformerEncoder, norms last": TorchCase(
-        _encoder(False), (*(_ATTENTION + (48,)) * 2, 32)
+        _encoder(False), (*(_ATTENTION + (48,)) * 2, 32), _HEADS
     ),
     "torch LSTM, two layers": TorchCase(_recurrent(torch.nn.LSTM), (12, 12)),
     "torch GRU, two layers": TorchCase(_recurrent(torch.nn.GRU), (12, 12)),
     # The pooler's units are a group of their own.
     "transformers BERT, classifier": TorchCase(
-        _bert, (*(_ATTENTION + (48,)) * 2, 32, 32)
+        _bert, (*(_ATTENTION + (48,)) * 2, 32, 32), _HEADS
     ),
-    "transformers ViT": TorchCase(_vit, (*(_ATTENTION + (48,)) * 2, 32)),
+    "transformers ViT": TorchCase(_vit, (*(_ATTENTION + (48,)) * 2, 32), _HEADS),
     # Heads of keys, queries in each, values in each; rotary frequencies fix the rest.
     "transformers Llama, grouped queries": TorchCase(
-        _llama, (*((2, 2, 8, 48) * 2), 32)
+        _llama,
+        (*((2, 2, 8, 48) * 2), 32),
+        ("O(32)", *("GL(8) in 2", "C* in 8") * 2),
     ),
-    "transformers GPT-2": TorchCase(_gpt2, (*(_ATTENTION + (48,)) * 2, 32)),
+    "transformers GPT-2": TorchCase(_gpt2, (*(_ATTENTION + (48,)) * 2, 32), _HEADS),
 }

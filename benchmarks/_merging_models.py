@@ -176,6 +176,56 @@ def transformer(width: int = 32, heads: int = 4, blocks: int = 2) -> Model:
     return Model(make, run)
 
 
+def turnable(width: int = 32, heads: int = 4, blocks: int = 2) -> Model:
+    """A transformer with root-mean-square norms, without gains; a matrix for each part.
+
+    Its stream may be turned, and of a head queries with keys and values with outputs be
+    mapped.
+    """
+    size = width // heads
+
+    def make(key: Any) -> dict[str, Any]:
+        stem, places, head, *keys = jr.split(key, 3 + 6 * blocks)
+
+        def read(key: Any) -> jax.Array:
+            return 0.7 * _dense(key, width, width).reshape(width, heads, size)
+
+        return {
+            "stem": _dense(stem, 8, width),
+            "places": 0.1 * jr.normal(places, (8, width)),
+            "blocks": [
+                {
+                    "q": read(keys[6 * i]),
+                    "k": read(keys[6 * i + 1]),
+                    "v": read(keys[6 * i + 2]),
+                    "out": 0.5 * _dense(keys[6 * i + 3], heads, size, width),
+                    "up": _dense(keys[6 * i + 4], width, 2 * width),
+                    "bias": jnp.zeros(2 * width),
+                    "down": 0.5 * _dense(keys[6 * i + 5], 2 * width, width),
+                }
+                for i in range(blocks)
+            ],
+            "head": _dense(head, width, 10),
+        }
+
+    def norm(x: jax.Array) -> jax.Array:
+        return x * jax.lax.rsqrt((x**2).mean(-1, keepdims=True) + 1e-5)
+
+    def run(p: Any, x: jax.Array, training: bool = False) -> Any:
+        x = x @ p["stem"] + p["places"]
+        for block in p["blocks"]:
+            y = norm(x)
+            q, k, v = (jnp.einsum("btw,whd->bthd", y, block[name]) for name in "qkv")
+            scores = jnp.einsum("bthd,bshd->bhts", q, k) / math.sqrt(size)
+            y = jnp.einsum("bhts,bshd->bthd", jax.nn.softmax(scores), v)
+            x = x + jnp.einsum("bthd,hdw->btw", y, block["out"])
+            hidden = jax.nn.relu(norm(x) @ block["up"] + block["bias"])
+            x = x + hidden @ block["down"]
+        return norm(x).mean(1) @ p["head"], p
+
+    return Model(make, run)
+
+
 MODELS: dict[str, Model] = {
     "MLP, width 64": mlp(64),
     "MLP, width 256": mlp(256),
@@ -184,4 +234,5 @@ MODELS: dict[str, Model] = {
     "residual, LayerNorm": residual(),
     "CNN, BatchNorm": convolutional(),
     "transformer": transformer(),
+    "transformer, RMSNorm": turnable(),
 }

@@ -1,5 +1,7 @@
 """Models that nobody here wrote: the whole group, the group found, and a verdict.
 
+Then the linear maps beyond it, once gains of norms are folded into what reads them.
+
 Models of PyTorch and transformers are taken in where torch, torchax and transformers
 are installed.
 
@@ -7,7 +9,9 @@ python -m benchmarks.foreign_models
 """
 
 import argparse
+import collections
 import importlib.util
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,10 +24,11 @@ import wsl
 from benchmarks._common import fill, write
 from benchmarks._foreign_jax import JAX_CASES
 from benchmarks._style import in_style, legend_below, panels
+from wsl.matching import match_jointly
 
 
 def _measure(
-    fn: Callable[..., Any], weights: Any, inputs: Any, expected: Any, space: Any = None
+    fn: Callable[..., Any], weights: Any, inputs: Any, case: Any, space: Any = None
 ) -> dict[str, Any]:
     began = time.process_time()
     if space is None:
@@ -37,7 +42,7 @@ def _measure(
     moved = space.permute(weights, space.sample(key=jax.random.key(1)))
     match = wsl.match_weights(space, weights, moved, key=jax.random.key(2))
     return {
-        "whole": sorted(expected),
+        "whole": sorted(case.groups),
         "found": sorted(space.groups.values()),
         "ties": list(space.ties),
         "not_followed": list(space.unknown_primitives),
@@ -45,7 +50,44 @@ def _measure(
         "verify_seconds": round(checked, 2),
         "verdict": report.verdict,
         "distance": [float(f"{match.distance_before:.3g}"), float(match.distance)],
+        "linear": _measure_linear(fn, weights, inputs, case, space),
     }
+
+
+def _measure_linear(
+    fn: Callable[..., Any], weights: Any, inputs: Any, case: Any, space: Any
+) -> dict[str, Any]:
+    began = time.process_time()
+    folded = wsl.fold_gains(space, fn, weights, *inputs, key=jax.random.key(3))
+    symmetry = wsl.infer_linear_symmetry(
+        space,
+        fn,
+        folded.weights,
+        *inputs,
+        key=jax.random.key(4),
+        constant=folded.gains,
+    )
+    seconds = time.process_time() - began
+    row = {
+        "whole": sorted(case.linear),
+        "found": sorted(map(_named, symmetry.groups)),
+        "gains": len(folded.gains),
+        "seconds": round(seconds, 2),
+    }
+    if not symmetry.groups:
+        return row
+    copy = space.permute(folded.weights, space.sample(key=jax.random.key(5)))
+    copy = symmetry.act(copy, symmetry.sample(key=jax.random.key(6)))
+    match = match_jointly(symmetry, folded.weights, copy, key=jax.random.key(7))
+    distances = (match.distance_before, match.distance)
+    return row | {"distance": [float(f"{x:.3g}") for x in distances]}
+
+
+def _named(group: wsl.LinearGroup) -> str:
+    letters = {"invertible": "GL", "orthogonal": "O", "rotary": "C"}
+    size = "*" if group.kind == "rotary" else f"({group.shape[-1]})"
+    count = math.prod(group.shape[:-2])
+    return letters[group.kind] + size + (f" in {count}" if count > 1 else "")
 
 
 def _torch_rows(names: list[str]) -> list[dict[str, Any]]:
@@ -61,9 +103,7 @@ def _torch_rows(names: list[str]) -> list[dict[str, Any]]:
         imported = from_torch(module, *inputs, output=output)
         seconds = time.process_time() - began
         given = [jnp.asarray(x.numpy()) for x in inputs]
-        row = _measure(
-            imported.fn, imported.weights, given, case.groups, imported.space
-        )
+        row = _measure(imported.fn, imported.weights, given, case, imported.space)
         rows.append({"model": name, **row, "infer_seconds": round(seconds, 2)})
         print(rows[-1], flush=True)
     return rows
@@ -77,7 +117,7 @@ def main() -> None:
     for name, case in JAX_CASES.items():
         if not names or name in names:
             fn, weights, inputs = case.make()
-            row = _measure(fn, weights, inputs, case.groups)
+            row = _measure(fn, weights, inputs, case)
             rows.append({"model": name, **row})
             print(rows[-1], flush=True)
     needed = ("torch", "torchax", "transformers")
@@ -86,6 +126,7 @@ def main() -> None:
     command = "python -m benchmarks.foreign_models"
     write("foreign_models", command, {"rows": rows}, _draw(rows))
     fill("foreign.md", "models", _table(rows))
+    fill("foreign.md", "linear maps", _linear_table(rows))
 
 
 def _table(rows: list[dict]) -> str:
@@ -104,6 +145,33 @@ def _table(rows: list[dict]) -> str:
             f"{before:.1f} → {after:.1g} |"
         )
     return "\n".join(lines)
+
+
+def _linear_table(rows: list[dict]) -> str:
+    lines = [
+        "| model | linear maps, by hand | found | gains folded | CPU s | a permuted "
+        "and mapped copy, distance before and after |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        linear = row["linear"]
+        if not (linear["whole"] or linear["found"]):
+            continue
+        whole, found = _counted(linear["whole"]), _counted(linear["found"])
+        before, after = linear.get("distance", [0.0, 0.0])
+        lines.append(
+            f"| {row['model']} | {whole} | {'the same' if whole == found else found} | "
+            f"{linear['gains']} | {linear['seconds']} | {before:.1f} → {after:.1g} |"
+        )
+    return "\n".join(lines)
+
+
+def _counted(names: list[str]) -> str:
+    counts = collections.Counter(names)
+    return ", ".join(
+        name if count == 1 else f"{count} times {name}"
+        for name, count in counts.items()
+    )
 
 
 @in_style()

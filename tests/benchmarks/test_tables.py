@@ -65,18 +65,19 @@ def test_a_studys_table(name, scripts, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "page", "place"),
+    ("name", "page", "place", "table"),
     [
-        ("adapters", "lora.md", "adapters"),
-        ("foreign_models", "foreign.md", "models"),
-        ("merging", "merging.md", "merging"),
+        ("adapters", "lora.md", "adapters", "_table"),
+        ("foreign_models", "foreign.md", "models", "_table"),
+        ("foreign_models", "foreign.md", "linear maps", "_linear_table"),
+        ("merging", "merging.md", "merging", "_table"),
     ],
 )
-def test_the_table_of_a_guide(name, page, place, monkeypatch):
+def test_the_table_of_a_guide(name, page, place, table, monkeypatch):
     monkeypatch.syspath_prepend(str(_SCRIPTS))
     script = importlib.import_module(f"benchmarks.{name}")
     rows = json.loads((_ROOT / "docs" / "results" / f"{name}.json").read_text())
-    assert _shown(page, place) == _plain(script._table(rows["rows"]))
+    assert _shown(page, place) == _plain(getattr(script, table)(rows["rows"]))
 
 
 def test_there_are_studies():
