@@ -125,7 +125,8 @@ def match_weights(
         space.inverse(initial)  # Says which group is missing.
     scales = _scales(space, leaf_weights or {})
     arrays = [
-        [scale * x for scale, x in zip(scales, pieces, strict=True)]
+        # A number times an array without axes is no array.
+        [np.asarray(scale * x) for scale, x in zip(scales, pieces, strict=True)]
         for pieces in (finite_arrays(space, a, "a"), finite_arrays(space, b, "b"))
     ]
     problem = make_problem(space, *arrays)

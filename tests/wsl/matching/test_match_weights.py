@@ -211,6 +211,15 @@ def test_two_nested_groups_on_one_leaf():
     assert _same(match.element, element)
 
 
+def test_a_weight_without_axes():
+    a = {"w": jnp.array([3.0, 1.0]), "s": jnp.array(2.0)}
+    b = {"w": jnp.array([1.0, 3.0]), "s": jnp.array(5.0)}
+    space = wsl.WeightSpace.from_spec(a, {"['w']": ("g",), "['s']": ()})
+    match = wsl.match_weights(space, a, b, key=_KEY)
+    assert match.element["g"].tolist() == [1, 0]
+    assert match.distance == pytest.approx(3.0)
+
+
 @examples(12)
 @given(weight_spaces(), st.data())
 def test_any_space(space, data):
