@@ -190,19 +190,25 @@ def trained(starts: Float[Array, "starts weights"], data: Any) -> Array:
     return _descents(lambda row: loss_of(row, data), starts[:2], _CHECKS[:3])
 
 
+def _down(height: Any, optimiser: Any, row: Array, moments: Any, steps: int) -> Any:
+    """A network's weights and the optimiser's moments after steps down a function."""
+
+    def update(_: Any, carry: Any) -> Any:
+        row, moments = carry
+        change, moments = optimiser.update(jax.grad(height)(row), moments)
+        return optax.apply_updates(row, change), moments
+
+    return jax.lax.fori_loop(0, steps, update, (row, moments))
+
+
 def _descents(height: Any, starts: Array, checks: tuple[int, ...]) -> Array:
     optimiser = optax.adam(1e-3)
 
-    def update(_: Any, carry: Any) -> Any:
-        row, state = carry
-        change, state = optimiser.update(jax.grad(height)(row), state)
-        return optax.apply_updates(row, change), state
-
     def of_one(row: Array) -> Array:
-        carry, found = (row, optimiser.init(row)), [row]
+        moments, found = optimiser.init(row), [row]
         for before, after in zip(checks[:-1], checks[1:], strict=True):
-            carry = jax.lax.fori_loop(0, after - before, update, carry)
-            found.append(carry[0])
+            row, moments = _down(height, optimiser, row, moments, after - before)
+            found.append(row)
         return jnp.stack(found)
 
     # One by one: convolutions of many networks at once are slow.
@@ -299,15 +305,7 @@ def online(seed: int, probes: int, kind: str, iterations: int) -> dict[str, Any]
     @eqx.filter_jit
     def descended(value: EncodedMLP, rows: Array, moments: Any) -> Any:
         height = lambda row: value(VIEW.to_policy(row))
-
-        def of_one(row: Array, moments: Any) -> Any:
-            def update(_: Any, carry: Any) -> Any:
-                row, moments = carry
-                change, moments = optimiser.update(jax.grad(height)(row), moments)
-                return optax.apply_updates(row, change), moments
-
-            return jax.lax.fori_loop(0, _STEPS, update, (row, moments))
-
+        of_one = lambda row, moments: _down(height, optimiser, row, moments, _STEPS)
         return jax.vmap(of_one)(rows, moments)
 
     checks, found = [], []
