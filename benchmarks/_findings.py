@@ -185,6 +185,37 @@ def against(content: dict[str, Any], own: str, others: tuple[str, ...]) -> Findi
     return Finding("; ".join(told), _least_seeds(used), verdict)
 
 
+def at_equal_cost(
+    content: dict[str, Any], own: str, others: tuple[str, ...]
+) -> Finding:
+    """Yes where it is as good as all of the others at equal seconds and at equal steps.
+
+    Of the budgets of a task and a cost the largest counts that it and all of the others
+    have used in every seed.
+    """
+    rows, told, good, used = _rows(content), [], [], []
+    for task in dict.fromkeys(task for task, _ in rows):
+        mine = [rows.get((task, name)) for name in (own, *others)]
+        there = [row for row in mine if row is not None]
+        if len(there) < len(mine):
+            continue
+        used += [len(row["seeds"]) for row in there]
+        for cost, unit in (("seconds", "seconds"), ("env_steps", "steps")):
+            for budgets in zip(*(reversed(row[cost]) for row in there), strict=True):
+                means = [one["interquartile_mean"] for one in budgets]
+                if None in means:
+                    continue
+                good.append(means[0] >= _AS_GOOD * max(means[1:]))
+                beside = ", ".join(
+                    f"{name.rpartition('-')[2].upper()} {_number(value)}"
+                    for name, value in zip(others, means[1:], strict=True)
+                )
+                budget = f"{budgets[0]['budget']:,} {unit}"
+                told.append(f"`{task}`, {budget}: {_number(means[0])} ({beside})")
+                break
+    return Finding("; ".join(told), min(used), _some(sum(good), len(good)))
+
+
 def against_curves(
     content: dict[str, Any], beside: dict[str, Any], names: tuple[str, ...], other: str
 ) -> Finding | None:

@@ -131,16 +131,15 @@ def main() -> None:
 
 def _table(rows: list[dict]) -> str:
     lines = [
-        "| model | sizes of the groups, by hand | found | infer, CPU s | quick "
-        "verification, CPU s | verdict | a permuted copy, distance before and after |",
+        "| model | groups, by hand | found | infer | verify | verdict | a copy |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         whole, found = row["whole"], row["found"]
-        shown = "the same" if whole == found else ", ".join(map(str, found))
+        shown = "the same" if whole == found else _counted(found)
         before, after = row["distance"]
         lines.append(
-            f"| {row['model']} | {', '.join(map(str, whole))} | {shown} | "
+            f"| {row['model']} | {_counted(whole)} | {shown} | "
             f"{row['infer_seconds']} | {row['verify_seconds']} | {row['verdict']} | "
             f"{before:.1f} → {after:.1g} |"
         )
@@ -149,8 +148,7 @@ def _table(rows: list[dict]) -> str:
 
 def _linear_table(rows: list[dict]) -> str:
     lines = [
-        "| model | linear maps, by hand | found | gains folded | CPU s | a permuted "
-        "and mapped copy, distance before and after |",
+        "| model | linear maps, by hand | found | gains | seconds | a copy |",
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -166,10 +164,10 @@ def _linear_table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def _counted(names: list[str]) -> str:
+def _counted(names: list[Any]) -> str:
     counts = collections.Counter(names)
     return ", ".join(
-        name if count == 1 else f"{count} times {name}"
+        f"{name}" if count == 1 else f"{count} × {name}"
         for name, count in counts.items()
     )
 

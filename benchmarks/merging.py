@@ -194,24 +194,22 @@ def _mended(rows: list[dict], name: str, method: str, what: str) -> float | None
 def _table(rows: list[dict]) -> str:
     lines = [
         "| network | as they are | by weights | by activations | and linear maps | "
-        "reset or repaired: as they are | by weights | by activations | and linear "
-        "maps | accuracy of the mean, as they are → aligned, and reset or repaired (of "
-        "the two) |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "accuracy of the mean (of the two) |",
+        "|---|---|---|---|---|---|",
     ]
     for name in dict.fromkeys(row["model"] for row in rows):
-        cells = [
-            found(rows, name, method, "barrier")
-            for found in (_mean, _mended)
-            for method in _METHODS
-        ]
-        shown = ["" if x is None else f"{x:.3f}" for x in cells]
+        cells = []
+        for method in _METHODS:
+            before = _mean(rows, name, method, "barrier")
+            after = _mended(rows, name, method, "barrier")
+            shown = "" if before is None else f"{before:.3f} → {after:.3f}"
+            cells.append(shown)
         before = _mean(rows, name, "naive", "accuracy_middle")
         best = "jointly" if name in _MAPPED else "activations"
         after = _mended(rows, name, best, "accuracy_middle")
         ends = np.mean([r["accuracy_ends"] for r in rows if r["model"] == name])
         accuracy = f"{before:.3f} → {after:.3f} ({ends:.3f})"
-        lines.append(f"| {name} | {' | '.join(shown)} | {accuracy} |")
+        lines.append(f"| {name} | {' | '.join(cells)} | {accuracy} |")
     return "\n".join(lines)
 
 

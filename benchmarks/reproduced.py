@@ -17,6 +17,7 @@ from _findings import (
     all_come_to_500,
     ant_return,
     ant_speed,
+    at_equal_cost,
     beyond_the_best,
     commands,
     crucial,
@@ -105,9 +106,9 @@ CLAIMS = {
         ),
         Claim(
             "It competes with PPO and SAC",
-            "epvf_tasks.py",
-            "epvf_tasks",
-            lambda content: against(content, "epvf", ("ppo", "sac")),
+            "equal_cost.py",
+            "equal_cost",
+            lambda content: at_equal_cost(content, "epvf", ("sb3-ppo", "sb3-sac")),
         ),
     ],
     "pvf": [

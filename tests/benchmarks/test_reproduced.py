@@ -64,6 +64,27 @@ def test_a_comparison_by_hand(findings, own, other, verdict):
     assert "Z not measured" in missing.ours
 
 
+@pytest.mark.parametrize(
+    ("seconds", "verdict"), [((5.0, 9.0), "yes"), ((5.0, 1.0), "partly")]
+)
+def test_equal_cost_by_hand(findings, seconds, verdict):
+    def row(name: str, steps: float | None, *by_seconds: float | None) -> dict:
+        made: dict = {"group": ["a", name], "seeds": [0, 1]}
+        for cost, means in {"env_steps": [steps], "seconds": by_seconds}.items():
+            made[cost] = [
+                {"budget": 10 * (i + 1), "interquartile_mean": mean}
+                for i, mean in enumerate(means)
+            ]
+        return made
+
+    # At 20 seconds one has ended, so that 10 count.
+    content = {"table": [row("x", 3.0, *reversed(seconds)), row("y", 2.0, 4.0, None)]}
+    found = findings.at_equal_cost(content, "x", ("y",))
+    assert (found.verdict, found.seeds) == (verdict, 2)
+    own = round(seconds[1])
+    assert found.ours == f"`a`, 10 seconds: {own} (Y 4); `a`, 10 steps: 3 (Y 2)"
+
+
 def test_a_clip_that_never_acts_proves_nothing(findings):
     rows = [_row("a", "as-it-is", 5.0), _row("a", "no-clip", 5.0)]
     rows[1]["env_steps"] = rows[0]["env_steps"]
