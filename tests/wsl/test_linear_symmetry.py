@@ -13,6 +13,7 @@ import pytest
 import wsl
 from tests.wsl.nn.helpers import without_type_checks as unchecked
 from wsl.matching import canonical_weights, invariants, match_linear
+from wsl.matching._linear_maps import nearest_maps
 
 
 _KEY = jr.key(0)
@@ -306,3 +307,60 @@ def test_gains_with_an_offset_stay():
     folded = wsl.fold_gains(space, function, weights, x, key=_KEY)
     assert folded.gains == {}
     assert _distance(folded.weights, weights) == 0
+
+
+def test_a_vector_that_rotations_turn_is_no_gain():
+    """Of W v there is all of GL(3): v in W would leave nothing."""
+    weights = {"w": jr.normal(_KEY, (4, 3)), "v": jr.normal(jr.key(1), (3,))}
+    x = jr.normal(jr.key(2), (5, 4))
+
+    def function(weights, x):
+        return jnp.tanh((x @ weights["w"]) @ weights["v"])
+
+    space = wsl.infer_weight_space(function, weights, x)
+    folded = wsl.fold_gains(space, function, weights, x, key=_KEY)
+    assert folded.gains == {}
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), weights)
+    coarse = wsl.infer_weight_space(function, half, x.astype(jnp.bfloat16))
+    with pytest.raises(ValueError, match="'v'.*bfloat16.*float32 first"):
+        wsl.fold_gains(coarse, function, half, x, key=_KEY)
+
+
+def test_networks_with_other_constants_are_not_alike():
+    weights = {"gain": jnp.ones(2), "w": jnp.eye(2)}
+    spec = {"['gain']": ("g",), "['w']": ("g", None)}
+    space = wsl.WeightSpace.from_spec(weights, spec)
+    symmetry = wsl.LinearSymmetry.from_space(space, {"g": "orthogonal"})
+    symmetry = dataclasses.replace(symmetry, constant=("['gain']",))
+    assert match_linear(symmetry, weights, weights).distance == 0
+    other = weights | {"gain": jnp.array([1.0, 2.0])}
+    with pytest.raises(ValueError, match="differ in .*gain.*Fold the gains of both"):
+        match_linear(symmetry, weights, other)
+
+
+def test_no_network_gets_further_away():
+    """The leaf that no other group maps is small, and says little."""
+    shapes = {"stem": (3, 6), "a": (6, 2), "b": (2, 5)}
+    keys = jr.split(jr.key(3), 4)
+    weights = {
+        n: jr.normal(k, s) for k, (n, s) in zip(keys, shapes.items(), strict=False)
+    }
+    weights["stem"] *= 0.01
+    spec = {"['stem']": (None, "s"), "['a']": ("s", "h"), "['b']": ("h", None)}
+    space = wsl.WeightSpace.from_spec(weights, spec)
+    symmetry = wsl.LinearSymmetry.from_space(
+        space, {"s": "orthogonal", "h": "invertible"}, inverted={"h": ["['b']"]}
+    )
+    other = weights | {"stem": 0.01 * jr.normal(keys[0], (3, 6))}
+    match = match_linear(symmetry, weights, other)
+    assert match.distance <= match.distance_before < 0.1
+
+
+def test_rotary_factors_of_any_size():
+    """Two pairs a side, one of them a thousand times as large in the other gauge."""
+    left = jr.normal(_KEY, (2, 5, 2))
+    right = jr.normal(jr.key(1), (2, 5, 2))
+    maps = jnp.array([[[600.0, -800.0], [800.0, 600.0]], [[0.0, -1.0], [1.0, 0.0]]])
+    other = left @ jnp.swapaxes(maps, -1, -2), right @ jnp.linalg.inv(maps)
+    found = nearest_maps("rotary", (left, right), other)
+    np.testing.assert_allclose(found @ maps, jnp.stack([jnp.eye(2)] * 2), atol=1e-4)

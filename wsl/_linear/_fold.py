@@ -1,4 +1,4 @@
-"""Gains of norms, multiplied into the weights that read what they scale."""
+"""Gains of norms, multiplied into the matrices that read what they scale."""
 
 import dataclasses
 import math
@@ -12,18 +12,17 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
-from wsl._linear._infer import changes, SCALES
+from wsl._linear._infer import changes, ROOM, Search
 from wsl._linear._places import act_at, LinearPlace
 from wsl._linear._symmetry import places_of
-from wsl._space import check_space, is_weight, numpy_generator, WeightSpace
+from wsl._space import is_weight, WeightSpace
 from wsl._verify import Check
 
 
 Weights = TypeVar("Weights")
 _CERTAIN = 0.1  # How far from 0 or 1 a share may be before it is looked at closely.
 _FLAT = 1e-3  # Of singular values, in units of the largest.
-_DRAWS = 64  # How many stretches are tried, at most.
-_ROOM = 16.0  # As for linear maps: what more than a permutation a product rounds.
+_DRAWS = 256  # How many stretches are tried, at most.
 _WIDEST = 2.0  # Of a factor that a unit is scaled by, to check.
 
 
@@ -34,7 +33,7 @@ class Folded(Generic[Weights]):
     Attributes:
         weights: The weights, or the model, of the same function.
         gains: By path of each gain that is 1 now, the paths of what it was multiplied
-            into.
+            into. Of leaves that are sums of index sets these are paths of pieces.
     """
 
     weights: Weights
@@ -49,7 +48,7 @@ def fold_gains(
     num_samples: int = 2,
     noise: float = 0.1,
 ) -> Folded[Any]:
-    """Multiplies gains into the weights that read what they scale.
+    """Multiplies gains of norms into the matrices that read what they scale.
 
     Most norms end with a gain g for each unit, and matrices W read what it gives:
     W (g * x) = (W g) x. With the gains at 1 a root-mean-square norm has nothing left
@@ -61,11 +60,14 @@ def fold_gains(
             space, folded.weights, x, key=key, constant=folded.gains
         )
 
-    A gain is a leaf with one axis, that of a group. What reads it is found on numbers:
-    the change of the outputs when units of the gain alone are stretched is the sum of
-    those when its readers are. All is checked on random factors, by what rounding
-    explains. A gain with an offset, as that of a layer norm, stays as it is, and so
-    does one that nothing but it can make up for.
+    A gain is a leaf with one axis, that of a group whose rotations do not hold as it
+    is. What reads it is found on numbers: the change of the outputs when units of the
+    gain alone are stretched is the sum of those when its readers are. All is checked on
+    random factors, by what rounding explains. These stay as they are: a gain with an
+    offset, as that of a layer norm; a gain that matrices do not read alone; a gain that
+    either of two matrices could undo; and one that is added to 1 before it scales.
+
+    Two networks have one symmetry after both have been folded.
 
     Args:
         space: The space, for instance from
@@ -83,7 +85,7 @@ def fold_gains(
 
     Raises:
         ValueError: If `num_samples` is not positive, or `noise` negative, or the
-            weights are not of this space.
+            weights are not of this space or in bfloat16.
 
     Examples:
         >>> import jax, wsl
@@ -96,23 +98,13 @@ def fold_gains(
         >>> print(folded.gains, folded.weights["w"].tolist())
         {"['gain']": ("['w']",)} [[2.0, 2.0], [3.0, 3.0]]
     """
-    if num_samples < 1 or noise < 0:
-        raise ValueError(
-            "Draw one sample or more, with noise of 0 or more; got "
-            f"num_samples={num_samples}, noise={noise}."
-        )
-    check_space(space)
-    random = numpy_generator(key)
-    checks = [
-        Check.make(space, fn, inputs, num_samples, noise, random, scale=scale)
-        for scale in SCALES
-    ]
+    search = Search.make(space, fn, inputs, num_samples, noise, key)
     is_model = jax.tree.structure(eqx.filter(fn, is_weight)) == space.treedef
     model: Any = fn if is_model else inputs[0]
     pieces = [jnp.asarray(x) for x in space.cut(space.weight_leaves(model))]
     gains = {}
     for i, name in enumerate(space.groups):
-        for gain, readers in _gains(space, checks, name, jr.fold_in(key, i)):
+        for gain, readers in _gains(search, name, jr.fold_in(key, i)):
             maps = jnp.diag(pieces[gain.piece])
             for place in readers:
                 sizes = space.pieces[place.piece].layout.sizes
@@ -124,14 +116,16 @@ def fold_gains(
 
 
 def _gains(
-    space: WeightSpace, checks: Sequence[Check], name: str, key: PRNGKeyArray
+    search: Search, name: str, key: PRNGKeyArray
 ) -> Iterator[tuple[LinearPlace, list[LinearPlace]]]:
     """The gains of a group's units, each with the places that make up for it."""
+    space, checks = search.space, search.checks
     places = [at for at in places_of(space, name) if not at.blocks]
     gains = [at for at in places if len(space.pieces[at.piece].factors) == 1]
     # Of two gains in a row either could make up for the other.
     others = [at for at in places if len(space.pieces[at.piece].factors) > 1]
-    if not gains or not others:
+    # A vector that rotations may turn is no gain.
+    if not gains or not others or search.turning(name) is not None:
         return
     known: set[LinearPlace] = set()
     for check in checks:
@@ -175,6 +169,6 @@ def _holds(
         for place in [gain, *(reader._replace(inverted=True) for reader in readers)]:
             sizes = check.space.pieces[place.piece].layout.sizes
             moved[place.piece] = act_at(place, moved[place.piece], sizes, maps)
-        if not check.change([np.asarray(array) for array in moved]) <= _ROOM:
+        if not check.change([np.asarray(array) for array in moved]) <= ROOM:
             return False
     return True

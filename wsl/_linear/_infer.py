@@ -25,7 +25,7 @@ from wsl._verify import Check
 
 
 # How much more than a permutation of the same numbers a product with a matrix rounds.
-_ROOM = 16.0
+ROOM = 16.0
 # Below, in units of the largest, a change says nothing.
 _UNREAD = 1e-3
 # How small a singular value, in units of the largest, and how even a null vector may be
@@ -37,7 +37,7 @@ _STRETCHES = 64
 _UNSURE = 4
 # A symmetry holds for all weights. Where they are small, what follows is nearly linear,
 # and a softmax all but even: more than the symmetry would pass.
-SCALES = (1.0, 4.0)
+_SCALES = (1.0, 4.0)
 
 
 def infer_linear_symmetry(
@@ -75,16 +75,17 @@ def infer_linear_symmetry(
         num_samples: How many elements to draw for each check.
         noise: Relative size of noise on the weights, so that nothing holds by accident,
             as of biases that are zero.
-        constant: Paths of leaves that are to stay as they are. No map acts on them, and
-            what is found is a symmetry of the other leaves.
+        constant: Paths of leaves, or of their pieces, that are to stay as they are. No
+            map acts on them, and what is found is a symmetry of networks that have the
+            same there.
 
     Returns:
         The symmetry; without groups where there are none.
 
     Raises:
         ValueError: If `num_samples` is not positive, or `noise` negative, or the
-            weights are not of this space, `constant` has a path that is not in it, or
-            groups that hold one by one do not hold together.
+            weights are not of this space or in bfloat16, `constant` has a path that is
+            not in it, or groups that hold one by one do not hold together.
 
     Examples:
         >>> import jax, wsl
@@ -97,21 +98,7 @@ def infer_linear_symmetry(
         group  kind        size  acts on  its inverse on
         g0     invertible  2     ['a']    ['b']
     """
-    if num_samples < 1 or noise < 0:
-        raise ValueError(
-            "Draw one sample or more, with noise of 0 or more; got "
-            f"num_samples={num_samples}, noise={noise}."
-        )
-    check_space(space)
-    kept = _pieces_at(space, constant)
-    random = numpy_generator(key)
-    checks = [
-        Check.make(
-            space, fn, inputs, num_samples, noise, random, scale=scale, kept=kept
-        )
-        for scale in SCALES
-    ]
-    search = _Search(space, checks, num_samples, key, kept)
+    search = Search.make(space, fn, inputs, num_samples, noise, key, constant)
     found = [
         group
         for name, size in space.groups.items()
@@ -119,10 +106,10 @@ def infer_linear_symmetry(
     ]
     found += [
         group
-        for candidate in _rotary_candidates(space)
+        for candidate in _rotary_candidates(space, search.kept)
         if (group := search.signed(candidate)) is not None
     ]
-    together = LinearSymmetry(space, tuple(found))
+    together = LinearSymmetry(space, tuple(found), tuple(constant))
     if found and not search.holds(together):
         names = [group.name for group in found]
         raise ValueError(
@@ -135,30 +122,95 @@ def infer_linear_symmetry(
 def _pieces_at(space: WeightSpace, paths: Collection[str]) -> frozenset[int]:
     """Numbers of the pieces of some leaves."""
     owners = [leaf.path for leaf in space.leaves for _ in leaf.pieces or (leaf,)]
-    unknown = sorted(set(paths) - set(owners))
+    names = [{owner, at.path} for owner, at in zip(owners, space.pieces, strict=True)]
+    unknown = sorted(set(paths).difference(*names))
     if unknown:
         raise ValueError(f"No leaf of the space is at {unknown}. Its leaves:\n{space}")
-    return frozenset(i for i, owner in enumerate(owners) if owner in paths)
+    return frozenset(i for i, own in enumerate(names) if own & set(paths))
 
 
 @dataclasses.dataclass(frozen=True)
-class _Search:
+class Search:
+    """Tries linear maps on a function and its weights, as they are and larger.
+
+    Attributes:
+        space: The space.
+        checks: The function and weights of each size.
+        num_samples: How many elements are drawn for each check.
+        key: Source of randomness.
+        kept: Numbers of the pieces that stay as they are.
+    """
+
     space: WeightSpace
     checks: Sequence[Check]
     num_samples: int
     key: PRNGKeyArray
     kept: Collection[int] = ()
 
+    @classmethod
+    def make(
+        cls,
+        space: WeightSpace,
+        fn: Callable[..., Any],
+        inputs: Sequence[PyTree],
+        num_samples: int,
+        noise: float,
+        key: PRNGKeyArray,
+        constant: Collection[str] = (),
+    ) -> "Search":
+        """Prepares a search.
+
+        Args:
+            space: The space.
+            fn: As of `infer_linear_symmetry`.
+            inputs: What follows.
+            num_samples: How many elements to draw for each check.
+            noise: Relative size of noise on the weights.
+            key: Source of randomness.
+            constant: Paths of leaves, or of pieces, that stay as they are.
+
+        Returns:
+            The search.
+
+        Raises:
+            ValueError: As of `infer_linear_symmetry`.
+        """
+        if num_samples < 1 or noise < 0:
+            raise ValueError(
+                "Draw one sample or more, with noise of 0 or more; got "
+                f"num_samples={num_samples}, noise={noise}."
+            )
+        check_space(space)
+        coarse = [leaf.path for leaf in space.leaves if str(leaf.dtype) == "bfloat16"]
+        if coarse:
+            raise ValueError(
+                f"{coarse[0]!r} is in bfloat16, which has too few digits to see what "
+                "linear maps change. Cast the weights to float32 first."
+            )
+        kept, random = _pieces_at(space, constant), numpy_generator(key)
+        checks = [
+            Check.make(
+                space, fn, inputs, num_samples, noise, random, scale=scale, kept=kept
+            )
+            for scale in _SCALES
+        ]
+        return cls(space, checks, num_samples, key, kept)
+
     def linear(self, name: str) -> LinearGroup | None:
         """The largest kind of linear maps of a group's index set that holds."""
-        shape = self.space.element_shapes()[name]
-        places = [x for x in places_of(self.space, name) if x.piece not in self.kept]
-        if not places:
-            return None
-        group = LinearGroup(name, "orthogonal", (*shape, shape[-1]), tuple(places))
-        if not self.holds(LinearSymmetry(self.space, (group,))):
+        group = self.turning(name)
+        if group is None:
             return None
         return self.signed(dataclasses.replace(group, kind="invertible")) or group
+
+    def turning(self, name: str) -> LinearGroup | None:
+        """The rotations of a group's index set, if they hold."""
+        shape = self.space.element_shapes()[name]
+        places = [x for x in places_of(self.space, name) if x.piece not in self.kept]
+        group = LinearGroup(name, "orthogonal", (*shape, shape[-1]), tuple(places))
+        if not (places and self.holds(LinearSymmetry(self.space, (group,)))):
+            return None
+        return group
 
     def signed(self, group: LinearGroup) -> LinearGroup | None:
         """The group with the map at some places and its inverse at others, if any."""
@@ -174,7 +226,7 @@ class _Search:
 
     def holds(self, symmetry: LinearSymmetry) -> bool:
         """Whether random elements leave the function alone."""
-        room = _ROOM * math.sqrt(len(symmetry.groups))
+        room = ROOM * math.sqrt(len(symmetry.groups))
         for i in range(self.num_samples):
             element = symmetry.sample(key=jr.fold_in(self.key, i))
             for check in self.checks:
@@ -250,10 +302,13 @@ def _slope(check: Check, place: LinearPlace, stretch: Any) -> np.ndarray:
         leaves[place.piece] = np.asarray(act_at(place, array, sizes, maps))
         outputs = check.run(leaves)
         ends.append(np.concatenate([x.ravel().astype(float) for x in outputs]))
-    return (ends[0] - ends[1]) / (2 * step)
+    # Infinities that stay, as those of a mask, do not change.
+    return np.nan_to_num((ends[0] - ends[1]) / (2 * step), posinf=0.0, neginf=0.0)
 
 
-def _rotary_candidates(space: WeightSpace) -> Iterator[LinearGroup]:
+def _rotary_candidates(
+    space: WeightSpace, kept: Collection[int]
+) -> Iterator[LinearGroup]:
     """Pairs of fixed indices beside an index set that several pieces share.
 
     Rotary embeddings tell frequencies apart, so that these are fixed, and beside each
@@ -261,6 +316,8 @@ def _rotary_candidates(space: WeightSpace) -> Iterator[LinearGroup]:
     """
     shared: dict[str, list[tuple[int, list[int]]]] = {}
     for i, piece in enumerate(space.pieces):
+        if i in kept:
+            continue
         dimension = 0
         for factors in piece.axes:
             at = list(range(dimension, dimension + len(factors)))

@@ -47,7 +47,8 @@ def act_at(
     if place.inverted:
         maps = jnp.swapaxes(jnp.linalg.inv(maps), -1, -2)
     matrix = _as_matrix(place, array, sizes)
-    mapped = matrix @ jnp.swapaxes(maps, -1, -2).astype(array.dtype)
+    transposed = jnp.swapaxes(maps, -1, -2).astype(array.dtype)
+    mapped = jnp.matmul(matrix, transposed, precision="highest")
     return _from_matrix(place, mapped, array.shape, sizes)
 
 

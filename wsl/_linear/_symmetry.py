@@ -68,10 +68,13 @@ class LinearSymmetry:
     Attributes:
         space: Space of the weights.
         groups: The groups.
+        constant: Paths of leaves that the function has to keep as they are: the
+            symmetry holds for networks that have the same there.
     """
 
     space: WeightSpace
     groups: tuple[LinearGroup, ...]
+    constant: tuple[str, ...] = ()
 
     @classmethod
     def from_space(

@@ -95,7 +95,7 @@ class Check(NamedTuple):
                 outputs = compiled(function, eqx.combine(weights, rest), *inputs)
             return arrays_of(outputs)
 
-        drawn = [(scale * leaf).astype(leaf.dtype) for leaf in leaves]
+        drawn = [np.asarray(scale * leaf, leaf.dtype) for leaf in leaves]
         drawn = with_noise(drawn, noise, random) if noise else drawn
         leaves = [leaves[i] if i in kept else x for i, x in enumerate(drawn)]
         jittered = [

@@ -114,7 +114,7 @@ def recorded(
     if seen.space != space:
         raise ValueError(
             "The space is not the one that `infer_weight_space(fn, weights, *inputs)` "
-            "finds for this function and these inputs, whose arrays are compared.\n"
+            "finds for this function and these inputs, whose arrays are looked at.\n"
             f"Given:\n{space}\nFound:\n{seen.space}"
         )
     return seen

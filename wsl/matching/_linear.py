@@ -1,7 +1,7 @@
 """One network among all that linear maps make of it, and the nearest to another."""
 
 from collections.abc import Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -50,7 +50,7 @@ def canonical_weights(symmetry: LinearSymmetry, weights: Weights) -> Weights:
             larger than what is mapped on either side.
     """
     for group in _in_order(symmetry):
-        maps = canonical_maps(group.kind, *_sides(symmetry, weights, group))
+        maps = canonical_maps(group.kind, *sides(symmetry, weights, group))
         weights = symmetry.act(weights, {group.name: maps})
     return weights
 
@@ -75,7 +75,7 @@ def invariants(
     """
     found = {}
     for group in symmetry.groups:
-        left, right = _sides(symmetry, weights, group)
+        left, right = sides(symmetry, weights, group)
         if group.kind == "orthogonal":
             found[group.name] = jnp.linalg.svd(left, compute_uv=False)
         elif group.kind == "invertible":
@@ -113,9 +113,10 @@ def match_linear(
     One group after the other: an orthogonal one by Procrustes' problem (Schönemann
     1966); an invertible one by the G that minimises
     ‖L_a - L_b Gᵀ‖² + ‖R_a - R_b G⁻¹‖², L being what G acts on and R what its inverse
-    does, by Gauss and Newton's steps, each a Sylvester equation; a rotary one likewise,
-    with a complex number. For two gauges of one network, and groups that do not meet in
-    a leaf, this is exact. Where groups meet it goes round until nothing changes.
+    does, by Gauss and Newton's steps, each a Sylvester equation; a rotary one by the
+    complex number that does so, whose size is looked for. For two gauges of one
+    network, and groups that do not meet in a leaf, this is exact. Where groups meet it
+    goes round until nothing changes. No network gets further away.
 
     Permutations of heads and of units are other groups: align by
     [`match_weights`][wsl.match_weights] first, or after, or in turns.
@@ -130,24 +131,68 @@ def match_linear(
         The element, the aligned weights and distances.
 
     Raises:
-        ValueError: If weights are not of the space, or `rounds` is not positive.
+        ValueError: If weights are not of the space, they differ in the symmetry's
+            constant leaves, or `rounds` is not positive.
     """
     if rounds < 1:
         raise ValueError(f"Go over the groups once or more; got rounds={rounds}.")
+    check_constants(symmetry, a, b)
+    before = distance(symmetry, a, b)
+    # What no other group changes may say more of an orthogonal one, or less.
+    narrow = any(free_places(symmetry, g) != g.places for g in symmetry.groups)
+    found = [LinearMatch(symmetry.identity(), b, before, before)]
+    for free in (True, False) if narrow else (False,):
+        found.append(_in_turns(symmetry, a, b, rounds, free))
+    return min(found, key=lambda match: float(match.distance))
+
+
+def _in_turns(
+    symmetry: LinearSymmetry, a: Any, b: Any, rounds: int, free: bool
+) -> LinearMatch[Any]:
+    """One group after the other; at first, if asked to, by what no other changes."""
     before = now = distance(symmetry, a, b)
     element, aligned = symmetry.identity(), b
     for turn in range(rounds):
+        first = free and turn == 0
         for group in _in_order(symmetry):
-            # At first by what no other group has changed.
-            free = _free_places(symmetry, group) if turn == 0 else group.places
-            ours, theirs = (_sides(symmetry, w, group, free) for w in (a, aligned))
+            places = free_places(symmetry, group) if first else group.places
+            ours, theirs = (sides(symmetry, w, group, places) for w in (a, aligned))
             maps = nearest_maps(group.kind, ours, theirs)
             aligned = symmetry.act(aligned, {group.name: maps})
             element[group.name] = maps @ element[group.name]
         last, now = now, distance(symmetry, a, aligned)
-        if len(symmetry.groups) < 2 or last - now <= _DONE * before:
+        if not first and (len(symmetry.groups) < 2 or last - now <= _DONE * before):
             break
     return LinearMatch(element, aligned, now, before)
+
+
+def check_constants(symmetry: LinearSymmetry, a: PyTree, b: PyTree) -> None:
+    """Sees to it that a symmetry is that of both networks.
+
+    Args:
+        symmetry: The symmetry.
+        a: Weights, or a model.
+        b: Weights, or a model.
+
+    Raises:
+        ValueError: If they differ in a leaf that the symmetry takes as constant, or
+            weights are not of the space.
+    """
+    space = symmetry.space
+    ours, theirs = (space.cut(space.weight_leaves(w)) for w in (a, b))
+    owners = [leaf.path for leaf in space.leaves for _ in leaf.pieces or (leaf,)]
+    other = [
+        piece.path
+        for piece, owner, x, y in zip(space.pieces, owners, ours, theirs, strict=True)
+        if {piece.path, owner} & set(symmetry.constant)
+        and not bool(jnp.array_equal(x, y))
+    ]
+    if other:
+        raise ValueError(
+            f"The networks differ in {other}, which the symmetry takes as constant: "
+            "its maps would change a function. Fold the gains of both first "
+            "(`fold_gains`)."
+        )
 
 
 # What a group has on its two sides.
@@ -157,7 +202,7 @@ def _in_order(symmetry: LinearSymmetry) -> list[LinearGroup]:
     return sorted(symmetry.groups, key=lambda group: group.kind != "orthogonal")
 
 
-def _free_places(
+def free_places(
     symmetry: LinearSymmetry, group: LinearGroup
 ) -> tuple[LinearPlace, ...]:
     """Where an orthogonal group acts and no other does, if there is such a place."""
@@ -173,17 +218,30 @@ def _free_places(
     return free or group.places
 
 
-def _sides(
+def sides(
     symmetry: LinearSymmetry,
     weights: PyTree,
     group: LinearGroup,
     places: Sequence[LinearPlace] | None = None,
 ) -> tuple[Side, Side]:
-    """What the maps act on, and what their inverses act on."""
+    """What the maps act on, and what their inverses act on, in 32 bits or more.
+
+    Args:
+        symmetry: The symmetry.
+        weights: Weights, or a model.
+        group: One of its groups.
+        places: Where to look; the free places unless given.
+
+    Returns:
+        A matrix for each block of each side, whose columns are mapped.
+    """
     if places is None:
-        places = _free_places(symmetry, group)
+        places = free_places(symmetry, group)
     space = symmetry.space
-    pieces = space.cut(space.weight_leaves(weights))
+    pieces = [
+        jnp.asarray(x, jnp.promote_types(x.dtype, jnp.float32))
+        for x in space.cut(space.weight_leaves(weights))
+    ]
     sizes = [piece.layout.sizes for piece in space.pieces]
     empty = jnp.zeros((*group.shape[:-2], 0, group.shape[-1]))
     left, right = (

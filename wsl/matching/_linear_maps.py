@@ -18,7 +18,7 @@ from wsl.matching._factors import canonical_factors, Factors
 Side: TypeAlias = Float[Array, "*blocks _ n"]
 Maps: TypeAlias = Float[Array, "*blocks n n"]
 _STEPS = 20
-# What a step is halved by, at most, and what it is stopped by where two sides are flat.
+# How often a step is halved, at most, and what stops it where both sides are flat.
 _HALVINGS, _FLAT = 8, 1e-6
 # Of a rotary map's size: how far to look for its logarithm, and in how many places.
 _REACH, _PLACES = 4.0, 65
@@ -166,7 +166,7 @@ def _sylvester(q: Maps, p: Maps, sum_: Maps) -> Maps:
 
 @jax.jit
 def _turned(a_left: Side, a_right: Side, b_left: Side, b_right: Side) -> Maps:
-    """A number for each block, f = r exp(iφ): z becomes f z, and w exp(iφ) w / r.
+    """A number for each block: z becomes r exp(iφ) z, and w becomes exp(iφ) w / r.
 
     The squared distance is r² ‖z‖² + ‖w‖² / r² - 2 Re exp(-iφ) (r s + t / r) and a
     constant, with s and t the inner products of both sides. So φ is the angle of what
@@ -186,17 +186,24 @@ def _turned(a_left: Side, a_right: Side, b_left: Side, b_right: Side) -> Maps:
     def slope(logarithm: Any) -> Any:
         return jax.jvp(distance, (logarithm,), (jnp.ones_like(logarithm),))[1]
 
+    def best(tried: Any) -> Any:
+        values = jnp.nan_to_num(jax.vmap(distance)(tried), nan=jnp.inf)
+        at = jnp.argmin(values, axis=0)
+        return jnp.take_along_axis(tried, at[None], axis=0)[0]
+
+    # Around that of two gauges, which z_a = f z_b and w_b = conj(f) w_a would say.
+    scale = z_square + jnp.sum(jnp.abs(w_a) ** 2, -1)
+    copies = jnp.log(jnp.abs(s + t) / scale)
+    centre = jnp.nan_to_num(copies, posinf=0.0, neginf=0.0)
     # Coarsely first, for there may be two valleys; then by Newton's steps.
     spacing = 2 * _REACH / (_PLACES - 1)
     places = jnp.linspace(-_REACH, _REACH, _PLACES)
-    tried = jax.vmap(lambda place: jnp.full_like(z_square, place))(places)
-    at = jnp.argmin(jax.vmap(distance)(tried), axis=0)
-    found = jnp.take_along_axis(tried, at[None], axis=0)[0]
+    start = found = best(jax.vmap(lambda place: centre + place)(places))
     for _ in range(_STEPS):
         along, curve = jax.jvp(slope, (found,), (jnp.ones_like(found),))
         step = along / jnp.maximum(curve, 1e-30)
         found -= jnp.clip(jnp.nan_to_num(step), -spacing / 2, spacing / 2)
-    r = jnp.exp(found)
+    r = jnp.exp(best(jnp.stack([found, start, centre, jnp.zeros_like(found)])))
     angle = jnp.angle(bracket(r))
     return turns(r * jnp.cos(angle), r * jnp.sin(angle))
 

@@ -97,6 +97,29 @@ def test_of_a_stranger_the_function_stays(case, data):
     )
 
 
+def test_what_the_data_does_not_reach_is_turned_by_weights(case):
+    weights, x, symmetry = case
+    copy = symmetry.act(weights, symmetry.sample(key=jr.key(3)))
+    match = match_jointly(
+        symmetry, weights, copy, x[:2], key=jr.key(4), fn=_transformer
+    )
+    assert match.distance < 1e-2 < 1 < match.distance_before
+
+
+def test_where_there_is_no_canonical_form():
+    """A layer wider than what it reads, and factors of which one is zero."""
+    weights = {"a": jnp.ones((8, 3)), "b": jnp.zeros((4, 8))}
+    space = wsl.WeightSpace.from_spec(
+        weights, {"['a']": ("g", None), "['b']": (None, "g")}
+    )
+    symmetry = wsl.LinearSymmetry.from_space(
+        space, {"g": "invertible"}, inverted={"g": ["['b']"]}
+    )
+    other = {"a": -jnp.ones((8, 3)), "b": jnp.zeros((4, 8))}
+    match = match_jointly(symmetry, weights, other, key=jr.key(0))
+    assert match.distance < 1e-3 < match.distance_before
+
+
 def test_mistakes(case):
     weights, _, symmetry = case
     with pytest.raises(ValueError, match="rounds=0"):
