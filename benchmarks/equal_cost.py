@@ -16,7 +16,7 @@ import numpy as np
 from _common import as_table
 from _runs import result_of, Training
 from _study import study
-from _style import band, in_style, label_below, legend_below, panels
+from _style import band, in_style, legend_below, panels
 from epvf_tasks import TASKS as EPVF_TASKS
 from matplotlib.figure import Figure
 from pvf_tasks import DEEP, TASKS as PVF_TASKS
@@ -172,7 +172,8 @@ def _draw(runs: list[dict[str, Any]]) -> Figure:
             )
         axes.set_xscale("log")
         axes.set_title(f"{task}, by {_BUDGETS[cost][0]}")
-    label_below(grid, 2, "environment steps (left), seconds on one core (right)")
+    grid[-2].set_xlabel("environment steps")
+    grid[-1].set_xlabel("seconds on one core")
     figure.supylabel("return of the policy", fontsize="medium")
     legend_below(figure, grid)
     return figure

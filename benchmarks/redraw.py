@@ -49,6 +49,7 @@ PICTURES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "epvf_prediction": _of("epvf_prediction", "_draw", "rows"),
     "epvf_representations": _dots("What the critic reads"),
     "epvf_tasks": _of("epvf_tasks", "_draw", "runs"),
+    "equal_cost": _of("equal_cost", "_draw", "runs"),
     "equivariant_linear": _of("_linear_figure", "draw", "cases"),
     "foreign_models": _of("benchmarks.foreign_models", "_draw", "rows"),
     "generator_cost": _of("generator_cost", "_figure", "costs", "starts"),

@@ -93,7 +93,7 @@ def fold_gains(
         >>> fn = lambda w, x: jax.nn.relu((w["gain"] * jax.numpy.tanh(x)) @ w["w"])
         >>> spec = {"['gain']": ("g",), "['w']": ("g", None)}
         >>> space = wsl.WeightSpace.from_spec(weights, spec)
-        >>> x = jax.numpy.ones(2)
+        >>> x = jax.numpy.array([1.0, -0.5])
         >>> folded = wsl.fold_gains(space, fn, weights, x, key=jax.random.key(0))
         >>> print(folded.gains, folded.weights["w"].tolist())
         {"['gain']": ("['w']",)} [[2.0, 2.0], [3.0, 3.0]]
