@@ -119,8 +119,19 @@ def infer_linear_symmetry(
     return together
 
 
-def _pieces_at(space: WeightSpace, paths: Collection[str]) -> frozenset[int]:
-    """Numbers of the pieces of some leaves."""
+def pieces_at(space: WeightSpace, paths: Collection[str]) -> frozenset[int]:
+    """Numbers of the pieces at some paths.
+
+    Args:
+        space: The space.
+        paths: Of leaves, with all of their pieces, or of pieces.
+
+    Returns:
+        Positions among `WeightSpace.pieces`.
+
+    Raises:
+        ValueError: If nothing of the space is at a path.
+    """
     owners = [leaf.path for leaf in space.leaves for _ in leaf.pieces or (leaf,)]
     names = [{owner, at.path} for owner, at in zip(owners, space.pieces, strict=True)]
     unknown = sorted(set(paths).difference(*names))
@@ -187,7 +198,7 @@ class Search:
                 f"{coarse[0]!r} is in bfloat16, which has too few digits to see what "
                 "linear maps change. Cast the weights to float32 first."
             )
-        kept, random = _pieces_at(space, constant), numpy_generator(key)
+        kept, random = pieces_at(space, constant), numpy_generator(key)
         checks = [
             Check.make(
                 space, fn, inputs, num_samples, noise, random, scale=scale, kept=kept

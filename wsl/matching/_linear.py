@@ -12,6 +12,7 @@ from wsl._linear import (
     LinearGroup,
     LinearPlace,
     LinearSymmetry,
+    pieces_at,
     stacked,
 )
 from wsl.matching._linear_maps import canonical_maps, nearest_maps, Side
@@ -180,12 +181,10 @@ def check_constants(symmetry: LinearSymmetry, a: PyTree, b: PyTree) -> None:
     """
     space = symmetry.space
     ours, theirs = (space.cut(space.weight_leaves(w)) for w in (a, b))
-    owners = [leaf.path for leaf in space.leaves for _ in leaf.pieces or (leaf,)]
     other = [
-        piece.path
-        for piece, owner, x, y in zip(space.pieces, owners, ours, theirs, strict=True)
-        if {piece.path, owner} & set(symmetry.constant)
-        and not bool(jnp.array_equal(x, y))
+        space.pieces[i].path
+        for i in sorted(pieces_at(space, symmetry.constant))
+        if not bool(jnp.array_equal(ours[i], theirs[i]))
     ]
     if other:
         raise ValueError(

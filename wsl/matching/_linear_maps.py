@@ -141,8 +141,9 @@ def _invertible(a_left: Side, a_right: Side, b_left: Side, b_right: Side) -> Map
         powers = [jax.scipy.linalg.expm(0.5**i * x) @ maps for i in range(_HALVINGS)]
         return best([maps, *powers])
 
-    identity = jnp.broadcast_to(jnp.eye(b_left.shape[-1]), _procrustes(*sides).shape)
-    starts = [identity, _procrustes(*sides), _as_copies(*sides)]
+    turned = _procrustes(*sides)
+    identity = jnp.broadcast_to(jnp.eye(turned.shape[-1]), turned.shape)
+    starts = [identity, turned, _as_copies(*sides)]
     return jax.lax.fori_loop(0, _STEPS, step, best(starts))
 
 
