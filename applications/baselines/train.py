@@ -40,6 +40,7 @@ from applications.training import (
     save_policy,
     shown,
     train,
+    without_display,
 )
 
 
@@ -178,4 +179,5 @@ def _format_row(row: Row) -> str:
 
 if __name__ == "__main__":
     keep_compiled()
+    without_display()
     sys.exit(main())

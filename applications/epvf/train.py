@@ -19,6 +19,7 @@ from applications.training import (
     RunSettings,
     shown,
     train,
+    without_display,
 )
 
 
@@ -78,4 +79,5 @@ def _format_row(row: Row) -> str:
 
 if __name__ == "__main__":
     keep_compiled()
+    without_display()
     sys.exit(main())

@@ -16,6 +16,7 @@ from applications.training import (
     Row,
     shown,
     train,
+    without_display,
 )
 
 
@@ -79,4 +80,5 @@ def _format_row(row: Row) -> str:
 
 if __name__ == "__main__":
     keep_compiled()
+    without_display()
     sys.exit(main())

@@ -22,6 +22,7 @@ from applications.training import (
     RunSettings,
     shown,
     train,
+    without_display,
 )
 
 
@@ -132,4 +133,5 @@ def row_format() -> Callable[[Row], str]:
 
 if __name__ == "__main__":
     keep_compiled()
+    without_display()
     sys.exit(main())

@@ -22,6 +22,7 @@ from applications.training.cli import (
     train as train,
     Trainer as Trainer,
     TRAINERS as TRAINERS,
+    without_display as without_display,
 )
 from applications.training.loop import (
     Interrupt as Interrupt,

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from applications.settings import UserError
-from applications.training import checkpoints
+from applications.training import checkpoints, without_display
 from benchmarks.faults._forks import start, wait
 
 
@@ -55,9 +55,14 @@ class Case:
                 for number in range(self.processes)
             ]
         main = importlib.import_module(self.module).main
+
+        def train(place: list[str]) -> int:
+            without_display()
+            return main([*flags, *place])
+
         return [
             start(
-                lambda place=place: main([*flags, *place]),
+                lambda place=place: train(place),
                 log_of(directory),
                 devices=self.devices,
             )

@@ -7,6 +7,7 @@ from applications.training.cli._commands import (
     TRAINERS as TRAINERS,
 )
 from applications.training.cli._compilation import keep_compiled as keep_compiled
+from applications.training.cli._display import without_display as without_display
 from applications.training.cli._parse import (
     load_state as load_state,
     new_directory as new_directory,
