@@ -39,6 +39,7 @@ PICTURES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "devices": _of("devices", "_figure", "measured", "projected"),
     "digits_value": _of("digits_value", "draw", "rows", "online"),
     "epvf_ablations": _dots("One choice changed at a time"),
+    "epvf_ant": _of("epvf_ant", "_draw", "runs"),
     "epvf_cartpole": _of("epvf_cartpole", "_draw", "runs"),
     "epvf_cartpole_choices": _of("epvf_cartpole_choices", "_draw", "choices"),
     "epvf_cartpole_envs": lambda content: _of("epvf_cartpole_envs", "_draw", "result")(
@@ -59,6 +60,8 @@ PICTURES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "gogepo_quality": _of("gogepo_quality", "draw", "rows", "ends", "cells"),
     "gogepo_skills": _of("gogepo_skills", "_draw", "runs"),
     "gogepo_tasks": _of("gogepo_tasks", "_draw", "runs"),
+    "gymnasium_tasks": _of("gymnasium_tasks", "_draw", "runs"),
+    "low_rank_throughput": _of("low_rank_throughput", "_draw", "rows"),
     "match_weights": lambda content: _of("match_weights", "_draw", "rows", "trials")(
         content | {"trials": content["rows"][0]["trials"]}
     ),

@@ -7,12 +7,6 @@ is another, often faster, for other motions meet other contacts. All figures of 
 environment and a size are taken in turns, several times over, and medians are given,
 with their ratio to the limit of the same run.
 
-`--low-rank` measures something else, and prints it: the same policies with full weights
-and as one that all share, with thin factors. On the C engine the limit is physics
-alone with the controls of these policies, by the clock and by the time of all cores,
-which other programs disturb less. On the device that JAX has, it is one policy that all
-share, without factors: acting alone, no task.
-
 Startup is the time from the start of Python to the end of the first control step of all
 policies, in a process of its own: with an empty compilation cache and twice more with
 what that left there. Short episodes are such that end after 8 steps of 1,000.
@@ -21,7 +15,6 @@ Rows are kept in `runs/benchmarks/rollout_throughput`, so that this can be stopp
 started again; to measure anew, delete them.
 
     python benchmarks/rollout_throughput.py [--env ant --num-envs 1024 --json FILE]
-    python benchmarks/rollout_throughput.py --low-rank --env ant --num-envs 1024
 """
 
 import argparse
@@ -55,7 +48,6 @@ from applications.envs.native import NativeTask, Physics
 from applications.policies import FlatView, MLPPolicy
 from applications.rollout import compile_rollout
 from applications.rollout.native import NativeRollout
-from applications.search import draw_perturbations, LowRankCandidates, ToPolicy
 
 
 ENVS = ("ant", "hopper", "swimmer", "cartpole")
@@ -72,8 +64,6 @@ _BEFORE_IT_FALLS = 8
 # steps a second of: as many times fewer.
 SLOW = {"hopper": {"native": 4, "jax": 10}}
 SLOW["swimmer"] = SLOW["hopper"]
-# Steps without a task in one call.
-_ACTING = 100
 KEPT = ROOT / "runs" / "benchmarks" / "rollout_throughput"
 
 
@@ -83,15 +73,7 @@ def main() -> None:
     parser.add_argument("--num-envs", nargs="*", type=int, default=list(SIZES))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write there and draw nothing")
-    parser.add_argument("--low-rank", action="store_true", help="full against thin")
-    parser.add_argument("--hidden", nargs="*", type=int, default=list(HIDDEN))
     arguments = parser.parse_args()
-    if arguments.low_rank:
-        for env in arguments.env:
-            for size in arguments.num_envs:
-                hidden, repeats = tuple(arguments.hidden), arguments.repeats
-                print(json.dumps(_low_rank(env, size, hidden, repeats)), flush=True)
-        return
     rows = []
     for env in arguments.env:
         for size in arguments.num_envs:
@@ -143,77 +125,6 @@ def _measure(env: str, size: int, repeats: int) -> dict[str, Any]:
     return row
 
 
-def _low_rank(
-    env: str, size: int, hidden: tuple[int, ...], repeats: int
-) -> dict[str, Any]:
-    """Policies with all weights of their own, and those that share θ."""
-    task = make(env, physics="mujoco", horizon=_horizon("native", size, env))
-    assert isinstance(task, NativeTask)
-    policy = MLPPolicy(task, hidden, key=jr.key(0))
-    view = FlatView(policy)
-    to_policy = ToPolicy(view)
-    drawn = draw_perturbations(policy, size, rank=1, scale=0.05, key=jr.key(1))
-    candidates = LowRankCandidates(view.to_vector(policy), drawn)
-    thin = candidates.population(view)
-    full = jax.jit(lambda candidates: candidates.vectors(view))(candidates)
-
-    def episodes(population: Any) -> Callable[[], int]:
-        run = NativeRollout(task, to_policy)
-        return lambda: int(np.sum(run(population, key=jr.key(0)).length))
-
-    def acting(shared: Any, own: Any, act: Callable) -> Callable[[], int]:
-        """As many steps without a task: what is seen next is made of the answer."""
-
-        def of_one(shared: Any, own: Any, seen: jax.Array) -> jax.Array:
-            return jnp.resize(act(shared, own)(seen), seen.shape)
-
-        one_step = jax.vmap(of_one, (None, 0, 0))
-        run = jax.jit(
-            lambda shared, own, seen: jax.lax.fori_loop(
-                0, _ACTING, lambda _, seen: one_step(shared, own, seen), seen
-            )
-        )
-        seen = jnp.ones((size, task.observation_size))
-
-        def count() -> int:
-            jax.block_until_ready(run(shared, own, seen))
-            return size * _ACTING
-
-        return count
-
-    kinds = {
-        "limit": _limit(task, _given(task, view, full)),
-        "full": episodes(full),
-        "low_rank": episodes(thin),
-        "acting_shared": acting(policy, jnp.zeros(size), lambda shared, _: shared),
-        "acting_full": acting((), jax.vmap(view.to_policy)(full), lambda _, own: own),
-        "acting_low_rank": acting(
-            thin.shared, thin.own, lambda shared, own: shared.perturbed(own)
-        ),
-    }
-    rates: dict[str, list[tuple[float, float]]] = {name: [] for name in kinds}
-    for run in kinds.values():
-        run()
-    for _ in range(repeats):
-        for name, run in kinds.items():
-            began, used = time.perf_counter(), time.process_time()
-            steps = run()
-            seconds = time.perf_counter() - began, time.process_time() - used
-            rates[name].append((steps / seconds[0], steps / seconds[1]))
-    medians = {name: np.median(rate, axis=0) for name, rate in rates.items()}
-    row: dict[str, Any] = {"env": env, "num_envs": size, "hidden": hidden}
-    row["device"] = jax.devices()[0].device_kind
-    for i, unit in enumerate(("second", "core_second")):
-        row[f"steps_per_{unit}"] = {k: float(x[i]) for k, x in medians.items()}
-        row[f"share_by_{unit}"] = {
-            name: float(
-                x[i] / medians["acting_shared" if "acting" in name else "limit"][i]
-            )
-            for name, x in medians.items()
-        }
-    return row
-
-
 def _kinds(env: str, size: int) -> dict[str, Callable[[], int]]:
     """What is measured: from a name to a function that runs and counts its steps."""
     if env == "cartpole":
@@ -224,13 +135,13 @@ def _kinds(env: str, size: int) -> dict[str, Callable[[], int]]:
             "jax": _jax(task, view, population, episodes),
             "gymnasium": _gymnasium(env, view, population),
         }
-    native = make(env, physics="mujoco", horizon=_horizon("native", size, env))
-    pure = make(env, physics="mjx", horizon=_horizon("jax", size, env))
+    native = make(env, physics="mujoco", horizon=horizon_of("native", size, env))
+    pure = make(env, physics="mjx", horizon=horizon_of("jax", size, env))
     assert isinstance(native, NativeTask) and isinstance(pure, AbstractTask)
     view, population = _population(native, size)
     kinds = {
-        "limit": _limit(native, _given(native, view, population)),
-        "limit_random": _limit(native, _random(native, size)),
+        "limit": limit(native, given_controls(native, view, population)),
+        "limit_random": limit(native, _random(native, size)),
     }
     run = NativeRollout(native, view.to_policy)
 
@@ -247,7 +158,7 @@ def _kinds(env: str, size: int) -> dict[str, Callable[[], int]]:
     return kinds
 
 
-def _horizon(kind: str, size: int, env: str = "") -> int:
+def horizon_of(kind: str, size: int, env: str = "") -> int:
     steps = STEPS[kind] // SLOW.get(env, {}).get(kind, 1)
     return max(steps // size, LEAST_HORIZON[kind])
 
@@ -261,7 +172,9 @@ def _population(task: Any, size: int) -> tuple[FlatView, jax.Array]:
     return view, jax.jit(jax.vmap(draw))(jr.split(jr.key(1), size))
 
 
-def _given(task: NativeTask, view: FlatView, population: jax.Array) -> np.ndarray:
+def given_controls(
+    task: NativeTask, view: FlatView, population: jax.Array
+) -> np.ndarray:
     """The controls of the policies, `(policies, steps, controls)`, from `_starts`."""
     size, definition = len(population), task.definition
     batch = Batch(task.model, size, len(os.sched_getaffinity(0)))
@@ -298,7 +211,7 @@ def _starts(task: NativeTask, size: int) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(qpos), np.asarray(qvel)
 
 
-def _limit(task: NativeTask, controls: np.ndarray) -> Callable[[], int]:
+def limit(task: NativeTask, controls: np.ndarray) -> Callable[[], int]:
     """`mujoco.rollout` with these controls, no policy and no reward."""
     model = task.model
     size, steps, _ = controls.shape
@@ -337,7 +250,7 @@ def _gymnasium(env: str, view: FlatView, population: jax.Array) -> Callable[[], 
     """Gymnasium's vector environment in this process, the policies in one XLA call."""
     size = len(population)
     made = gymnasium.make_vec(GYMNASIUM[env], num_envs=size, vectorization_mode="sync")
-    steps = _horizon("gymnasium", size)
+    steps = horizon_of("gymnasium", size)
 
     @jax.jit
     def act(population, seen):
@@ -362,7 +275,7 @@ def _brax(size: int) -> Callable[[], int]:
     import brax.envs  # pyright: ignore[reportMissingImports]
 
     env: Any = brax.envs.get_environment("ant")
-    steps = _horizon("jax", size)
+    steps = horizon_of("jax", size)
     sizes = (env.observation_size, *HIDDEN, env.action_size)
 
     def one(key):
