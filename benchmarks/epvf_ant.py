@@ -2,7 +2,8 @@
 
 EPVF has `--preset ant`, about as many steps with each number of environments. ARS and
 OpenES are those of `epvf_tasks`, with as many steps; the actor-critic is that of
-`pvf_tasks`, with fewer, for each takes it thirty times as long. Every run has one core. Runs are kept, so this can be stopped and started again.
+`pvf_tasks`, with fewer, for each takes it thirty times as long. Every run has one core.
+Runs are kept, so this can be stopped and started again.
 
     python benchmarks/epvf_ant.py
 """
