@@ -101,15 +101,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     worth = "return" if name == "reward" else name
     key = key_for(asked.seed, Purpose.REPLAY)
     episodes = evaluate(task, policy, asked.episodes, key=key)
-    returns = np.asarray(episodes.total_reward)
-    print(
-        f"Mean {worth} of {asked.episodes} episodes: {returns.mean():.1f} "
-        f"(standard deviation {returns.std():.1f}, minimum {returns.min():.1f}, "
-        f"maximum {returns.max():.1f}, mean length {episodes.length.mean():.1f})"
-    )
-    invalid = int((~episodes.valid).sum())
-    if invalid:
-        print(f"{invalid} of them broke off at a number that is not finite.")
+    sound = np.asarray(episodes.valid)
+    returns = np.asarray(episodes.total_reward)[sound]
+    if returns.size:
+        length = np.asarray(episodes.length)[sound].mean()
+        print(
+            f"Mean {worth} of {len(returns)} episodes: {returns.mean():.1f} "
+            f"(standard deviation {returns.std():.1f}, minimum {returns.min():.1f}, "
+            f"maximum {returns.max():.1f}, mean length {length:.1f})"
+        )
+    if not sound.all():
+        broken = asked.episodes - len(returns)
+        print(f"{broken} more broke off at a number that is not finite.")
     if asked.render is not None:
         try:
             render_key = key_for(asked.seed, Purpose.RENDER)

@@ -10,7 +10,6 @@ import importlib
 import itertools
 import json
 import shlex
-import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from applications.training import (
     asked_otherwise,
     check_directory,
     CommandLine,
+    CommandRunner,
     exit_on_user_error,
     Run,
     RunSettings,
@@ -92,32 +92,37 @@ class Training:
         except (OSError, ValueError, TypeError):
             return False
 
-    def train(self, environment: Mapping[str, str] | None = None) -> None:
+    def train(
+        self,
+        environment: Mapping[str, str] | None = None,
+        *,
+        runner: CommandRunner | None = None,
+    ) -> None:
         """Begins the run or goes on with it, in a process of its own.
 
         Args:
             environment: Environment variables; this process's unless given.
+            runner: Runs it, and passes signals on.
 
         Raises:
             UserError: If it fails, or is stopped before its end.
         """
         begun = (self.directory / "config.json").is_file()
         where = ["--resume" if begun else "--run-dir", str(self.directory)]
-        done = subprocess.run(
-            [sys.executable, "-m", self.module, *self.flags, *where],
-            stdout=subprocess.DEVNULL,
-            env=environment,
-            check=False,
-        )
-        if done.returncode or not self.is_done():
+        runner = CommandRunner() if runner is None else runner
+        command = [sys.executable, "-m", self.module, *self.flags, *where]
+        code = runner.run(command, environment=environment, quiet=True)
+        if code or not self.is_done():
             raise UserError(
                 f"{self.directory} is not done: its process ended with exit code "
-                f"{done.returncode}. Started again, this goes on where it stopped."
+                f"{code}. Started again, this goes on where it stopped."
             )
 
 
 def train_all(trainings: Sequence[Training], workers: int = 1) -> None:
     """Trains what is not done yet.
+
+    A signal goes to the runs of the moment, and no other one is begun after it.
 
     Args:
         trainings: The runs.
@@ -136,9 +141,12 @@ def train_all(trainings: Sequence[Training], workers: int = 1) -> None:
     def work(training: Training) -> None:
         flags = shlex.join(training.flags)
         print(f"{training.directory.name}: {flags}", flush=True)
-        training.train()
+        training.train(runner=runner)
 
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+    with (
+        CommandRunner() as runner,
+        concurrent.futures.ThreadPoolExecutor(workers) as pool,
+    ):
         futures = [pool.submit(work, training) for training in pending]
         try:
             for future in futures:
@@ -201,7 +209,8 @@ class SweepArgs:
     """
 
     algorithm: str = "epvf"
-    """What to train: epvf, gogepo, pvf, ars, openes, brax-ars, ppo, sac or ddpg."""
+    """What to train: epvf, gogepo, pvf, or a baseline: ars, openes, cma-es, sep-cma-es,
+    snes, map-elites, brax-ars, ppo, sac, ddpg, sb3-ppo or sb3-sac."""
 
     over: tuple[str, ...] = ()
     """Settings to go over, as name=value,value; several make all combinations."""

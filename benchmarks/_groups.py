@@ -116,7 +116,6 @@ def markdown(table: list[dict[str, Any]]) -> str:
     rows = []
     for row in table:
         task, name = row["group"]
-        low, high = row["interval"]
         shown = ".0f" if _largest(table, task) >= _LARGE else ".2f"
         cells = [
             f"`{task}`",
@@ -124,7 +123,7 @@ def markdown(table: list[dict[str, Any]]) -> str:
             f"{row['env_steps'] / 1e6:.1f} M",
             f"{row['seconds']:.0f}",
             _joined(row["mean_returns"], shown),
-            f"{row['interquartile_mean']:{shown}} ({low:{shown}} to {high:{shown}})",
+            _middle(row, shown),
         ]
         if equal:
             at = f"{row['equal_steps'] / 1e6:.1f} M"
@@ -132,6 +131,15 @@ def markdown(table: list[dict[str, Any]]) -> str:
         cells += [_joined(row.get(k, []), v) for k, (_, v) in of_curves.items()]
         rows.append(cells)
     return as_table(columns, rows)
+
+
+def _middle(row: dict[str, Any], shown: str) -> str:
+    """The interquartile mean, and its interval if there are seeds to have one of."""
+    middle = f"{row['interquartile_mean']:{shown}}"
+    if len(row["mean_returns"]) == 1:
+        return middle
+    low, high = row["interval"]
+    return f"{middle} ({low:{shown}} to {high:{shown}})"
 
 
 def _largest(table: list[dict[str, Any]], task: str) -> float:

@@ -70,8 +70,8 @@ CLAIMS = {
         ),
         Claim(
             "Custom Ant: returns near 1,000 with 4,096 environments (Figure 2)",
-            "gpu_ant.py",
-            "gpu_ant",
+            "epvf_ant.py",
+            "epvf_ant",
             ant_return,
         ),
         Claim(

@@ -4,6 +4,7 @@ What a task on a MuJoCo model is made of is in `applications.envs.mujoco`, ways 
 to other libraries in `applications.envs.adapters`; importing this imports neither.
 """
 
+from applications.envs._cores import count_cores as count_cores
 from applications.envs._facts import (
     Parameter as Parameter,
     Signal as Signal,

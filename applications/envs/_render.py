@@ -1,4 +1,6 @@
 import importlib
+import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -67,9 +69,19 @@ def render(
     check_film(task, path)
     task, _ = split_outcome(task)
     pictures, seconds = _drawer(task)(task, policy, key=key)
-    if path.suffix == ".mp4":
-        _write_video(path, pictures, seconds)
-        return
+    # Under another name first: the film is there whole or not at all.
+    unfinished = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    try:
+        if path.suffix == ".mp4":
+            _write_video(unfinished, pictures, seconds)
+        else:
+            _write_pictures(unfinished, pictures, seconds)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _write_pictures(path: Path, pictures: Pictures, seconds: float) -> None:
     # Slow to import, and needed only here.
     from PIL import Image
 

@@ -26,7 +26,12 @@ from applications.training import (
 COMMAND_LINE = CommandLine(
     "python -m applications.epvf.train",
     {
-        name: RunSettings("epvf", TaskSettings(), config, preset=name)
+        name: RunSettings(
+            "epvf",
+            TaskSettings(env="ant") if name == "ant" else TaskSettings(),
+            config,
+            preset=name,
+        )
         for name, config in PRESETS.items()
     },
     selector="preset",

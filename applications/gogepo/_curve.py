@@ -120,11 +120,15 @@ def compile_curve(
 
     def curve_of(model):
         acting, expected = write(model)
-        outcomes = np.asarray(algorithm.commands.measure(run(acting, key=key)))
+        tried = run(acting, key=key)
+        outcomes = np.asarray(algorithm.commands.measure(tried))
+        # Broken episodes do not count, unless there is nothing else.
+        sound = np.asarray(tried.valid)
+        counted = (sound | ~sound.any(axis=1, keepdims=True))[..., None]
         if condition is not None:
             numbers = np.broadcast_to(given[:, None, -1:], (*outcomes.shape[:2], 1))
             outcomes = np.concatenate([outcomes, numbers], axis=2)
-        achieved = outcomes.mean(axis=1)
+        achieved = outcomes.mean(axis=1, where=counted)
         of_each = {}
         if condition is not None:
             at = {number: given[:, 1] == number for number in np.unique(given[:, 1])}
@@ -135,7 +139,7 @@ def compile_curve(
         return {
             "commanded": given.tolist(),
             "achieved": achieved.tolist(),
-            "achieved_std": outcomes.std(axis=1).tolist(),
+            "achieved_std": outcomes.std(axis=1, where=counted).tolist(),
             "predicted": np.asarray(expected).tolist(),
             **_figures(given[:, 0], achieved[:, 0]),
             **of_each,

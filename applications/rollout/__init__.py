@@ -1,6 +1,5 @@
 """A population of policies in, one return for each episode out, on all devices."""
 
-from applications.rollout._cores import count_cores as count_cores
 from applications.rollout._devices import (
     gather_parts as gather_parts,
     mesh_of as mesh_of,

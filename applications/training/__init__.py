@@ -58,6 +58,7 @@ from applications.training.processes import (
     broadcast as broadcast,
     broadcast_arrays as broadcast_arrays,
     CollectiveStop as CollectiveStop,
+    CommandRunner as CommandRunner,
     exit_on_user_error as exit_on_user_error,
     is_main as is_main,
     join as join,

@@ -29,7 +29,7 @@ from benchmarks.faults._tally import read_tallies, table, Tally
 
 
 Number = Annotated[int, AtLeast(0)]
-_TRAINERS = ("epvf", "gogepo", "baselines")
+_TRAINERS = ("epvf", "gogepo", "pvf", "baselines")
 
 
 @dataclasses.dataclass(frozen=True)

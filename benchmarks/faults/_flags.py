@@ -3,7 +3,9 @@
 import dataclasses
 import importlib
 import json
+import os
 import random
+import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from unittest import mock
 import equinox as eqx
 import jax
 import jax.random as jr
+import tyro
 
 from applications.settings import flag
 from applications.sweep import Training
@@ -35,6 +38,7 @@ def search_of(settings: Any) -> Any:
     places = {
         "epvf": ("applications.epvf.algorithm", "EPVF"),
         "gogepo": ("applications.gogepo", "GoGePo"),
+        "pvf": ("applications.pvf.train", "make_search"),
         "map-elites": ("applications.evolution.map_elites", "MAPElites"),
     }
     evolution = ("applications.evolution.algorithm", "Evolution")
@@ -103,49 +107,60 @@ def _trainers(module: str, count: int, seed: int, found: Path) -> int:
     return _try(attempt, line, count, seed, found)
 
 
-# Flags of the other commands, and what comes before them; {run} is a finished run.
+# What comes before the flags of the other commands; {run} is a finished run.
 OTHERS = {
-    "applications.evaluate": (
-        ["{run}", "--episodes", "1"],
-        ["--episodes", "--seed", "--outcome", "--goal", "--render"],
-    ),
-    "applications.gogepo.evaluate": (
-        ["{run}", "--commands", "2", "--episodes", "1"],
-        ["--commands", "--low", "--high", "--episodes", "--seed"],
-    ),
-    "applications.gogepo.generate": (
-        ["{run}", "--command", "3", "--out", "{work}/out.eqx"],
-        ["--command", "--out", "--seed"],
-    ),
-    "applications.compare": (
-        ["{run}", "--out", "{work}/out.png"],
-        [
-            *("--out", "--metric", "--last"),
-            *("--labels", "--title", "--panels", "--middle"),
-        ],
-    ),
-    "applications.export": (["{run}", "{work}/out.npz"], ["--seed"]),
-    "applications.sweep": (
-        ["--directory", "{work}/sweep"],
-        ["--algorithm", "--over", "--seeds", "--directory", "--last", "--critic-lr"],
-    ),
-    "applications.epvf.ablate": (
-        ["--directory", "{work}/ablate"],
-        ["--preset", "--seeds", "--only", "--directory", "--last", "--critic-lr"],
-    ),
-    "benchmarks.zoo.__main__": (
-        ["--task", "digits-inr"],
-        ["--task", "--encoder", "--seeds", "--steps", "--batch-size", "--json"],
-    ),
+    "applications.evaluate": ["{run}", "--episodes", "1"],
+    "applications.gogepo.evaluate": ["{run}", "--commands", "2", "--episodes", "1"],
+    "applications.gogepo.generate": [
+        "{run}",
+        "--command",
+        "3",
+        "--out",
+        "{work}/o.eqx",
+    ],
+    "applications.compare": ["{run}", "--out", "{work}/out.png"],
+    "applications.export": ["{run}", "{work}/out.npz"],
+    "applications.sweep": ["--directory", "{work}/sweep"],
+    "applications.epvf.ablate": ["--directory", "{work}/ablate"],
+    "benchmarks.zoo.__main__": ["--task", "digits-inr"],
 }
+# Flags that go on to what the command starts.
+_HANDED_ON = {
+    "applications.sweep": ["--critic-lr"],
+    "applications.epvf.ablate": ["--critic-lr"],
+}
+
+
+def flags_of(module: str) -> list[str]:
+    """The flags of a command: the fields of its arguments that are not positional."""
+    imported = importlib.import_module(module)
+    (arguments,) = (
+        kind
+        for name, kind in vars(imported).items()
+        if name.endswith(("Args", "Command"))
+        and getattr(kind, "__module__", "") == module
+    )
+    return [*_fields(arguments), *_HANDED_ON.get(module, [])]
+
+
+def _fields(arguments: Any) -> list[str]:
+    hints, found = typing.get_type_hints(arguments, include_extras=True), []
+    for field in dataclasses.fields(arguments):
+        if dataclasses.is_dataclass(hints[field.name]):
+            found += _fields(hints[field.name])
+        elif tyro.conf.Positional not in getattr(hints[field.name], "__metadata__", ()):
+            found.append(flag(field.name))
+    return found
 
 
 def _commands(
     module: str, count: int, reference: Path, work: Path, seed: int, found: Path
 ) -> int:
     imported = importlib.import_module(module)
-    before, flags = OTHERS[module]
-    given = [one.format(run=reference, work=work) for one in before]
+    flags = flags_of(module)
+    given = [one.format(run=reference, work=work) for one in OTHERS[module]]
+    # Some write where they are told to, whatever that is.
+    os.chdir(work)
     # What is checked before the work is in question here, not the work.
     work_of = imported if module.startswith("benchmarks.") else Training
     name = "run" if work_of is imported else "train"

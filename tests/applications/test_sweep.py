@@ -1,6 +1,8 @@
 """Sweeps: every run is made once, and never taken for one of other settings."""
 
+import inspect
 import json
+import re
 
 import pytest
 
@@ -23,12 +25,19 @@ def test_every_ablation_is_a_setting():
             assert (parsed == default) == (name == "as it is")
 
 
+def test_help_names_every_trainer():
+    told = inspect.getsource(sweep.SweepArgs)
+    named = set(re.findall(r"[\w-]+", told))
+    assert set(sweep.TRAINERS) <= named
+    assert "brax-td3" not in named
+
+
 @pytest.fixture
 def in_process(monkeypatch):
     """Trains in this process, and gives the names of what was trained."""
     trained = []
 
-    def work(training, environment=None):
+    def work(training, environment=None, *, runner=None):
         trained.append(training.directory.name)
         begun = training.directory.exists()
         where = ["--resume" if begun else "--run-dir", str(training.directory)]

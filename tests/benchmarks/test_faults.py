@@ -14,7 +14,7 @@ import pytest
 from applications.training import write_atomically, write_json
 from benchmarks.faults import Tally
 from benchmarks.faults._damage import craft, damage, signed_checkpoint, signed_policy
-from benchmarks.faults._flags import OTHERS
+from benchmarks.faults._flags import flags_of, OTHERS
 from benchmarks.faults._operations import watched
 from benchmarks.faults._tally import table
 
@@ -122,3 +122,11 @@ def test_every_command_with_flags_is_tried():
     }
     trainers = {name for name in guarded if name.endswith(".train")}
     assert guarded - trainers == OTHERS.keys()
+
+
+def test_every_flag_of_a_command_is_tried():
+    assert flags_of("applications.gogepo.generate") == [
+        *("--command", "--extrapolate", "--out", "--seed"),
+    ]
+    assert "--learning-rate" in flags_of("benchmarks.zoo.__main__")
+    assert all(len(flags_of(name)) > 0 for name in OTHERS)

@@ -88,10 +88,10 @@ def test_equal_cost_by_hand(findings, seconds, verdict):
 def test_a_clip_that_never_acts_proves_nothing(findings):
     rows = [_row("a", "as-it-is", 5.0), _row("a", "no-clip", 5.0)]
     rows[1]["env_steps"] = rows[0]["env_steps"]
-    assert findings.without_clip({"table": rows}) is None
+    assert findings.without_clip({"table": rows}).verdict == "not decided"
     rows += [_row("b", "as-it-is", 5.0), _row("b", "no-clip", 1.0)]
     found = findings.without_clip({"table": rows})
-    assert found is not None and found.verdict == "yes"
+    assert found.verdict == "yes"
     assert "`a`: the clip never acts" in found.ours
 
 
@@ -105,3 +105,26 @@ def test_crucial_states_that_any_others_could_be(findings):
 
     for values, verdict in {(10, 2): "yes", (10, 10): "partly", (2, 2): "no"}.items():
         assert findings.crucial({"rows": rows(*values)}).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("base", "other", "verdict"),
+    [
+        ([900.0, 1000.0], [500.0, 600.0], "yes"),
+        ([900.0, 1000.0], [920.0, 990.0], "no"),
+        # Nothing can be better than the best, and the same runs say nothing.
+        ([1000.0, 1000.0], [1000.0, 1000.0], "not decided"),
+    ],
+)
+def test_the_clip_by_hand(findings, base, other, verdict):
+    def row(name, returns, steps):
+        middle = sum(returns) / len(returns)
+        return {
+            "group": ["pendulum", name],
+            "mean_returns": returns,
+            "interquartile_mean": middle,
+            "env_steps": steps,
+        }
+
+    table = [row("as-it-is", base, 10), row("no-clip", other, 20)]
+    assert findings.without_clip({"table": table}).verdict == verdict

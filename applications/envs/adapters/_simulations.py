@@ -11,6 +11,7 @@ from typing import Any, final
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, UInt32
 
+from applications.envs._cores import count_cores
 from applications.envs.adapters._from_gymnasium import GymnasiumEnvironment
 from applications.settings import UserError
 
@@ -47,7 +48,7 @@ class HostSimulations:
         Raises:
             ValueError: If there is no row or no worker.
         """
-        workers = min(size, _cores()) if workers is None else workers
+        workers = min(size, count_cores()) if workers is None else workers
         if size < 1 or workers < 1:
             raise ValueError(
                 f"There must be at least 1 row and 1 worker; got {size} and {workers}."
@@ -189,10 +190,3 @@ def _stop(processes: list[tuple[subprocess.Popen[bytes], Connection]]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        return os.cpu_count() or 1

@@ -8,9 +8,8 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from applications.envs import AbstractOutcome
+from applications.envs import AbstractOutcome, count_cores
 from applications.envs.native import NativeTask
-from applications.rollout._cores import count_cores
 from applications.rollout._devices import gather_parts
 from applications.rollout._iteration import compile_in_parts
 from applications.rollout._population import count_policies, take_policies

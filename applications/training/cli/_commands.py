@@ -25,7 +25,7 @@ TRAINERS = {
     **{
         name: Trainer("applications.baselines.train", ("--algorithm", name))
         for name in (
-            *("ars", "openes", "cma-es", "sep-cma-es", "snes"),
+            *("ars", "openes", "cma-es", "sep-cma-es", "snes", "map-elites"),
             *("brax-ars", "ppo", "sac", "ddpg", "sb3-ppo", "sb3-sac"),
         )
     },

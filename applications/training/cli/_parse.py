@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from applications.settings import flag, UserError
 from applications.training.cli._command_line import CommandLine, without
+from applications.training.cli._modes import check_jax_modes
 from applications.training.cli._seeds import train_seeds
 from applications.training.cli._settings import (
     checkpoint_settings,
@@ -49,13 +50,15 @@ def parse_settings(
 
     Raises:
         UserError: If the run is none or another algorithm's, flags differ from its
-            settings, or one of several seeds fails.
+            settings, JAX is in a mode that training cannot have, or one of several
+            seeds fails.
         SystemExit: After the last of several seeds.
         CollectiveStop: Instead of it, if there are several processes; also if their
             settings differ.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     settings = command_line.parse(arguments)
+    check_jax_modes()
     own = settings.launch
     seeds, flags = command_line.seeds(arguments)
     if seeds:

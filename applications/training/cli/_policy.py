@@ -83,6 +83,9 @@ def evaluate_policy(
 ) -> None:
     """Evaluates the policy of a run at its end; writes and prints what it returns.
 
+    An episode that broke off at a number that is not finite is counted, and otherwise
+    left out; without any other the mean is null.
+
     Args:
         run: The run.
         settings: Its settings, the engine resolved.
@@ -97,21 +100,27 @@ def evaluate_policy(
         _EVALUATION_EPISODES,
         key=key_for(settings.launch.seed, Purpose.EVALUATE),
     )
-    returns = np.asarray(episodes.total_reward)
+    sound = np.asarray(episodes.valid)
+    returns = np.asarray(episodes.total_reward)[sound]
+    broken = int((~sound).sum())
     write_json(
         run.evaluation,
         {
             "outcome": settings.task.outcome,
-            "mean": returns.mean().item(),
-            "std": returns.std().item(),
+            "mean": returns.mean().item() if returns.size else None,
+            "std": returns.std().item() if returns.size else None,
             "returns": returns.tolist(),
-            "lengths": episodes.length.tolist(),
+            "lengths": np.asarray(episodes.length)[sound].tolist(),
+            "broken": broken,
         },
     )
     worth = settings.task.outcome
     worth = "return" if worth == "reward" else worth
-    print(
-        f"Mean {worth} of {len(returns)} fresh evaluation episodes: "
-        f"{returns.mean():.1f} (standard deviation {returns.std():.1f})"
-    )
+    if returns.size:
+        print(
+            f"Mean {worth} of {len(returns)} fresh evaluation episodes: "
+            f"{returns.mean():.1f} (standard deviation {returns.std():.1f})"
+        )
+    if broken:
+        print(f"{broken} more broke off at a number that is not finite.")
     print(f"Run directory: {run.directory}")

@@ -1,26 +1,15 @@
 """Several seeds of one command, one run after the other."""
 
-import contextlib
 import json
 import shlex
-import signal
 import statistics
-import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from applications.settings import UserError
+from applications.training.processes import CommandRunner
 from applications.training.storage import Run
-
-
-_SIGNALS = (
-    *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
-    *(signal.SIGUSR1, signal.SIGUSR2),
-)
 
 
 def train_seeds(
@@ -53,7 +42,7 @@ def train_seeds(
         )
     failed: list[int] = []
     returns: dict[int, float] = {}
-    with _Runner() as runner:
+    with CommandRunner() as runner:
         for i, (seed, place) in enumerate(places.items()):
             print(f"Seed {seed} ({i + 1} of {len(seeds)})", flush=True)
             own = [*flags, "--seed", str(seed), "--run-dir", str(place)]
@@ -92,49 +81,3 @@ def _done(places: dict[int, Path], returns: dict[int, float]) -> str:
         f"{statistics.fmean(values):.1f} ({each})\n"
         f"Draw them: python -m applications.compare {runs}"
     )
-
-
-class _Runner:
-    """Runs commands one by one, and passes signals on to the one of the moment.
-
-    Attributes:
-        stopped: Whether there was a signal.
-    """
-
-    def __init__(self):
-        self.stopped = False
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> "_Runner":
-        self._stack = contextlib.ExitStack()
-        self._stack.enter_context(_handled(self._pass_on))
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self._stack.close()
-
-    def run(self, command: Sequence[str]) -> int:
-        """Runs a command to its end; its exit code."""
-        # In a session of its own: what a terminal sends reaches it through us alone.
-        self._process = subprocess.Popen(command, start_new_session=True)
-        return self._process.wait()
-
-    def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        del frame
-        self.stopped = True
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(number)
-
-
-@contextlib.contextmanager
-def _handled(handler: Any) -> Iterator[None]:
-    """Handles the signals that end a run, where Python allows handlers."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, handler) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)

@@ -11,8 +11,8 @@ import jax
 from applications.envs import AbstractEnvironment, resolve_physics
 from applications.rollout import own_copy
 from applications.search import AbstractSearch
-from applications.settings import UserError
 from applications.training.cli._commands import resume_command
+from applications.training.cli._modes import check_jax_modes
 from applications.training.cli._parse import load_state, new_directory
 from applications.training.cli._policy import evaluate_policy, save_policy
 from applications.training.cli._settings import checkpoint_settings, RunSettings
@@ -78,13 +78,7 @@ def train(
         UserError: If the settings cannot be used, or training goes astray.
         CollectiveStop: Instead of it, if there are several processes.
     """
-    flags: Any = jax.config
-    if flags.jax_debug_nans or flags.jax_debug_infs:
-        raise UserError(
-            "JAX_DEBUG_NANS and JAX_DEBUG_INFS end sound runs: the mean of no episodes "
-            "is NaN here. Unset them; a run ends by itself where its state is not "
-            "finite."
-        )
+    check_jax_modes()
     settings = _resolved(settings)
     launch = settings.launch
     with contextlib.ExitStack() as stack:

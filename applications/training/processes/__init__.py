@@ -19,3 +19,4 @@ from applications.training.processes._joining import (
     find_place as find_place,
     join as join,
 )
+from applications.training.processes._running import CommandRunner as CommandRunner

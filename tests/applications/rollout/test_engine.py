@@ -9,11 +9,16 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from applications.envs import AbstractEnvironment, AbstractTask, Continuous, make
+from applications.envs import (
+    AbstractEnvironment,
+    AbstractTask,
+    Continuous,
+    count_cores,
+    make,
+)
 from applications.policies import FlatView, MLPPolicy
 from applications.rollout import (
     AbstractEngine,
-    count_cores,
     engine_for,
     JAXEngine,
     mesh_of,

@@ -13,6 +13,7 @@ import pytest
 from applications.epvf.train import COMMAND_LINE, main
 from applications.training import Run
 from applications.training.cli import _seeds
+from applications.training.processes import _running
 
 
 _SMALL = ["--num-envs", "4", "--horizon", "8", "--iterations", "1"]
@@ -24,7 +25,7 @@ def started(monkeypatch):
     commands: list[list[str]] = []
 
     class Process:
-        def __init__(self, command, start_new_session):
+        def __init__(self, command, *, start_new_session, **_):
             assert start_new_session
             commands.append(command)
             flags = command[3:]
@@ -41,7 +42,7 @@ def started(monkeypatch):
             return 0 if self.seed <= 2 else 2
 
     # Git is asked by a process too, for the commit.
-    monkeypatch.setattr(_seeds, "subprocess", types.SimpleNamespace(Popen=Process))
+    monkeypatch.setattr(_running, "subprocess", types.SimpleNamespace(Popen=Process))
     return commands
 
 
@@ -136,7 +137,7 @@ def test_a_signal_goes_to_the_run_and_no_other_begins(tmp_path, monkeypatch, cap
             os.kill(os.getpid(), signal.SIGTERM)
             return super().wait(timeout)
 
-    monkeypatch.setattr(_seeds, "subprocess", types.SimpleNamespace(Popen=Process))
+    monkeypatch.setattr(_running, "subprocess", types.SimpleNamespace(Popen=Process))
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(ValueError, match="Stopped at seed 5. No run is done."):
         _seeds.train_seeds("trainer", [], [5, 6], tmp_path / "runs")

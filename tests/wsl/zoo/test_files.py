@@ -1,6 +1,7 @@
 """Zoos of one's own, from folders of files."""
 
 import equinox as eqx
+import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
 import numpy as np
@@ -20,17 +21,33 @@ def _fill(folder, number=5):
         save(weights, folder / f"net{i}.npz")
 
 
-def test_files_keep_names_and_numbers(tmp_path):
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+def test_files_keep_names_and_numbers(tmp_path, suffix):
+    if suffix == "safetensors":
+        pytest.importorskip("safetensors")
     weights = {"a.weight": array([[1.0, 2.0]]), "b": np.asarray([3], np.int32)}
-    save(weights, tmp_path / "x.npz")
-    found = load(tmp_path / "x.npz")
-    assert list(found) == ["a.weight", "b"]
+    save(weights, tmp_path / f"x.{suffix}")
+    found = load(tmp_path / f"x.{suffix}")
+    assert sorted(found) == ["a.weight", "b"]
+    assert [path.name for path in tmp_path.iterdir()] == [f"x.{suffix}"]
     np.testing.assert_array_equal(found["a.weight"], [[1, 2]])
     assert found["b"].dtype == np.int32
     with pytest.raises(ValueError, match="no file of weights"):
         load(tmp_path / "x.pt")
     with pytest.raises(ValueError, match="no file of weights"):
         save(weights, tmp_path / "x.pt")
+
+
+def test_half_precision_is_kept_or_refused(tmp_path):
+    weights = {"w": array([[1.5, -2.0]]).astype(jnp.bfloat16)}
+    with pytest.raises(ValueError, match="no bfloat16"):
+        save(weights, tmp_path / "x.npz")
+    assert not list(tmp_path.iterdir())
+    pytest.importorskip("safetensors")
+    save(weights, tmp_path / "x.safetensors")
+    found = load(tmp_path / "x.safetensors")["w"]
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(found.astype(jnp.float32), [[1.5, -2.0]])
 
 
 def test_a_folder_and_its_table(tmp_path):
