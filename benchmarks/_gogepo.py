@@ -20,6 +20,8 @@ _CURVE = (
     "predicted",
     "rank_correlation",
     "mean_error",
+    "relative_error",
+    "archive_error",
     "best_achieved",
     "latent_share",
     "conditions",

@@ -18,7 +18,7 @@ _LARGE = 20.0
 _OF_CURVES = {
     "rank_correlation": ("rank correlations", ".2f"),
     "best_achieved": ("best achieved", ".0f"),
-    "mean_error": ("mean errors", ".0f"),
+    "mean_error": ("mean errors, of the range commanded", ".0f"),
 }
 # Of a run up to some step, over which returns of a noisy curve are averaged.
 _LAST_SHARE = 0.1
@@ -53,6 +53,8 @@ def summarise(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         row |= {
             name: [run[name] for run in mine] for name in _OF_CURVES if name in mine[0]
         }
+        if "commanded" in mine[0]:
+            row["commanded_range"] = float(np.median([_range(run) for run in mine]))
         table.append(row)
     return table
 
@@ -123,23 +125,39 @@ def markdown(table: list[dict[str, Any]]) -> str:
             f"{row['env_steps'] / 1e6:.1f} M",
             f"{row['seconds']:.0f}",
             _joined(row["mean_returns"], shown),
-            _middle(row, shown),
+            middle(row, shown),
         ]
         if equal:
             at = f"{row['equal_steps'] / 1e6:.1f} M"
             cells.append(f"{_joined(row['at_equal_steps'], shown)} (at {at})")
         cells += [_joined(row.get(k, []), v) for k, (_, v) in of_curves.items()]
+        if "mean_error" in of_curves and "commanded_range" in row:
+            cells[-1] += f" of {row['commanded_range']:,.0f}"
         rows.append(cells)
     return as_table(columns, rows)
 
 
-def _middle(row: dict[str, Any], shown: str) -> str:
-    """The interquartile mean, and its interval if there are seeds to have one of."""
+def middle(row: dict[str, Any], shown: str) -> str:
+    """The interquartile mean, and its interval if there are seeds to have one of.
+
+    Args:
+        row: Of `summarise`.
+        shown: How numbers are shown, as of `format`.
+
+    Returns:
+        What stands in a table.
+    """
     middle = f"{row['interquartile_mean']:{shown}}"
     if len(row["mean_returns"]) == 1:
         return middle
     low, high = row["interval"]
     return f"{middle} ({low:{shown}} to {high:{shown}})"
+
+
+def _range(run: dict[str, Any]) -> float:
+    """From the least return that was commanded to the largest."""
+    returns = [command[0] for command in run["commanded"]]
+    return max(returns) - min(returns)
 
 
 def _largest(table: list[dict[str, Any]], task: str) -> float:

@@ -10,7 +10,7 @@ setting for all of them. Runs are kept, so this can be stopped and started again
 from collections.abc import Sequence
 from typing import Any
 
-from _groups import draw_dots
+from _groups import draw_dots, middle
 from _runs import result_of, Training
 from _study import study
 
@@ -82,12 +82,11 @@ def _table(table: list[dict[str, Any]]) -> str:
     ]
     for row in table:
         case, name = row["group"]
-        low, high = (f"{x:.3g}" for x in row["interval"])
         seeds = ", ".join(f"{x:.3g}" for x in row["mean_returns"])
         lines.append(
             f"| `{case}` | {name} | {row['env_steps'] / 1e6:.1f} M | "
             f"{row['seconds']:.0f} | {seeds} | "
-            f"{row['interquartile_mean']:.3g} ({low} to {high}) |"
+            f"{middle(row, '.3g')} |"
         )
     return "\n".join(lines)
 
