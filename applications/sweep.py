@@ -12,7 +12,7 @@ import json
 import shlex
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import tyro
@@ -25,6 +25,7 @@ from applications.training import (
     CommandLine,
     CommandRunner,
     exit_on_user_error,
+    read_curve,
     Run,
     RunSettings,
     TRAINERS,
@@ -119,7 +120,11 @@ class Training:
             )
 
 
-def train_all(trainings: Sequence[Training], workers: int = 1) -> None:
+def train_all(
+    trainings: Sequence[Training],
+    workers: int = 1,
+    check: Callable[[Run], object] = lambda run: None,
+) -> None:
     """Trains what is not done yet.
 
     A signal goes to the runs of the moment, and no other one is begun after it.
@@ -127,6 +132,7 @@ def train_all(trainings: Sequence[Training], workers: int = 1) -> None:
     Args:
         trainings: The runs.
         workers: How many at a time.
+        check: Called with each run when it is done. What it raises ends all.
 
     Raises:
         UserError: If flags cannot be used, a directory holds a run of other settings,
@@ -138,10 +144,20 @@ def train_all(trainings: Sequence[Training], workers: int = 1) -> None:
         check_directory(training.directory, "--directory")
     pending = [training for training in trainings if not training.is_done()]
 
+    over = threading.Event()
+
     def work(training: Training) -> None:
+        if over.is_set() or runner.stopped:
+            return
         flags = shlex.join(training.flags)
         print(f"{training.directory.name}: {flags}", flush=True)
-        training.train(runner=runner)
+        try:
+            training.train(runner=runner)
+            check(Run(training.directory))
+        except BaseException:
+            # The first that fails ends it.
+            over.set()
+            raise
 
     with (
         CommandRunner() as runner,
@@ -152,8 +168,7 @@ def train_all(trainings: Sequence[Training], workers: int = 1) -> None:
             for future in futures:
                 future.result()
         except BaseException:
-            # The first that fails ends it.
-            pool.shutdown(wait=False, cancel_futures=True)
+            over.set()
             raise
 
 
@@ -163,6 +178,7 @@ def sweep(
     seeds: Sequence[int],
     directory: Path,
     workers: int = 1,
+    check: Callable[[Run], object] = lambda run: None,
 ) -> dict[str, list[Run]]:
     """Trains groups of runs that differ in their flags, each over seeds.
 
@@ -172,6 +188,7 @@ def sweep(
         seeds: Seeds of each group.
         directory: Where the runs go, named by group and seed.
         workers: How many are trained at a time.
+        check: As of `train_all`.
 
     Returns:
         The runs of each group.
@@ -193,7 +210,7 @@ def sweep(
         ]
         for name, flags in groups.items()
     }
-    train_all(list(itertools.chain(*trainings.values())), workers)
+    train_all(list(itertools.chain(*trainings.values())), workers, check)
     return {
         name: [Run(training.directory) for training in group]
         for name, group in trainings.items()
@@ -254,7 +271,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name: (*trainer.flags, *flags, *own)
         for name, own in _combinations(asked.over).items()
     }
-    runs = sweep(trainer.module, groups, asked.seeds, asked.directory, asked.workers)
+    runs = sweep(
+        trainer.module,
+        groups,
+        asked.seeds,
+        asked.directory,
+        asked.workers,
+        # A column that there is not is said after the first run, not after the last.
+        lambda run: read_curve(run, asked.metric),
+    )
     picture = asked.directory / "sweep.png"
     compare(runs, picture, metric=asked.metric, last=asked.last, flags=flags)
     return 0

@@ -173,3 +173,16 @@ def test_nothing_is_trained_before_all_is_checked(
     assert sweep.main(["--over", "archive=1,2", *place]) == 2
     assert message in capsys.readouterr().err
     assert in_process == [] and list(tmp_path.iterdir()) == [file]
+
+
+def test_a_check_ends_a_sweep_after_the_first_run(tmp_path, in_process):
+    def check(run):
+        raise UserError(f"no such column in {run.directory.name}")
+
+    trainings = [
+        Training(_EPVF, (*_SMALL, "--iterations", "1"), tmp_path / name)
+        for name in ("first", "second")
+    ]
+    with pytest.raises(UserError, match="no such column in first"):
+        train_all(trainings, check=check)
+    assert in_process == ["first"]
