@@ -29,7 +29,7 @@ _SIZES = {
     4096: "--num-envs 4096 --archive 1 --kernel-points 4096 --iterations 12",
 }
 # What stands beside, and more environments, take hours more.
-_SEEDS = {"epvf": range(3), "actor-critic": range(3)}
+_SEEDS = {"epvf": range(3), "pvf": range(3)}
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ def _trainings(tasks: Sequence[str]) -> list[Training]:
     for name in ("ars", "openes"):
         flags = EPVF_TASKS["ant_servo"][1][name].rpartition("--steps")[0]
         commands[name] = (_OTHERS, f"--algorithm {name} {flags}--steps {_STEPS}")
-    commands["actor-critic"] = (_PVF, f"{DEEP} --steps {_STEPS_OF_PVF}")
+    commands["pvf"] = (_PVF, f"{DEEP} --steps {_STEPS_OF_PVF}")
     return [
         Training((task, name), f"--env {task} {flags}", seed, module)
         for task in tasks
@@ -71,6 +71,7 @@ def _draw(runs: list[dict[str, Any]]) -> Figure:
     axes.set_xlabel("million environment steps")
     axes.set_ylabel("return of the policy")
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     legend_below(figure, [axes])
     return figure
 
