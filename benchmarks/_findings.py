@@ -83,12 +83,12 @@ def ant_return(content: dict[str, Any]) -> Finding:
     rows = {k: row for (_, k), row in _rows(content).items() if k.startswith("epvf")}
     returns = {name: row["interquartile_mean"] for name, row in rows.items()}
     told = ", ".join(
-        f"{name.partition(', ')[2] or '256 environments'}: {_number(x)}"
+        f"{name.removesuffix(' environments').partition(', ')[2] or 256}: {_number(x)}"
         for name, x in returns.items()
     )
     steps = _number(rows["epvf"]["env_steps"] / 1e6)
     return Finding(
-        f"{steps} M steps on a CPU: {told}",
+        f"after {steps} M steps on a CPU, by environments, {told}",
         _least_seeds(rows.values()),
         _some(max(returns.values()) >= 900, 1),
     )
