@@ -163,3 +163,10 @@ def test_debugging_of_nans_is_refused_at_once(tmp_path, capsys):
             assert train.main(["--run-dir", str(tmp_path / "run")]) == 2
         assert "JAX_DEBUG_NANS and JAX_DEBUG_INFS end sound" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_double_precision_is_refused_at_once(tmp_path, capsys):
+    with jax.enable_x64(True):
+        assert train.main(["--run-dir", str(tmp_path / "run")]) == 2
+    assert "Training is in single precision" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
