@@ -136,7 +136,7 @@ def train_all(
 
     Raises:
         UserError: If flags cannot be used, a directory holds a run of other settings,
-            or a run fails.
+            a run fails, or a signal has stopped them.
     """
     for training in trainings:
         # All of them before the first one has taken its hours.
@@ -164,12 +164,10 @@ def train_all(
         concurrent.futures.ThreadPoolExecutor(workers) as pool,
     ):
         futures = [pool.submit(work, training) for training in pending]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            over.set()
-            raise
+        for future in futures:
+            future.result()
+    if runner.stopped:
+        raise UserError("Stopped. Started again, this goes on where it stopped.")
 
 
 def sweep(

@@ -51,7 +51,7 @@ def _up_to_compilation(command_line: Any, flags: list[str]) -> int:
     """All that a trainer does before it compiles, without taking the memory."""
     settings = command_line.parse(flags)
     task = settings.task.make(as_trained=True)
-    if settings.name in ("epvf", "gogepo", "ars", "openes", "cma-es", "snes"):
+    if settings.name in ("epvf", "gogepo", "pvf", "ars", "openes", "cma-es", "snes"):
         search = search_of(settings)(task, settings.algorithm)
         eqx.filter_eval_shape(lambda key: search.init(key=key), jr.key(0))
     return 0

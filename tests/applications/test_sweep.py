@@ -186,3 +186,19 @@ def test_a_check_ends_a_sweep_after_the_first_run(tmp_path, in_process):
     with pytest.raises(UserError, match="no such column in first"):
         train_all(trainings, check=check)
     assert in_process == ["first"]
+
+
+def test_a_signal_at_the_end_of_a_run_is_no_success(tmp_path, monkeypatch):
+    trained = []
+
+    def work(training, *, runner):
+        trained.append(training.directory.name)
+        runner.stopped = True
+
+    monkeypatch.setattr(Training, "train", work)
+    trainings = [Training(_EPVF, _SMALL, tmp_path / name) for name in ("a", "b")]
+    # Nothing is looked up in the run that was not made.
+    monkeypatch.setattr(sweep, "Run", lambda directory: directory)
+    with pytest.raises(UserError, match="Stopped"):
+        train_all(trainings)
+    assert trained == ["a"]
