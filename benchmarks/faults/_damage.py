@@ -236,6 +236,9 @@ def _zoos(count: int, work: Path, seed: int, found: Path) -> int:
     (path,) = (work / "zoos").glob("*.npz")
     content = path.read_bytes()
     for number in range(count):
+        if number % 20 == 19:
+            # Zoos that are made anew compile anew, and a process may map only so much.
+            jax.clear_caches()
         path.write_bytes(damage(content, moments))
         try:
             given = [np.asarray(leaf) for leaf in ask() if hasattr(leaf, "dtype")]
